@@ -1,0 +1,22 @@
+"""dockermagic: interactive Dockerfiles in a notebook, on an engine of its own.
+
+``%load_ext dockermagic`` registers the magics; nothing else is imported until the first cell runs.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+__version__ = "0.1.0"
+
+__all__ = ["__version__", "load_ipython_extension"]
+
+
+def load_ipython_extension(shell: InteractiveShell) -> None:
+    """Register ``%%dockerfile``, ``%dockerfile`` and ``%docker`` with an IPython shell."""
+    from dockermagic.notebook.magics import register
+
+    register(shell)

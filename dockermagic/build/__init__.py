@@ -1,0 +1,1 @@
+"""The solver: stages become vertices, vertices become layers."""

@@ -1,0 +1,1 @@
+"""The Dockerfile language: text in, frozen values out. No file, no process, no network."""

@@ -1,0 +1,197 @@
+"""Everything that can go wrong, as one tree.
+
+::
+
+    DockermagicError
+    ├── DockerfileSyntaxError      the text is not a Dockerfile
+    ├── BuildError                 a valid Dockerfile that cannot be built
+    │   ├── ContextError           a file of the build context is missing, unreadable or outside
+    │   ├── RunFailedError         a RUN ended with a non-zero exit code, or its command was not found
+    │   └── BuildInterruptedError  stopped by the user
+    ├── InvalidReferenceError      not a valid image name
+    ├── ImageNotFoundError         no such image here, and none could be pulled
+    ├── RegistryError              a registry refused, broke off or sent something wrong
+    ├── ArchiveError               an archive or layer is broken, or tries to leave its target
+    ├── StoreError                 the store cannot be read or written
+    │   └── StoreFullError         the disk is full
+    ├── SandboxError               a process could not be isolated or started
+    │   └── SandboxUnavailableError  this host has no way to run a RUN
+    ├── ContainerError             a container cannot do what was asked
+    ├── SessionError               a notebook's chain of cells cannot do what was asked
+    └── UsageError                 a command or magic was called with wrong words
+
+Each is a value with a place and a hint, and renders itself: as a short clean error in IPython, as text in a terminal.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = [
+    "ArchiveError",
+    "BuildError",
+    "BuildInterruptedError",
+    "ContainerError",
+    "ContextError",
+    "DockerfileSyntaxError",
+    "DockermagicError",
+    "ImageNotFoundError",
+    "InvalidReferenceError",
+    "Place",
+    "RegistryError",
+    "RunFailedError",
+    "SandboxError",
+    "SandboxUnavailableError",
+    "SessionError",
+    "StoreError",
+    "StoreFullError",
+    "UsageError",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where in a text something is: 1-based ``line``, 0-based ``column``; ``end_column`` is exclusive.
+
+    ``text`` is the line itself. ``file`` is a path or the name of a cell.
+    """
+
+    line: int
+    column: int = 0
+    end_column: int | None = None
+    text: str = ""
+    file: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}" if self.file else f"line {self.line}"
+
+
+class DockermagicError(Exception):
+    """The root of the tree: ``message`` says what happened, ``place`` where, ``hint`` what to do."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, place: Place | None = None, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.place = place
+        self.hint = hint
+
+    @property
+    def line(self) -> int | None:
+        """The 1-based line, where one is known."""
+        return self.place.line if self.place else None
+
+    def details(self) -> list[str]:
+        """Further lines between the message and the hint; subclasses add theirs."""
+        return []
+
+    def __str__(self) -> str:
+        return self.render()
+
+    def render(self) -> str:
+        """What happened, where, and what to do, as a few lines of plain text."""
+        lines = [self.message]
+        if self.place:
+            lines.append(f"  {self.place}: {self.place.text.strip()}" if self.place.text else f"  {self.place}")
+        lines += self.details()
+        if self.hint:
+            lines.append(self.hint)
+        return "\n".join(lines)
+
+    def _render_traceback_(self) -> list[str]:
+        """IPython's hook: the error without a Python traceback; the reply is an error all the same."""
+        return [f"{type(self).__name__}: {self.render()}"]
+
+
+class DockerfileSyntaxError(DockermagicError):
+    """The text is not a valid Dockerfile."""
+
+
+class BuildError(DockermagicError):
+    """A valid Dockerfile that cannot be built."""
+
+
+class ContextError(BuildError):
+    """A file of the build context is missing, unreadable or outside of it."""
+
+
+class RunFailedError(BuildError):
+    """A RUN ended with a non-zero exit code.
+
+    ``command`` is the text of the instruction, ``process_exit_code`` the process's own code and ``log_tail`` the last lines of output.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        command: str,
+        process_exit_code: int,
+        log_tail: tuple[str, ...] = (),
+        place: Place | None = None,
+        hint: str = "",
+    ) -> None:
+        super().__init__(message, place=place, hint=hint)
+        self.command = command
+        self.process_exit_code = process_exit_code
+        self.log_tail = log_tail
+
+    def details(self) -> list[str]:
+        return [f"  | {line}" for line in self.log_tail]
+
+
+class BuildInterruptedError(BuildError):
+    """The user stopped the build."""
+
+    exit_code = 130
+
+
+class InvalidReferenceError(DockermagicError):
+    """Not a valid image name."""
+
+
+class ImageNotFoundError(DockermagicError):
+    """No such image here, and none could be pulled."""
+
+
+class RegistryError(DockermagicError):
+    """A registry refused, broke off or sent something wrong."""
+
+
+class ArchiveError(DockermagicError):
+    """An archive or layer is broken, or tries to leave its target."""
+
+
+class StoreError(DockermagicError):
+    """The store cannot be read or written."""
+
+
+class StoreFullError(StoreError):
+    """The disk that holds the store is full."""
+
+
+class SandboxError(DockermagicError):
+    """A process could not be isolated or started."""
+
+
+class SandboxUnavailableError(SandboxError):
+    """This host has no way to run a RUN."""
+
+
+class ContainerError(DockermagicError):
+    """A container cannot do what was asked; ``exit_code`` is the one that ``docker run`` gives (125, 126, 127)."""
+
+    def __init__(self, message: str, *, exit_code: int = 125, place: Place | None = None, hint: str = "") -> None:
+        super().__init__(message, place=place, hint=hint)
+        self.exit_code = exit_code
+
+
+class SessionError(DockermagicError):
+    """A notebook's chain of cells cannot do what was asked."""
+
+
+class UsageError(DockermagicError):
+    """A command or magic was called with wrong words."""
+
+    exit_code = 2

@@ -1,0 +1,1 @@
+"""Jupyter: the only room that knows comms, HTML and the kernel's threads."""

@@ -1,0 +1,1 @@
+"""The nouns of the OCI specifications: descriptors, images, layers, the content store."""

@@ -1,0 +1,1 @@
+"""A process in a root filesystem, without root."""
