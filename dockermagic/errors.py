@@ -119,7 +119,8 @@ class ContextError(BuildError):
 class RunFailedError(BuildError):
     """A RUN ended with a non-zero exit code.
 
-    ``command`` is the text of the instruction, ``process_exit_code`` the process's own code and ``log_tail`` the last lines of output.
+    ``command`` is the text of the instruction, ``process_exit_code`` the process's own code and ``log_tail`` the last
+    lines of its output.
     """
 
     def __init__(

@@ -1,17 +1,17 @@
 """What happens during a build, as frozen values with the fields of BuildKit's SolveStatus.
 
 Events go up through one function, ``emit``; nothing else does. :func:`solve_status` gives an event as BuildKit's
-``--progress=rawjson`` prints it; :class:`Progress` folds events into the state that a terminal, a page or a widget shows.
+``--progress=rawjson`` prints it; :class:`Progress` folds events into the state that a terminal, a page or a widget
+shows.
 """
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
-
-import base64
 
 __all__ = ["Emit", "Event", "Log", "Progress", "Row", "Status", "Vertex", "Warning", "now", "solve_status"]
 
@@ -27,9 +27,9 @@ def now() -> float:
 class Vertex:
     """A step of the build changed its state. The same ``digest`` comes again with more fields set.
 
-    ``started`` and ``completed`` are seconds since the epoch. ``instruction`` is the 0-based index of the instruction in the
-    text that is built, None for the engine's own steps. ``reason`` says why the cache had no answer; ``layer_size`` is in
-    bytes and None where the step makes no layer.
+    ``started`` and ``completed`` are seconds since the epoch. ``instruction`` is the 0-based index of the instruction in
+    the text that is built, None for the engine's own steps. ``reason`` says why the cache had no answer; ``layer_size``
+    is in bytes and None where the step makes no layer.
     """
 
     digest: str
@@ -93,7 +93,7 @@ Emit = Callable[[Event], None]
 def _time(seconds: float | None) -> str | None:
     if seconds is None:
         return None
-    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def _drop_empty(value: dict[str, Any]) -> dict[str, Any]:
@@ -146,7 +146,7 @@ def solve_status(event: Event) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A step as it stands now: its last vertex, its statuses by id, the tail of its output and how much was cut before it."""
+    """A step as it stands now: its last vertex, its statuses, the tail of its output and how much was cut before it."""
 
     vertex: Vertex
     statuses: tuple[Status, ...] = ()
