@@ -1,0 +1,152 @@
+"""Base images made on this machine."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from dockermagic.bases import Base, fill_debian, find_base, find_busybox, write_busybox
+from dockermagic.errors import ImageNotFoundError
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="bases are made on Linux")
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("busybox", ("busybox", "busybox:latest", "", False)),
+        ("debian", ("debian", "debian:latest", "stable", False)),
+        ("debian:12", ("debian", "debian:12", "bookworm", False)),
+        ("debian:bookworm-slim", ("debian", "debian:bookworm-slim", "bookworm", True)),
+        ("debian:13-slim", ("debian", "debian:13-slim", "trixie", True)),
+        ("debian:nonsense", None),
+        ("busybox:1.36", None),
+        ("alpine", None),
+    ],
+)
+def test_names_of_bases(name: str, expected: tuple[str, str, str, bool] | None) -> None:
+    base = find_base(name)
+
+    assert (base and (base.kind, base.reference, base.suite, base.slim)) == expected
+
+
+def busybox_tar(epoch: int = 0) -> bytes:
+    out = io.BytesIO()
+    write_busybox(out, epoch=epoch)
+    return out.getvalue()
+
+
+@linux
+def test_busybox_is_the_same_every_time() -> None:
+    assert busybox_tar() == busybox_tar()
+    assert busybox_tar() != busybox_tar(epoch=1)
+
+
+@linux
+def test_busybox_layer_is_one_program_and_a_small_tree(tmp_path: Path) -> None:
+    """Every applet is a hard link to one file that comes before it; parents come before children."""
+    with tarfile.open(fileobj=io.BytesIO(busybox_tar())) as tar:
+        members = tar.getmembers()
+    names = [member.name for member in members]
+    by_name = {member.name: member for member in members}
+    programs = [member for member in members if member.isreg() and member.name.startswith("bin/")]
+
+    assert len(names) == len(set(names))
+    assert all("/" not in name or name.rpartition("/")[0] in names[: names.index(name)] for name in names)
+    assert len(programs) == 1
+    assert {member.linkname for member in members if member.islnk()} == {programs[0].name}
+    assert by_name["bin/sh"].islnk()
+    assert by_name["tmp"].mode == 0o1777
+    assert by_name["root"].mode == 0o700
+    assert {(member.uid, member.gid, member.mtime) for member in members} == {(0, 0, 0)}
+
+
+@linux
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="chroot needs root")
+def test_busybox_runs_in_its_own_root(tmp_path: Path) -> None:
+    with tarfile.open(fileobj=io.BytesIO(busybox_tar())) as tar:
+        tar.extractall(tmp_path, filter="tar")
+    command = ["/bin/sh", "-c", "id -un; ls / | tr '\\n' ' '; /usr/bin/env echo ok"]
+
+    done = subprocess.run(["/usr/sbin/chroot", tmp_path, *command], capture_output=True, text=True, check=True)
+
+    assert done.stdout.splitlines() == ["root", "bin dev etc home proc root sys tmp usr var ok"]
+
+
+@linux
+def test_without_a_static_busybox_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dockermagic.bases._BUSYBOX_PLACES", ("/nonexistent/busybox",))
+
+    with pytest.raises(ImageNotFoundError, match="apt-get install busybox-static"):
+        find_busybox()
+
+
+@linux
+def test_a_dynamic_busybox_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dockermagic.bases._BUSYBOX_PLACES", ("/bin/ls",))
+
+    with pytest.raises(ImageNotFoundError, match="not statically linked"):
+        find_busybox()
+
+
+@linux
+def test_without_mmdebstrap_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    with pytest.raises(ImageNotFoundError, match="apt-get install mmdebstrap"):
+        fill_debian(str(tmp_path), suite="bookworm")
+
+
+def test_on_another_system_the_error_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+
+    with pytest.raises(ImageNotFoundError, match="Linux program"):
+        find_busybox()
+
+
+FILL = """
+import json, os, sys
+from dockermagic.bases import fill_debian
+print("notes " + json.dumps(fill_debian(sys.argv[1], suite="bookworm", slim=True, environment=os.environ, log=2)))
+"""
+
+
+@linux
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="unshare -m needs root")
+def test_debian_is_a_root_that_can_install(tmp_path: Path) -> None:
+    """A slim bookworm of the host's sources: no traces of its making, and its own apt reads the same sources."""
+    assert shutil.which("mmdebstrap"), "apt-get install mmdebstrap"
+    root = tmp_path / "root"
+    root.mkdir()
+    done = subprocess.run(
+        ["unshare", "-m", sys.executable, "-c", FILL, str(root)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+
+    assert "apt: sources taken over from this host" in done.stdout or "deb.debian.org" in done.stdout
+    assert not list((root / "dev").iterdir())
+    assert not (root / "etc/resolv.conf").exists()
+    assert not list((root / "var/lib/apt/lists").glob("*Packages*"))
+    assert not [path for path in (root / "usr/share/man").rglob("*") if path.is_file()]
+    assert list((root / "usr/share/doc").glob("*/copyright"))
+    assert not list((root / "etc/apt/apt.conf.d").glob("*mmdebstrap"))
+    policy = subprocess.run(["/usr/sbin/chroot", root, "apt-cache", "policy"], capture_output=True, text=True)
+    assert policy.returncode == 0, policy.stderr
+    version = subprocess.run(["/usr/sbin/chroot", root, "cat", "/etc/debian_version"], capture_output=True, text=True)
+    assert version.stdout.startswith("12")
+
+
+def test_base_facts_are_those_of_an_image_config() -> None:
+    base = find_base("debian:bookworm")
+
+    assert isinstance(base, Base)
+    assert base.command == ("bash",)
+    assert dict(base.env)["PATH"].startswith("/usr/local/sbin:")
