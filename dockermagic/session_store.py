@@ -1,0 +1,194 @@
+"""Sessions on disk: one JSON file each below ``HOME/sessions``, replaced atomically, locked by the operating system.
+
+A file holds the chain, the chains before it (for undo) and whose it is. Locks belong to a process and die with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from dockermagic.chain import Cell, Chain
+from dockermagic.errors import SessionError, StoreError
+
+__all__ = ["SessionFile", "SessionName", "SessionStore", "State"]
+
+EMPTY = Chain()
+VERSION = 1
+KEPT_CHAINS = 50
+KEPT_SECONDS = 30 * 24 * 3600
+
+
+@dataclass(frozen=True, slots=True)
+class SessionName:
+    """Whose session it is: ``kind`` notebook (``value`` is its path), named (by the person) or kernel (its id)."""
+
+    kind: str
+    value: str
+
+    def __str__(self) -> str:
+        return Path(self.value).stem if self.kind == "notebook" else self.value
+
+    @property
+    def filename(self) -> str:
+        """A name for its file: readable, and different for different sessions."""
+        readable = re.sub(r"[^A-Za-z0-9.]+", "-", str(self)).strip("-.")[:40] or "session"
+        return f"{readable}-{hashlib.sha256(f'{self.kind}:{self.value}'.encode()).hexdigest()[:12]}.json"
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A session as it stands: its chain, and the chains that it had before, the newest last."""
+
+    chain: Chain = EMPTY
+    past: tuple[Chain, ...] = ()
+
+    def then(self, chain: Chain) -> State:
+        """The state with another chain; the one before is kept for undo if the Dockerfile is another now."""
+        changed = _dockerfile(chain) != _dockerfile(self.chain)
+        return State(chain, (*self.past, self.chain)[-KEPT_CHAINS:] if changed else self.past)
+
+    def undone(self) -> State:
+        """The state before the last change; raises SessionError if there is none."""
+        if not self.past:
+            raise SessionError("nothing to undo", hint="Undo goes back over runs, deletions, replay and reset.")
+        return State(self.past[-1], self.past[:-1])
+
+
+def _dockerfile(chain: Chain) -> list[tuple[object, ...]]:
+    return [(cell.text, cell.build_args, cell.context) for cell in chain.on]
+
+
+class SessionFile:
+    """The file of one session. Reading needs no lock; whoever writes holds :meth:`locked` from his read on."""
+
+    def __init__(self, path: Path, name: SessionName) -> None:
+        self.path = path
+        self.name = name
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Wait for other writers of this session, in any process and thread; Ctrl-C ends the waiting."""
+        with _clear_errors(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            handle = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            _lock(handle)
+            yield
+        finally:
+            os.close(handle)
+
+    def read(self) -> State:
+        """The session as it stands, an empty one where there is no file; raises SessionError for a damaged one."""
+        try:
+            text = self.path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return State()
+        except OSError as error:
+            raise StoreError(f"cannot read the session: {error.strerror}: {self.path}") from None
+        try:
+            document = json.loads(text)
+            if document["version"] > VERSION:
+                raise SessionError(
+                    f"the session {self.name} was written by a newer dockermagic", hint="Update dockermagic here, too."
+                )
+            return State(_chain(document["chain"]), tuple(_chain(one) for one in document["past"]))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise SessionError(
+                f"the session {self.name} is damaged: {self.path}", hint="%dockerfile reset begins it anew."
+            ) from None
+
+    def write(self, state: State) -> None:
+        """Replace the session, atomically: another process reads the old one or the new one."""
+        document = {
+            "version": VERSION,
+            "kind": self.name.kind,
+            "name": self.name.value,
+            "chain": _document(state.chain),
+            "past": [_document(chain) for chain in state.past],
+        }
+        aside = self.path.with_suffix(f".{os.getpid()}.tmp")
+        with _clear_errors(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                aside.write_text(json.dumps(document, ensure_ascii=False), encoding="utf-8")
+                os.replace(aside, self.path)
+            finally:
+                aside.unlink(missing_ok=True)
+
+
+class SessionStore:
+    """All sessions below one home."""
+
+    def __init__(self, home: Path) -> None:
+        self.directory = home / "sessions"
+
+    def open(self, name: SessionName, cell_id: str = "") -> SessionFile:
+        """The session of that name. A renamed notebook's is found by ``cell_id``, if its old path is gone."""
+        file = SessionFile(self.directory / name.filename, name)
+        if name.kind == "notebook" and cell_id and not file.path.exists():
+            self._adopt(file, cell_id)
+        return file
+
+    def sweep(self, now: float | None = None) -> None:
+        """Forget the sessions of kernels that nobody has used for a month. Idempotent."""
+        limit = (time.time() if now is None else now) - KEPT_SECONDS
+        for path, document in self._documents():
+            with contextlib.suppress(OSError):
+                if document.get("kind") == "kernel" and path.stat().st_mtime < limit:
+                    path.unlink()
+                    path.with_suffix(".lock").unlink(missing_ok=True)
+
+    def _adopt(self, file: SessionFile, cell_id: str) -> None:
+        for path, document in self._documents():
+            if document.get("kind") != "notebook" or Path(str(document.get("name"))).exists():
+                continue
+            with contextlib.suppress(KeyError, TypeError, AttributeError, OSError):
+                if any(cell.id == cell_id for cell in _chain(document["chain"]).cells):
+                    os.replace(path, file.path)
+                    return
+
+    def _documents(self) -> Iterator[tuple[Path, dict[str, Any]]]:
+        for path in sorted(self.directory.glob("*.json")):
+            with contextlib.suppress(OSError, ValueError):
+                document = json.loads(path.read_text(encoding="utf-8"))
+                if isinstance(document, dict):
+                    yield path, document
+
+
+def _document(chain: Chain) -> dict[str, Any]:
+    return {"cells": [asdict(cell) for cell in chain.cells], "on": sorted(chain.ids)}
+
+
+def _chain(document: Mapping[str, Any]) -> Chain:
+    cells = []
+    for fields in document["cells"]:
+        cell = Cell(**fields)
+        built = None if cell.built is None else tuple(cell.built)
+        pairs = tuple((str(name), str(value)) for name, value in cell.build_args)
+        cells.append(replace(cell, build_args=pairs, tags=tuple(cell.tags), built=built))
+    return Chain(tuple(cells), frozenset(document["on"]))
+
+
+def _lock(handle: int) -> None:
+    try:
+        import fcntl
+    except ImportError:  # Windows: nothing is built there, and the file is replaced atomically all the same
+        return
+    fcntl.flock(handle, fcntl.LOCK_EX)
+
+
+@contextlib.contextmanager
+def _clear_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(f"cannot write the session: {error.strerror}: {path}") from None

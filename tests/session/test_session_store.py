@@ -1,0 +1,172 @@
+"""Sessions on disk: what is written is read back, by other kernels and after a restart."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dockermagic.chain import Cell, Chain
+from dockermagic.errors import SessionError, StoreError
+from dockermagic.session_store import KEPT_CHAINS, KEPT_SECONDS, SessionName, SessionStore, State
+
+NAMED = SessionName("named", "lesson")
+CHAIN = Chain((Cell("a", "FROM busybox", built=("k1",)), Cell("b", "RUN true", name="x")), frozenset("a"))
+
+TEXT = st.text(st.characters(codec="utf-8"), max_size=30)
+CELLS = st.builds(
+    Cell,
+    id=TEXT,
+    text=TEXT,
+    name=TEXT,
+    number=st.none() | st.integers(),
+    above=st.integers(0, 9),
+    build_args=st.lists(st.tuples(TEXT, TEXT), max_size=3).map(tuple),
+    context=TEXT,
+    target=TEXT,
+    tags=st.lists(TEXT, max_size=2).map(tuple),
+    built=st.none() | st.lists(TEXT, max_size=3).map(tuple),
+)
+CHAINS = st.lists(CELLS, max_size=3, unique_by=lambda cell: cell.id).map(
+    lambda cells: Chain(tuple(cells), frozenset(cell.id for cell in cells[::2]))
+)
+
+
+@given(chain=CHAINS, past=st.lists(CHAINS, max_size=2))
+def test_what_is_written_is_read_back(
+    tmp_path_factory: pytest.TempPathFactory, chain: Chain, past: list[Chain]
+) -> None:
+    file = SessionStore(tmp_path_factory.mktemp("home")).open(NAMED)
+    state = State(chain, tuple(past))
+
+    file.write(state)
+
+    assert state == file.read()
+    assert [file.path] == list(file.path.parent.iterdir())
+
+
+def test_a_session_without_a_file_is_empty(tmp_path: Path) -> None:
+    assert State() == SessionStore(tmp_path).open(NAMED).read()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"version": 1}', '{"version": 1, "chain": {"cells": [{"no": 1}]}}'])
+def test_a_damaged_session_says_so(tmp_path: Path, text: str) -> None:
+    file = SessionStore(tmp_path).open(NAMED)
+    file.write(State())
+    file.path.write_text(text)
+
+    with pytest.raises(SessionError, match="damaged"):
+        file.read()
+
+
+def test_a_session_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
+    file = SessionStore(tmp_path).open(NAMED)
+    file.write(State())
+    file.path.write_text(file.path.read_text().replace('"version": 1', '"version": 99'))
+
+    with pytest.raises(SessionError, match="newer dockermagic"):
+        file.read()
+
+
+def test_a_home_that_cannot_be_written_says_so(tmp_path: Path) -> None:
+    (tmp_path / "sessions").write_text("a file in the way")
+
+    with pytest.raises(StoreError, match="cannot write the session"):
+        SessionStore(tmp_path).open(NAMED).write(State())
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        (SessionName("named", "a b"), SessionName("named", "a_b")),
+        (SessionName("named", "x"), SessionName("kernel", "x")),
+        (SessionName("notebook", "/one/a.ipynb"), SessionName("notebook", "/two/a.ipynb")),
+    ],
+)
+def test_different_sessions_have_different_files(tmp_path: Path, names: tuple[SessionName, SessionName]) -> None:
+    one, other = (SessionStore(tmp_path).open(name).path for name in names)
+
+    assert one != other
+
+
+@pytest.mark.parametrize("value", ["../../etc/passwd", "/", "..", "", "ä ö", "x" * 500])
+def test_no_name_leaves_the_folder(tmp_path: Path, value: str) -> None:
+    file = SessionStore(tmp_path).open(SessionName("named", value))
+    file.write(State(CHAIN))
+
+    assert [file.path] == list((tmp_path / "sessions").iterdir())
+
+
+def test_a_renamed_notebook_keeps_its_session(tmp_path: Path) -> None:
+    store = SessionStore(tmp_path)
+    store.open(SessionName("notebook", "/gone/old.ipynb")).write(State(CHAIN))
+    renamed = SessionName("notebook", "/gone/new.ipynb")
+
+    assert State() == store.open(renamed, "another").read()
+    assert State(CHAIN) == store.open(renamed, "b").read()
+    assert State() == store.open(SessionName("notebook", "/gone/old.ipynb")).read()
+
+
+def test_a_copied_notebook_has_a_session_of_its_own(tmp_path: Path) -> None:
+    store = SessionStore(tmp_path)
+    original = tmp_path / "old.ipynb"
+    original.touch()
+    store.open(SessionName("notebook", str(original))).write(State(CHAIN))
+
+    assert State() == store.open(SessionName("notebook", str(tmp_path / "copy.ipynb")), "a").read()
+
+
+def test_old_sessions_of_kernels_are_forgotten(tmp_path: Path) -> None:
+    store = SessionStore(tmp_path)
+    files = [store.open(SessionName(kind, kind)) for kind in ("kernel", "named", "notebook")]
+    for file in files:
+        with file.locked():
+            file.write(State(CHAIN))
+    written = os.stat(files[0].path).st_mtime
+
+    store.sweep(now=written + KEPT_SECONDS - 1)
+    assert all(file.path.exists() for file in files)
+    store.sweep(now=written + KEPT_SECONDS + 1)
+
+    assert [file.path.exists() for file in files] == [False, True, True]
+
+
+def test_writers_wait_for_one_another(tmp_path: Path) -> None:
+    """Each adds its cells to what the others left: none is lost."""
+
+    def add(name: str) -> None:
+        file = SessionStore(tmp_path).open(NAMED)
+        for number in range(20):
+            with file.locked():
+                state = file.read()
+                cell = Cell(f"{name}{number}", "RUN true")
+                chain = Chain((*state.chain.cells, cell), state.chain.ids | {cell.id})
+                file.write(State(chain))
+
+    threads = [threading.Thread(target=add, args=(name,)) for name in "abcd"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(SessionStore(tmp_path).open(NAMED).read().chain.ids) == 80
+
+
+def test_undo_goes_back_over_what_changed_the_dockerfile() -> None:
+    state = State()
+    for number in range(KEPT_CHAINS + 5):
+        state = state.then(Chain((Cell("a", str(number)),), frozenset("a")))
+    same = state.then(Chain((*state.chain.cells, Cell("b", "off the chain")), frozenset("a")))
+
+    assert len(state.past) == KEPT_CHAINS
+    assert same.past == state.past
+    assert str(KEPT_CHAINS + 3) == state.undone().chain.cells[0].text
+
+
+def test_undo_with_nothing_before_says_so() -> None:
+    with pytest.raises(SessionError, match="nothing to undo"):
+        State().undone()
