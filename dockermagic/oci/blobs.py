@@ -1,0 +1,266 @@
+"""Blobs: files under ``blobs/sha256`` named by their digest, written aside and renamed in when they are whole.
+
+Many processes share the directory. What a process is about to refer to, it protects with a lease: while a lease lives,
+no blob that was written or asked for since it began is removed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import io
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from dockermagic.errors import ArchiveError, StoreError, StoreFullError
+from dockermagic.oci import lock
+from dockermagic.oci.reference import is_digest
+from dockermagic.oci.spec import Descriptor
+
+__all__ = ["BlobWriter", "Blobs", "full_disk"]
+
+BLOCK = 1 << 20
+_LARGEST_DOCUMENT = 16 << 20
+
+
+@contextlib.contextmanager
+def full_disk(where: Path | str) -> Iterator[None]:
+    """Turn "no space left" and "quota exceeded" into StoreFullError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StoreFullError(f"the disk that holds {where} is full", hint="Make room, then try again.") from error
+        raise
+
+
+class BlobWriter:
+    """A blob in the making. Leaving the ``with`` block without :meth:`commit` removes it.
+
+    Give bytes to :meth:`write`, or let another process write to :meth:`fileno` and tell :meth:`commit` the digest.
+    """
+
+    def __init__(self, blobs: Blobs) -> None:
+        self._blobs = blobs
+        self._hash = hashlib.sha256()
+        self._hashed = 0
+        with full_disk(blobs.home):
+            self._descriptor, self._path = lock.new_file(blobs.home / "ingest")
+
+    def fileno(self) -> int:
+        """The descriptor of the file, open for writing; it belongs to this object."""
+        return self._descriptor
+
+    def write(self, data: bytes | memoryview) -> int:
+        """Append bytes; raises StoreFullError."""
+        self._hash.update(data)
+        left = memoryview(data)
+        with full_disk(self._blobs.home):
+            while left:
+                left = left[os.write(self._descriptor, left) :]
+        self._hashed += len(data)
+        return len(data)
+
+    @property
+    def digest(self) -> str:
+        """The digest of what was written with :meth:`write` so far."""
+        return f"sha256:{self._hash.hexdigest()}"
+
+    @property
+    def size(self) -> int:
+        """The bytes in the file so far."""
+        return os.fstat(self._descriptor).st_size
+
+    def commit(self, media_type: str, *, digest: str = "", size: int | None = None) -> Descriptor:
+        """Make it a blob of the store; idempotent where the blob exists already.
+
+        ``digest`` and ``size``, where given, must be those of the bytes: else ArchiveError, and nothing is stored. The
+        digest of bytes that another process wrote to the descriptor is taken on trust.
+        """
+        written = self.size
+        if size is not None and size != written:
+            raise ArchiveError(f"expected {size} bytes for {digest or 'a blob'}, got {written}")
+        if written == self._hashed:
+            if digest and digest != self.digest:
+                raise ArchiveError(f"digest mismatch: expected {digest}, got {self.digest}")
+            digest = self.digest
+        elif not digest:
+            os.lseek(self._descriptor, 0, os.SEEK_SET)
+            with os.fdopen(self._descriptor, "rb", closefd=False) as file:
+                digest = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+        target = self._blobs.blob(digest)
+        os.fchmod(self._descriptor, 0o644)
+        with self._blobs.steady(), full_disk(self._blobs.home):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.utime(self._path)
+            self._path.rename(target)
+        return Descriptor(media_type, digest, written)
+
+    def close(self) -> None:
+        """Drop the file if it was not committed. Idempotent."""
+        if self._descriptor >= 0:
+            with contextlib.suppress(FileNotFoundError):
+                self._path.unlink()
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+
+class Blobs:
+    """The blobs below ``home``. Making one creates the directories and clears what dead processes left."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        with full_disk(home):
+            try:
+                for part in ("blobs/sha256", "ingest", "leases"):
+                    (home / part).mkdir(parents=True, exist_ok=True)
+                self.sweep()
+            except PermissionError as error:
+                raise StoreError(
+                    f"the store {home} cannot be written: {error.strerror}",
+                    hint="Set DOCKERMAGIC_HOME to a directory of your own.",
+                ) from error
+
+    def blob(self, digest: str) -> Path:
+        """Where the blob is or would be; raises StoreError if that is no digest."""
+        if not is_digest(digest):
+            raise StoreError(f"{digest!r} is not a digest")
+        algorithm, _, encoded = digest.partition(":")
+        return self.home / "blobs" / algorithm / encoded
+
+    def has(self, digest: str) -> bool:
+        """Whether the blob is here. Asking counts as a use: a lease of this process protects it from then on."""
+        path = self.blob(digest)
+        with self.steady():
+            try:
+                os.utime(path)
+            except FileNotFoundError:
+                return False
+            except PermissionError:
+                return True
+        return True
+
+    def size(self, digest: str) -> int:
+        """The size of the blob; raises StoreError if it is not here."""
+        try:
+            return self.blob(digest).stat().st_size
+        except FileNotFoundError as error:
+            raise _missing(digest) from error
+
+    def open(self, digest: str) -> io.FileIO:
+        """Open the blob for reading, unverified; the caller closes it. Raises StoreError if it is not here."""
+        try:
+            return self.blob(digest).open("rb", buffering=0)
+        except FileNotFoundError as error:
+            raise _missing(digest) from error
+
+    def read(self, digest: str) -> bytes:
+        """The bytes of a small blob, checked; raises StoreError if it is missing, damaged or no document."""
+        with self.open(digest) as file:
+            data = file.read(_LARGEST_DOCUMENT + 1)
+        if len(data) > _LARGEST_DOCUMENT:
+            raise StoreError(f"blob {digest} is too large for a JSON document")
+        algorithm = digest.partition(":")[0]
+        if algorithm in hashlib.algorithms_available:
+            found = f"{algorithm}:{hashlib.new(algorithm, data).hexdigest()}"
+            if found != digest:
+                raise _damaged(digest, found)
+        return data
+
+    def verify(self, digest: str) -> int:
+        """Read the whole blob and check its digest; returns its size, raises StoreError."""
+        with self.open(digest) as file:
+            algorithm = digest.partition(":")[0]
+            found = f"{algorithm}:{hashlib.file_digest(file, algorithm).hexdigest()}"
+            if found != digest:
+                raise _damaged(digest, found)
+            return os.fstat(file.fileno()).st_size
+
+    def put(self, data: bytes, media_type: str) -> Descriptor:
+        """Store these bytes. Idempotent."""
+        descriptor = Descriptor.of(media_type, data)
+        if not self.has(descriptor.digest):
+            with self.writer() as writer:
+                writer.write(data)
+                writer.commit(media_type)
+        return descriptor
+
+    def writer(self) -> BlobWriter:
+        """A new blob, to be used in a ``with`` block."""
+        return BlobWriter(self)
+
+    def digests(self) -> Iterator[str]:
+        """The digests of all blobs, in no order."""
+        for algorithm in (self.home / "blobs").iterdir():
+            for path in algorithm.iterdir():
+                if is_digest(f"{algorithm.name}:{path.name}"):
+                    yield f"{algorithm.name}:{path.name}"
+
+    @contextlib.contextmanager
+    def lease(self) -> Iterator[None]:
+        """Protect what is written or asked for in the ``with`` block until it is left, or the process ends."""
+        with self.steady():
+            descriptor, path = lock.new_file(self.home / "leases")
+        try:
+            yield
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                path.unlink()
+            os.close(descriptor)
+
+    def remove(self, digests: Iterable[str]) -> dict[str, int]:
+        """Remove blobs that no lease protects; returns which went and their sizes.
+
+        The caller knows that nothing refers to them. Readers that have one open keep it.
+        """
+        removed: dict[str, int] = {}
+        with lock.hold(self.home / "blobs.lock"):
+            leases = [path for path in (self.home / "leases").iterdir() if lock.is_alive(path)]
+            begun = []
+            for lease in leases:
+                with contextlib.suppress(FileNotFoundError):
+                    begun.append(lease.stat().st_mtime_ns)
+            for digest in digests:
+                path = self.blob(digest)
+                with contextlib.suppress(FileNotFoundError):
+                    found = path.stat()
+                    if not begun or found.st_mtime_ns < min(begun):
+                        path.unlink()
+                        removed[digest] = found.st_size
+        return removed
+
+    def sweep(self) -> int:
+        """Remove the unfinished blobs of processes that ended; returns how many. Safe beside others at any time."""
+        swept = 0
+        for part in ("ingest", "leases"):
+            for path in (self.home / part).iterdir():
+                swept += not lock.is_alive(path)
+        return swept
+
+    def steady(self) -> contextlib.AbstractContextManager[int]:
+        """No blob is removed inside this ``with`` block. To be left soon."""
+        return lock.hold(self.home / "blobs.lock", shared=True)
+
+
+def _missing(digest: str) -> StoreError:
+    return StoreError(
+        f"blob {digest} is missing from the store",
+        hint="Pull or load the image again, or build it with --no-cache.",
+    )
+
+
+def _damaged(digest: str, found: str) -> StoreError:
+    return StoreError(
+        f"blob {digest} is damaged: its content has the digest {found}",
+        hint="Remove the image, then pull, load or build it again.",
+    )
