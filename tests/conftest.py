@@ -10,6 +10,12 @@ import pytest
 
 from tests import idmodes
 from tests.idmodes import engine_home as engine_home
+from tests.peers.fixtures import buildah as buildah
+from tests.peers.fixtures import docker as docker
+from tests.peers.fixtures import podman as podman
+from tests.peers.fixtures import registry as registry
+from tests.peers.fixtures import skopeo as skopeo
+from tests.peers.fixtures import umoci as umoci
 
 CI = bool(os.environ.get("DOCKERMAGIC_CI"))
 
