@@ -1,0 +1,176 @@
+"""What a sandbox is asked for, as frozen values, and the protocol that every sandbox keeps.
+
+Nothing here touches the system: a :class:`Rootfs` describes an overlay, a :class:`Process` what runs in it. The values
+travel to the resident process as JSON through :func:`to_json`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+__all__ = ["Cancel", "Mount", "Output", "Process", "Rootfs", "Sandbox", "Subpath", "Ulimit"]
+
+Output = Callable[[int, bytes], None]
+"""Called with the stream (1 stdout, 2 stderr) and what was written to it, in order, from the thread that called
+``run``.
+"""
+
+
+class Cancel:
+    """A request to stop that wakes whoever waits for it. Setting it twice is harmless; it cannot be taken back."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._callbacks: list[Callable[[], None]] = []
+        self._set = False
+
+    def set(self) -> None:
+        """Ask everything that was given this value to stop. Safe from any thread and from a signal handler's thread."""
+        with self._lock:
+            if self._set:
+                return
+            self._set = True
+            callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            callback()
+
+    def is_set(self) -> bool:
+        """Whether somebody asked to stop."""
+        return self._set
+
+    def subscribe(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call ``callback`` once when it is set (at once, if it is already); the result unsubscribes."""
+        with self._lock:
+            if not self._set:
+                self._callbacks.append(callback)
+                return lambda: self._unsubscribe(callback)
+        callback()
+        return lambda: None
+
+    def _unsubscribe(self, callback: Callable[[], None]) -> None:
+        with self._lock:
+            if callback in self._callbacks:
+                self._callbacks.remove(callback)
+
+
+@dataclass(frozen=True, slots=True)
+class Rootfs:
+    """A stack of snapshot directories, bottom first, and the directory that takes the changes; read-only without one.
+
+    ``upper`` has a sibling ``work`` on the same file system, which overlayfs needs for itself.
+    """
+
+    lowers: tuple[Path, ...] = ()
+    upper: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Subpath:
+    """A path inside another root filesystem; links in it are resolved inside that root."""
+
+    rootfs: Rootfs
+    path: str = "/"
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """One more mount of a process. ``target`` is absolute, or relative to the working directory.
+
+    - ``bind``: ``source`` is a path of the host or a :class:`Subpath`; with ``readonly`` false and a Subpath, what is
+      written is thrown away.
+    - ``tmpfs``: ``size`` in bytes (0: half of memory), ``mode``.
+    - ``file``: ``content`` as a file in memory, with ``mode``, ``uid`` and ``gid``: a secret.
+    - ``socket``: ``source`` is a unix socket of the host.
+
+    Mount points that do not exist are made for the time of the run and are not in the layer.
+    """
+
+    type: str
+    target: str
+    source: Path | Subpath | None = None
+    readonly: bool = False
+    size: int = 0
+    mode: int = 0o755
+    uid: int = 0
+    gid: int = 0
+    content: bytes = field(default=b"", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Ulimit:
+    """A resource limit by its Docker name (``nofile``); -1 is unlimited."""
+
+    name: str
+    soft: int
+    hard: int
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """What to run in a root filesystem, and with what around it.
+
+    ``args`` is the exec form. ``env`` is all that the process sees; HOME comes from the user's entry in /etc/passwd
+    where it is not set. ``user`` is ``name|uid[:group|gid]``, looked up inside the rootfs; empty is root. ``cwd`` is
+    made if missing. ``network`` is ``host`` or ``none``. ``security`` ``insecure`` keeps every capability and no
+    seccomp filter. ``stdin`` is a file descriptor; without it the process reads end of file.
+    """
+
+    args: tuple[str, ...]
+    env: Mapping[str, str] = field(default_factory=dict)
+    cwd: str = "/"
+    user: str = ""
+    hostname: str = "buildkitsandbox"
+    network: str = "host"
+    mounts: tuple[Mount, ...] = ()
+    umask: int = 0o022
+    tty: bool = False
+    stdin: int | None = None
+    security: str = "sandbox"
+    shm_size: int = 64 << 20
+    ulimits: tuple[Ulimit, ...] = ()
+    extra_hosts: tuple[tuple[str, str], ...] = ()
+    readonly_root: bool = False
+    cap_add: tuple[str, ...] = ()
+    cap_drop: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+
+
+class Sandbox(Protocol):
+    """Where processes run. Every method may be called from many threads at once.
+
+    ``mode`` is ``root``, ``range`` or ``single`` for namespaces; other ways bring their own names.
+    """
+
+    @property
+    def mode(self) -> str:
+        """The id mode, which is part of every snapshot's key."""
+        ...
+
+    def run(
+        self, rootfs: Rootfs, process: Process, *, output: Output | None = None, cancel: Cancel | None = None
+    ) -> int:
+        """Run to the end and return the exit code, 128+n for signal n, 127 and 126 where the command could not be run.
+
+        When it returns no process of it is left and nothing is mounted. Raises BuildInterruptedError if ``cancel`` was
+        set, and SandboxError where the process could not be started for another reason than its command.
+        """
+        ...
+
+    def call(
+        self,
+        function: str,
+        *,
+        mounts: Mapping[str, Rootfs] | None = None,
+        fds: Mapping[str, int] | None = None,
+        cancel: Cancel | None = None,
+        output: Callable[[Any], None] | None = None,
+        **arguments: Any,
+    ) -> Any:
+        """Run ``"dockermagic.module:function"`` beside the root filesystems; see
+        :class:`dockermagic.sandbox.worker.Worker`.
+        """
+        ...

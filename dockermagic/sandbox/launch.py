@@ -1,0 +1,192 @@
+"""The first process of a RUN, from its fork to exec: namespaces, mounts, root, identity, privileges.
+
+:func:`start` runs in the child that becomes pid 1 of its own pid namespace. It never returns: it ends in exec, in
+exit code 126 or 127 for a command that cannot be run, or in an error sent through the status channel.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import shutil
+import signal
+import stat
+from dataclasses import dataclass
+from typing import NoReturn
+
+from dockermagic.errors import SandboxError
+from dockermagic.sandbox import syscalls as sys
+from dockermagic.sandbox import users, wire
+from dockermagic.sandbox.base import Process, Rootfs
+from dockermagic.sandbox.capabilities import LAST, allowed
+from dockermagic.sandbox.mounts import Stubs, mount_rootfs
+from dockermagic.sandbox.surroundings import Surroundings
+
+__all__ = ["Setting", "Status", "start"]
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What the resident process knows and the request does not say: id mode, directories, what the host allows."""
+
+    mode: str
+    base: str
+    mount_point: str
+    fresh_proc: bool = True
+
+
+def start(setting: Setting, rootfs: Rootfs, process: Process, status: Status, fds: dict[str, int]) -> NoReturn:
+    """Become the process. ``fds`` has stdin, stdout and stderr; ``status`` closes itself when exec succeeds."""
+    try:
+        _become(setting, rootfs, process, status, fds)
+    except BaseException as error:
+        status.send(wire.dump({"error": wire.encode_error(error)}))
+    os._exit(125)
+
+
+class Status:
+    """The channel to the supervisor; its descriptor can move out of the way of the standard ones."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    def send(self, data: bytes) -> None:
+        """Write all of ``data``."""
+        while data:
+            data = data[os.write(self.fd, data) :]
+
+    def move(self, fd: int) -> None:
+        """Go on as ``fd``; whatever was there is closed."""
+        os.dup2(self.fd, fd, inheritable=False)
+        self.fd = fd
+
+
+def _become(setting: Setting, rootfs: Rootfs, process: Process, status: Status, fds: dict[str, int]) -> None:
+    sys.prctl(sys.PR_SET_PDEATHSIG, signal.SIGKILL)
+    os.setsid()
+    sys.unshare(sys.CLONE_NEWNS)
+    sys.make_private()
+    if process.hostname:
+        sys.sethostname(process.hostname)
+    if process.network == "none":
+        sys.set_loopback_up()
+
+    root = setting.mount_point
+    mount_rootfs(rootfs, root, setting.base)
+    surroundings = Surroundings(setting, process)
+    surroundings.collect()
+    # Afterwards the old root lies over the new one, where no path reaches it. It stays until /proc and /sys are
+    # mounted: in a user namespace the kernel allows that only where full ones are to be seen.
+    old = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    os.chdir(root)
+    sys.pivot_root(".", ".")
+    os.chdir("/")
+
+    stubs = Stubs(os.stat("/").st_dev)
+    surroundings.attach(stubs)
+    os.fchdir(old)
+    sys.umount(".", sys.MNT_DETACH)
+    os.close(old)
+    os.chdir("/")
+    identity = users.lookup(process.user, additional=process.groups)
+    _enter_directory(process.cwd)
+    if process.readonly_root:
+        sys.mount_setattr("/", sys.MOUNT_ATTR_RDONLY)
+    environment = dict(process.env)
+    environment.setdefault("HOME", identity.home)
+    status.send(wire.dump({"stubs": [[s.path, s.directory, s.parent_ctime, s.parent_mtime] for s in stubs.list()]}))
+
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        os.dup2(fds[name], number, inheritable=True)
+    status.move(3)
+    sys.close_from(4)
+    _limit(process)
+    _drop_privileges(setting, process, identity)
+    _execute(process.args, environment)
+
+
+def _enter_directory(path: str) -> None:
+    """The working directory, made as far as it is missing; this one stays in the layer."""
+    try:
+        os.chdir(path)
+    except FileNotFoundError:
+        os.makedirs(path, 0o755, exist_ok=True)
+        os.chdir(path)
+    except OSError as error:
+        raise SandboxError(f"working directory {path}: {error.strerror}") from error
+
+
+def _limit(process: Process) -> None:
+    for limit in process.ulimits:
+        kind = getattr(resource, f"RLIMIT_{limit.name.upper()}", None)
+        if kind is None:
+            raise SandboxError(f"invalid ulimit type: {limit.name}")
+        try:
+            resource.setrlimit(kind, (limit.soft, limit.hard))
+        except (ValueError, OSError) as error:
+            raise SandboxError(f"the ulimit {limit.name}={limit.soft}:{limit.hard} was refused: {error}") from error
+
+
+def _drop_privileges(setting: Setting, process: Process, identity: users.Identity) -> None:
+    """Ids, bounding set, capabilities: in the order in which each still may be done."""
+    keep = allowed(process)
+    for capability in range(LAST + 1):
+        if not keep >> capability & 1:
+            try:
+                sys.prctl(sys.PR_CAPBSET_DROP, capability)
+            except OSError as error:
+                if error.errno == errno.EINVAL:  # the kernel knows fewer
+                    break
+                raise
+    sys.join_new_session_keyring()
+    os.umask(process.umask)
+    if setting.mode != "single":
+        os.setgroups(identity.groups)
+        os.setresgid(identity.gid, identity.gid, identity.gid)
+        os.setresuid(identity.uid, identity.uid, identity.uid)
+    if identity.uid == 0:
+        sys.capset(keep)
+    # A change of ids clears it.
+    sys.prctl(sys.PR_SET_PDEATHSIG, signal.SIGKILL)
+    for name in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
+        signal.signal(name, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    os.write(2, message.encode("utf-8", "surrogateescape") + b"\n")
+    os._exit(code)
+
+
+def _execute(args: tuple[str, ...], environment: dict[str, str]) -> NoReturn:
+    """Find the command as Docker's runtime does and become it."""
+    if not args or not args[0]:
+        _fail('exec: "": executable file not found in $PATH', 127)
+    name = args[0]
+    path: str | None = name
+    if "/" not in name:
+        # shutil.which would take the current directory for an empty entry, as execvp does and Docker does not.
+        folders = [folder for folder in environment.get("PATH", "").split(":") if folder]
+        path = shutil.which(name, path=":".join(folders)) if folders else None
+        if path is None:
+            denied = any(os.path.isfile(os.path.join(folder, name)) for folder in folders)
+            if denied:
+                _fail(f'exec: "{name}": permission denied', 126)
+            _fail(f'exec: "{name}": executable file not found in $PATH', 127)
+    else:
+        try:
+            mode = os.stat(name).st_mode
+        except OSError as error:
+            reason = (error.strerror or "").lower()
+            _fail(f'exec: "{name}": stat {name}: {reason}', 126 if error.errno == errno.EACCES else 127)
+        if stat.S_ISDIR(mode):
+            _fail(f'exec: "{name}": is a directory', 126)
+        if not os.access(name, os.X_OK):
+            _fail(f'exec: "{name}": permission denied', 126)
+    assert path is not None
+    try:
+        os.execve(path, args, environment)
+    except OSError as error:
+        reason = (error.strerror or "").lower()
+        _fail(f"exec {path}: {reason}", 126 if error.errno == errno.EACCES else 255)

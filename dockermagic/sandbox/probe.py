@@ -1,0 +1,215 @@
+"""Which sandbox this host allows, found out by doing each step in a child process; never guessed from a setting.
+
+The answer is kept in the store's directory until the next boot, so that only the first process of a day pays for it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from dockermagic.errors import DockermagicError, SandboxUnavailableError
+from dockermagic.sandbox.worker import python
+
+__all__ = ["Probe", "Trial", "choose", "probe"]
+
+MODES = ("root", "range", "single")
+_VERSION = 1
+_SECONDS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One id mode, tried: the steps that worked, and the first that did not with the kernel's words and what to do."""
+
+    mode: str
+    works: bool
+    steps: tuple[str, ...] = ()
+    failed: str = ""
+    reason: str = ""
+    hint: str = ""
+    fresh_proc: bool = False
+    notify: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What was found. ``mode`` is the best that works, empty where none does."""
+
+    boot: str
+    uid: int
+    kernel: str
+    trials: tuple[Trial, ...]
+
+    @property
+    def mode(self) -> str:
+        return next((trial.mode for trial in self.trials if trial.works), "")
+
+    def trial(self, mode: str) -> Trial | None:
+        """What came of one mode; None if it was not tried."""
+        return next((trial for trial in self.trials if trial.mode == mode), None)
+
+    def explain(self) -> dict[str, Any]:
+        """For ``dockermagic info``: what runs a RUN here, what it does not isolate, what to install or set."""
+        chosen = self.trial(self.mode)
+        improve = [trial.hint for trial in self.trials if not trial.works and trial.hint and _better(trial, chosen)]
+        return {
+            "mode": self.mode,
+            "runs_with": _RUNS_WITH.get(self.mode, "nothing: a RUN is not possible here"),
+            "kernel": self.kernel,
+            "not_isolated": list(_NOT_ISOLATED.get(self.mode, ()))
+            + (
+                []
+                if chosen is None or chosen.fresh_proc
+                else ["processes: /proc shows those of the host, because a fresh one is refused here"]
+            ),
+            "improve": improve,
+            "trials": [asdict(trial) for trial in self.trials],
+        }
+
+
+_RUNS_WITH = {
+    "root": "namespaces over overlayfs, ids mapped through",
+    "range": "a user namespace with a range of ids, over overlayfs",
+    "single": "a user namespace with a single id and recorded ownership, over overlayfs",
+}
+_NETWORK = "the network: a RUN uses the host's unless it asks for none"
+_NOT_ISOLATED = {
+    "root": ("ids: root inside is root of the host, held by namespaces, capabilities and a seccomp filter", _NETWORK),
+    "range": (_NETWORK,),
+    "single": (
+        _NETWORK,
+        "ids: every id inside is the same user outside, so permissions between users inside are not checked",
+    ),
+}
+
+
+def _better(trial: Trial, chosen: Trial | None) -> bool:
+    return chosen is None or MODES.index(trial.mode) < MODES.index(chosen.mode)
+
+
+def _boot() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+def probe(home: Path, *, fresh: bool = False) -> Probe:
+    """What this host allows for a store at ``home``: remembered since the last boot, or tried now."""
+    cache = home / f"probe-{os.geteuid() if hasattr(os, 'geteuid') else 0}.json"
+    boot = _boot()
+    if not fresh:
+        try:
+            value = json.loads(cache.read_text())
+            if value["version"] == _VERSION and boot and value["boot"] == boot:
+                trials = tuple(Trial(**{**item, "steps": tuple(item["steps"])}) for item in value["trials"])
+                return Probe(boot, value["uid"], value["kernel"], trials)
+        except (OSError, ValueError, KeyError, TypeError):
+            pass
+    found = Probe(boot, _uid(), _kernel(), tuple(_try_modes(home)))
+    home.mkdir(parents=True, exist_ok=True)
+    aside = cache.with_name(f"{cache.name}.{secrets.token_hex(4)}")
+    aside.write_text(json.dumps({"version": _VERSION, **asdict(found)}))
+    aside.replace(cache)
+    return found
+
+
+def _uid() -> int:
+    return os.geteuid() if hasattr(os, "geteuid") else -1
+
+
+def _kernel() -> str:
+    return os.uname().release if hasattr(os, "uname") else sys.platform
+
+
+def _try_modes(home: Path) -> Iterable[Trial]:
+    if not sys.platform.startswith("linux"):
+        yield Trial("single", False, failed="start", reason=f"no namespaces on {sys.platform}", hint=_OTHER_ENGINE)
+        return
+    for mode in MODES:
+        trial = _try(mode, home)
+        yield trial
+        if trial.works:
+            return
+
+
+_OTHER_ENGINE = "Use another engine (Docker, Podman or BuildKit) here, or run dockermagic on Linux."
+
+
+def _try(mode: str, home: Path) -> Trial:
+    from dockermagic.sandbox import idmap
+
+    if mode == "root" and os.geteuid() != 0:
+        return Trial(mode, False, failed="uid 0", reason="not root")
+    if mode == "range":
+        if os.geteuid() == 0:
+            return Trial(mode, False, failed="ordinary user", reason="root needs no range of ids")
+        problem = idmap.problem()
+        if problem:
+            return Trial(mode, False, failed="subordinate ids", reason=problem[0], hint=problem[1])
+    place = home / "snapshots" / f"tmp-0-probe-{secrets.token_hex(4)}"
+    try:
+        place.mkdir(parents=True)
+        (home / "mnt").mkdir(exist_ok=True)
+        done = subprocess.Popen(
+            [*python("dockermagic.sandbox.trial"), mode, str(place), str(home / "mnt")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+        )
+        assert done.stdin is not None and done.stdout is not None
+        answer: dict[str, Any] = {}
+        for line in done.stdout:
+            message = json.loads(line)
+            if "map" in message:
+                idmap.write_ranges(message["map"])
+                done.stdin.write(b"mapped\n")
+                done.stdin.flush()
+            else:
+                answer = message
+        done.stdin.close()
+        done.wait(_SECONDS)
+        if not answer:
+            return Trial(mode, False, failed="start", reason=f"the trial ended with {done.returncode}")
+        return Trial(**{**answer, "steps": tuple(answer["steps"])})
+    except DockermagicError as error:
+        return Trial(mode, False, failed="id map", reason=error.message, hint=error.hint)
+    except OSError as error:
+        return Trial(
+            mode, False, failed="store", reason=str(error), hint=f"Make {home} writable, or set DOCKERMAGIC_HOME."
+        )
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def choose(home: Path) -> Trial:
+    """The mode to run in: what DOCKERMAGIC_SANDBOX says, else the best that works.
+
+    Raises SandboxUnavailableError that says what was refused and what would help.
+    """
+    wanted = os.environ.get("DOCKERMAGIC_SANDBOX", "")
+    if wanted and wanted not in MODES:
+        raise SandboxUnavailableError(
+            f"DOCKERMAGIC_SANDBOX={wanted} is not a sandbox", hint=f"It is one of {', '.join(MODES)}."
+        )
+    found = probe(home)
+    if wanted:
+        trial = found.trial(wanted) or _try(wanted, home)
+    else:
+        trial = next((trial for trial in found.trials if trial.works), found.trials[-1])
+    if not trial.works:
+        raise SandboxUnavailableError(
+            f"this host does not let dockermagic isolate a RUN: {trial.failed}: {trial.reason}",
+            hint=trial.hint or _OTHER_ENGINE,
+        )
+    return trial

@@ -1,0 +1,252 @@
+"""The resident process: single-threaded, small, inside the namespaces of one id mode; it forks a child for every
+request.
+
+It is started by :class:`dockermagic.sandbox.worker.Worker` with a socket, and ends with it: when the socket closes or
+the client dies, by whatever means. As the first process of its own pid namespace it takes every child along.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import importlib
+import json
+import os
+import select
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from dockermagic.errors import SandboxError
+from dockermagic.sandbox import launch, mounts, supervise, syscalls, wire
+
+__all__ = ["enter_user_namespace", "main"]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The resident process's command line."""
+
+    mode: str
+    base: str
+    mount_point: str
+    socket: int
+    client: int
+    fresh_proc: bool = True
+
+
+def main(arguments: str) -> NoReturn:
+    """Enter the namespaces and serve until the client is gone."""
+    settings = Settings(**json.loads(arguments))
+    channel = socket.socket(fileno=settings.socket)
+    try:
+        _enter(settings, channel)
+    except BaseException as error:
+        channel.send(wire.dump({"error": wire.encode_error(error)}))
+        os._exit(1)
+
+
+def _enter(settings: Settings, channel: socket.socket) -> NoReturn:
+
+    def mapped(pid: int) -> None:
+        channel.send(wire.dump({"map": pid}))
+        if not channel.recv(16):
+            os._exit(1)
+
+    enter_user_namespace(settings.mode, mapped)
+    syscalls.unshare(syscalls.CLONE_NEWNS | (syscalls.CLONE_NEWPID if settings.fresh_proc else 0))
+    syscalls.mount("none", "/", "", syscalls.MS_REC | syscalls.MS_SLAVE)
+    if settings.fresh_proc:
+        pid = os.fork()
+        if pid:
+            channel.close()
+            os.close(settings.client)
+            _, status = os.waitpid(pid, 0)
+            os._exit(0 if status == 0 else 1)
+        syscalls.mount("proc", "/proc", "proc", syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC)
+    else:
+        os.setsid()
+    os.chdir(settings.base)
+    syscalls.mount("tmpfs", settings.mount_point, "tmpfs", 0, "mode=755,size=1m")
+    os.mkdir(f"{settings.mount_point}/root")
+    Server(settings, channel).serve()
+
+
+def enter_user_namespace(mode: str, mapped: Callable[[int], None]) -> None:
+    """Become id 0 of a user namespace as ``mode`` wants it; root stays where it is.
+
+    ``mapped`` gets the process id and returns when somebody outside has written the map of a range.
+    """
+    if mode == "root":
+        return
+    uid, gid = os.getuid(), os.getgid()
+    syscalls.unshare(syscalls.CLONE_NEWUSER)
+    if mode == "single":
+        _write("/proc/self/setgroups", "deny")
+        _write("/proc/self/uid_map", f"0 {uid} 1")
+        _write("/proc/self/gid_map", f"0 {gid} 1")
+    else:
+        mapped(os.getpid())
+        os.setgroups([])
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
+
+
+def _write(path: str, text: str) -> None:
+    fd = os.open(path, os.O_WRONLY)
+    try:
+        os.write(fd, text.encode())
+    finally:
+        os.close(fd)
+
+
+class Server:
+    """The loop, and what it knows: which child serves which request."""
+
+    def __init__(self, settings: Settings, channel: socket.socket) -> None:
+        self.settings = settings
+        self.channel = channel
+        self.children: dict[int, int] = {}
+        self.wake, self.waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def serve(self) -> NoReturn:
+        """Answer requests until the client is gone."""
+        signal.set_wakeup_fd(self.waker, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        poll = select.poll()
+        poll.register(self.channel, select.POLLIN)
+        poll.register(self.settings.client, select.POLLIN)
+        poll.register(self.wake, select.POLLIN)
+        ctypes.pythonapi  # noqa: B018  loaded now, not in every child
+        self.channel.send(wire.dump({"ready": os.getpid()}))
+        gc.collect()
+        gc.freeze()
+        gc.disable()
+        while True:
+            for fd, _ in poll.poll():
+                if fd == self.settings.client:
+                    self._end()
+                elif fd == self.wake:
+                    self._reap()
+                else:
+                    data, fds = syscalls.receive(self.channel)
+                    if not data:
+                        self._end()
+                    self._take(wire.load(data), fds)
+
+    def _end(self) -> NoReturn:
+        for pid in self.children:
+            os.kill(pid, signal.SIGKILL)
+        os._exit(0)
+
+    def _reap(self) -> None:
+        try:
+            os.read(self.wake, 512)
+        except BlockingIOError:
+            pass
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if self.children.pop(pid, None) is not None and status:
+                self._kill_orphans()
+
+    def _kill_orphans(self) -> None:
+        """A child that was killed left its own children to us: they go too."""
+        try:
+            with open("/proc/self/task/self/children", encoding="ascii") as listing:  # noqa: PTH123
+                pids = [int(pid) for pid in listing.read().split()]
+        except OSError:
+            return
+        for pid in pids:
+            if pid not in self.children:
+                os.kill(pid, signal.SIGKILL)
+
+    def _take(self, request: dict[str, Any], fds: list[int]) -> None:
+        if "cancel" in request:
+            for pid, number in self.children.items():
+                if number == request["cancel"]:
+                    os.kill(pid, signal.SIGTERM)
+            return
+        module = request["function"].partition(":")[0]
+        if module not in sys.modules:
+            # Imported here once, so that the children have it; a broken one is for the child to report.
+            try:
+                importlib.import_module(module)
+                gc.freeze()
+            except Exception:
+                pass
+        pid = os.fork()
+        if pid == 0:
+            self._child(request, fds)
+        self.children[pid] = request["id"]
+        for fd in fds:
+            os.close(fd)
+
+    def _child(self, request: dict[str, Any], fds: list[int]) -> NoReturn:
+        code = 1
+        try:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+            self.channel.close()
+            for fd in (self.settings.client, self.wake, self.waker):
+                os.close(fd)
+            gc.enable()
+            control = socket.socket(fileno=fds[0])
+            try:
+                answer = {"result": self._answer(request, control, fds)}
+            except BaseException as error:
+                answer = {"error": wire.encode_error(error)}
+            control.sendall(wire.dump(answer))
+            code = 0
+        finally:
+            os._exit(code)
+
+    def _answer(self, request: dict[str, Any], control: socket.socket, fds: list[int]) -> Any:
+        given = dict(zip(request["fds"], fds[1:], strict=True))
+        arguments = request.get("arguments")
+        if arguments is None:
+            arguments = wire.load(_line(control))
+        name = request["function"]
+        if name == "run":
+            setting = launch.Setting(
+                self.settings.mode, self.settings.base, f"{self.settings.mount_point}/root", self.settings.fresh_proc
+            )
+            return supervise.run(setting=setting, control=control.fileno(), **arguments, **given)
+        module, _, attribute = name.partition(":")
+        if not (module == "dockermagic" or module.startswith("dockermagic.")):
+            raise SandboxError(f"not a function of dockermagic: {name}")
+        function = getattr(importlib.import_module(module), attribute)
+        arguments.update(self._mount(request["mounts"]))
+        if request.get("output"):
+            arguments["emit"] = lambda value: control.sendall(wire.dump({"output": value}))
+        return function(**arguments, **given)
+
+    def _mount(self, wanted: dict[str, Any]) -> dict[str, str]:
+        if not wanted:
+            return {}
+        syscalls.unshare(syscalls.CLONE_NEWNS)
+        places = {}
+        for name, value in wanted.items():
+            place = f"{self.settings.mount_point}/{name}"
+            os.makedirs(place, exist_ok=True)
+            mounts.mount_rootfs(wire.rootfs_from_json(value), place, self.settings.base)
+            places[name] = place
+        return places
+
+
+def _line(control: socket.socket) -> bytes:
+    data = bytearray()
+    while not data.endswith(b"\n"):
+        piece = control.recv(1 << 20)
+        if not piece:
+            raise SandboxError("the request ended early")
+        data += piece
+    return bytes(data)

@@ -1,0 +1,419 @@
+"""Snapshots: one directory for each layer, and how a new one comes to be.
+
+::
+
+    HOME/snapshots/<id>/fs           a committed layer, never changed again
+    HOME/snapshots/tmp-<parent>-<x>  one that is being made, or goes away; locked by the process that makes it
+
+A committed snapshot has a row. Commit renames the directory and writes the row in one transaction: a directory without
+a row, like one under a name of its own without a living lock, is what a dead process left, and
+:meth:`Snapshotter.sweep` clears it. Nothing is written through to the disk at commit; a row remembers the boot in
+which it was made until a sync, and does not survive a restart of the machine before that.
+
+This module describes mounts and performs none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import sqlite3
+import stat
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+from dockermagic.errors import StoreError
+from dockermagic.oci.lock import claim
+from dockermagic.records import Records, declare
+from dockermagic.sandbox import trees
+from dockermagic.sandbox.base import Rootfs, Sandbox
+
+__all__ = ["Active", "Snapshot", "Snapshotter"]
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS snapshots (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    key TEXT NOT NULL,
+    mode TEXT NOT NULL,
+    parent INTEGER,
+    size INTEGER,
+    created REAL NOT NULL,
+    boot TEXT NOT NULL,
+    UNIQUE (key, mode)
+);
+CREATE INDEX IF NOT EXISTS snapshots_parent ON snapshots (parent);
+CREATE TABLE IF NOT EXISTS snapshot_aliases (
+    key TEXT NOT NULL, mode TEXT NOT NULL, id INTEGER NOT NULL, PRIMARY KEY (key, mode)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS snapshot_diff_ids (id INTEGER PRIMARY KEY, diff_id TEXT NOT NULL);
+"""
+declare("snapshots", SCHEMA)
+
+_SYNC_SECONDS = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A committed layer on top of its parent. ``size`` is in bytes, None where nobody has measured it yet."""
+
+    id: int
+    key: str
+    mode: str
+    parent: int | None
+    size: int | None
+    created: float
+    directory: Path
+
+    @property
+    def fs(self) -> Path:
+        """The layer itself, in overlay form: whiteouts are 0:0 devices."""
+        return self.directory / "fs"
+
+
+@dataclass(slots=True)
+class Active:
+    """A layer that is being made; ``rootfs`` is what to mount. Commit or discard it, once."""
+
+    directory: Path
+    rootfs: Rootfs
+    parent: Snapshot | None
+    lock: int = field(repr=False)
+
+    @property
+    def upper(self) -> Path:
+        """The directory that takes the changes."""
+        return self.directory / "fs"
+
+
+@cache
+def _boot() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return "unknown"
+
+
+class Snapshotter:
+    """The snapshots of one store and one id mode. Thread-safe; many processes may share the store."""
+
+    def __init__(self, home: Path, records: Records, sandbox: Sandbox) -> None:
+        self.home = home
+        self.base = home / "snapshots"
+        self.records = records
+        self.sandbox = sandbox
+        self._chains: dict[int, tuple[int, ...]] = {}
+        self._lock = threading.Lock()
+        self._timer: threading.Timer | None = None
+        self.base.mkdir(parents=True, exist_ok=True)
+
+    # --- reading
+
+    def find(self, key: str) -> Snapshot | None:
+        """The committed snapshot of this key in this id mode."""
+        row = self.records.row("SELECT * FROM snapshots WHERE key = ? AND mode = ?", (key, self.sandbox.mode))
+        if row is None:
+            row = self.records.row(
+                "SELECT snapshots.* FROM snapshot_aliases a JOIN snapshots USING (id) WHERE a.key = ? AND a.mode = ?",
+                (key, self.sandbox.mode),
+            )
+        return self._snapshot(row) if row is not None else None
+
+    def alias(self, key: str, snapshot: Snapshot) -> None:
+        """Let a snapshot be found under a further key. Idempotent; the last one counts."""
+        with self.records.transaction() as transaction:
+            transaction.execute(
+                "INSERT OR REPLACE INTO snapshot_aliases VALUES (?, ?, ?)", (key, self.sandbox.mode, snapshot.id)
+            )
+
+    def diff_id(self, snapshot: Snapshot) -> str:
+        """The digest of the snapshot as an uncompressed layer, '' where it was never packed."""
+        row = self.records.row("SELECT diff_id FROM snapshot_diff_ids WHERE id = ?", (snapshot.id,))
+        return str(row["diff_id"]) if row is not None else ""
+
+    def set_diff_id(self, snapshot: Snapshot, diff_id: str) -> None:
+        """Remember what a snapshot packs to."""
+        with self.records.transaction() as transaction:
+            transaction.execute("INSERT OR REPLACE INTO snapshot_diff_ids VALUES (?, ?)", (snapshot.id, diff_id))
+
+    def get(self, identity: int) -> Snapshot | None:
+        """The committed snapshot of this id."""
+        row = self.records.row("SELECT * FROM snapshots WHERE id = ?", (identity,))
+        return self._snapshot(row) if row is not None else None
+
+    def all(self) -> list[Snapshot]:
+        """Every committed snapshot of this id mode, oldest first."""
+        rows = self.records.rows("SELECT * FROM snapshots WHERE mode = ? ORDER BY id", (self.sandbox.mode,))
+        return [self._snapshot(row) for row in rows]
+
+    def _snapshot(self, row: sqlite3.Row) -> Snapshot:
+        identity = row["id"]
+        return Snapshot(
+            identity, row["key"], row["mode"], row["parent"], row["size"], row["created"], self.base / str(identity)
+        )
+
+    def chain(self, snapshot: Snapshot | None) -> tuple[Path, ...]:
+        """The directories of a snapshot and all below it, bottom first."""
+        return tuple(self.base / str(identity) / "fs" for identity in self._ids(snapshot))
+
+    def _ids(self, snapshot: Snapshot | None) -> tuple[int, ...]:
+        if snapshot is None:
+            return ()
+        known = self._chains.get(snapshot.id)
+        if known is None:
+            below: tuple[int, ...] = ()
+            if snapshot.parent is not None:
+                below = self._chains.get(snapshot.parent) or self._walk(snapshot.parent)
+            known = self._chains[snapshot.id] = (*below, snapshot.id)
+        return known
+
+    def _walk(self, identity: int) -> tuple[int, ...]:
+        rows = self.records.rows(
+            "WITH RECURSIVE line(id, parent, depth) AS ("
+            " SELECT id, parent, 0 FROM snapshots WHERE id = ?"
+            " UNION ALL SELECT s.id, s.parent, depth + 1 FROM snapshots s JOIN line ON s.id = line.parent)"
+            " SELECT id FROM line ORDER BY depth DESC",
+            (identity,),
+        )
+        found = tuple(row["id"] for row in rows)
+        if not found:
+            raise StoreError(f"snapshot {identity} is gone", hint="It was removed by another process; run it again.")
+        self._chains[identity] = found
+        return found
+
+    def rootfs(self, snapshot: Snapshot | None) -> Rootfs:
+        """A read-only description of a snapshot."""
+        return Rootfs(self.chain(snapshot))
+
+    # --- making
+
+    def prepare(self, parent: Snapshot | None) -> Active:
+        """An empty layer on top of ``parent`` (None: on nothing). Raises StoreError if the parent is gone."""
+        lowers = self.chain(parent)
+        directory, lock = self._new(parent.id if parent else 0)
+        try:
+            os.mkdir("fs", 0o755, dir_fd=lock)
+            os.mkdir("work", 0o700, dir_fd=lock)
+            upper = directory / "fs"
+            if lowers:
+                # Looked at only now: a removal either sees the name of this directory, or this look sees it gone.
+                self._like(lowers[-1], upper)
+            return Active(directory, Rootfs(lowers, upper), parent, lock)
+        except FileNotFoundError as error:
+            os.close(lock)
+            raise StoreError(f"snapshot {parent.id if parent else 0} is gone", hint="Run it again.") from error
+        except BaseException:
+            os.close(lock)
+            raise
+
+    def _new(self, parent: int) -> tuple[Path, int]:
+        """A locked directory that names what it stands on."""
+        while True:
+            directory = self.base / f"tmp-{parent}-{secrets.token_hex(6)}"
+            os.mkdir(directory, 0o755)
+            with contextlib.suppress(FileNotFoundError):
+                lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                if claim(lock, wait=False) and os.fstat(lock).st_nlink:
+                    return directory, lock
+                # A sweep found it before it was locked, and is removing it.
+                os.close(lock)
+
+    def _like(self, below: Path, upper: Path) -> None:
+        """The root directory of an overlay is the upper one: it must look like the one below."""
+        found = os.stat(below)
+        if found.st_uid != os.geteuid() or found.st_gid != os.getegid() or os.listxattr(below):
+            self.sandbox.call("dockermagic.sandbox.trees:copy_attributes", source=str(below), target=str(upper))
+        else:
+            os.chmod(upper, stat.S_IMODE(found.st_mode))
+            os.utime(upper, ns=(found.st_atime_ns, found.st_mtime_ns))
+
+    def commit(self, active: Active, key: str, *, size: int | None = None, replace: bool = False) -> Snapshot:
+        """Make it a snapshot under ``key``: atomic, and joins a transaction of this thread.
+
+        If another process committed the same key meanwhile, this one is thrown away and that one returned; with
+        ``replace`` this one takes the key, and the other stays for what stands on it.
+        """
+        trees.clear_work(str(active.directory / "work"))
+        os.rmdir(active.directory / "work")
+        parent = active.parent.id if active.parent else None
+        with self.records.transaction() as transaction:
+            row = transaction.execute(
+                "SELECT * FROM snapshots WHERE key = ? AND mode = ?", (key, self.sandbox.mode)
+            ).fetchone()
+            if row is not None and replace:
+                transaction.execute("UPDATE snapshots SET key = key || '#' || id WHERE id = ?", (row["id"],))
+                row = None
+            if row is None:
+                created = time.time()
+                cursor = transaction.execute(
+                    "INSERT INTO snapshots (key, mode, parent, size, created, boot) VALUES (?, ?, ?, ?, ?, ?)",
+                    (key, self.sandbox.mode, parent, size, created, _boot()),
+                )
+                identity = cursor.lastrowid
+                assert identity is not None
+                target = self.base / str(identity)
+                os.rename(active.directory, target)
+                self._sync_later()
+                os.close(active.lock)
+                return Snapshot(identity, key, self.sandbox.mode, parent, size, created, target)
+        self.discard(active)
+        return self._snapshot(row)
+
+    def discard(self, active: Active) -> None:
+        """Throw a layer away. Idempotent."""
+        self._delete([active.directory])
+        with contextlib.suppress(OSError):
+            os.close(active.lock)
+
+    @contextlib.contextmanager
+    def hold(self, snapshot: Snapshot) -> Iterator[None]:
+        """Keep a snapshot and what is below it from being removed by anybody, as an Active above it does."""
+        directory, lock = self._new(snapshot.id)
+        try:
+            if not snapshot.fs.is_dir():
+                raise StoreError(f"snapshot {snapshot.id} is gone", hint="Run it again.")
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                os.rmdir(directory)
+            os.close(lock)
+
+    def size(self, snapshot: Snapshot) -> int:
+        """The bytes of a snapshot's own files, measured once."""
+        if snapshot.size is not None:
+            return snapshot.size
+        size = int(self.sandbox.call("dockermagic.sandbox.trees:measure", path=str(snapshot.fs)))
+        with self.records.transaction() as transaction:
+            transaction.execute("UPDATE snapshots SET size = ? WHERE id = ?", (size, snapshot.id))
+        return size
+
+    # --- removing
+
+    def remove(self, ids: Iterable[int]) -> list[int]:
+        """Remove snapshots; the ids that went. Those stay that somebody works on, and those that others stand on."""
+        wanted = set(ids)
+        moved: list[Path] = []
+        with self.records.transaction() as transaction:
+            rows = transaction.execute("SELECT id, parent FROM snapshots").fetchall()
+            parents = {row["id"]: row["parent"] for row in rows}
+            wanted &= set(parents)
+            while True:
+                used = {parents[i] for i in parents if i not in wanted and parents[i] in wanted}
+                used |= self._in_use(parents) & wanted
+                if not used:
+                    break
+                wanted -= used
+            # Moved before the second look: see prepare.
+            places = {i: self.base / f"tmp-0-{secrets.token_hex(6)}" for i in wanted}
+            for i, place in places.items():
+                with contextlib.suppress(FileNotFoundError):
+                    os.rename(self.base / str(i), place)
+            late = self._in_use(parents) & wanted
+            for i in late:
+                with contextlib.suppress(FileNotFoundError):
+                    os.rename(places.pop(i), self.base / str(i))
+            wanted -= late
+            transaction.executemany("DELETE FROM snapshots WHERE id = ?", [(i,) for i in wanted])
+            moved = list(places.values())
+        for i in wanted:
+            self._chains.pop(i, None)
+        self._delete(moved)
+        return sorted(wanted)
+
+    def _in_use(self, parents: dict[int, int | None]) -> set[int]:
+        """Every snapshot that a living process builds upon."""
+        used: set[int] = set()
+        for entry in os.listdir(self.base):
+            if not entry.startswith("tmp-"):
+                continue
+            if (fd := self._take_over(self.base / entry)) is not None:
+                os.close(fd)
+                continue
+            current: int | None = int(entry.split("-")[1])
+            while current and current not in used:
+                used.add(current)
+                current = parents.get(current)
+        return used
+
+    @staticmethod
+    def _take_over(path: Path) -> int | None:
+        """The locked descriptor of a directory that nobody living works in; None if somebody does or it is gone."""
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError:
+            return None
+        if claim(fd, wait=False):
+            return fd
+        os.close(fd)
+        return None
+
+    def _delete(self, paths: list[Path]) -> None:
+        present = [path for path in paths if os.path.lexists(path)]
+        if present:
+            self.sandbox.call("dockermagic.sandbox.trees:delete", paths=[str(path) for path in present])
+
+    def sweep(self) -> int:
+        """Clear what dead processes and a restart of the machine left; how many directories went. For the start."""
+        with self.records.transaction() as transaction:
+            rows = transaction.execute("SELECT id, parent, boot FROM snapshots ORDER BY id").fetchall()
+            lost: set[int] = set()
+            present = set(os.listdir(self.base))
+            for row in rows:
+                unsynced = row["boot"] not in ("", _boot())
+                if unsynced or str(row["id"]) not in present or row["parent"] in lost:
+                    lost.add(row["id"])
+            transaction.executemany("DELETE FROM snapshots WHERE id = ?", [(i,) for i in lost])
+            known = {str(row["id"]) for row in rows if row["id"] not in lost}
+            dead, locks = [], []
+            for name in present - known:
+                if name.isdigit():
+                    place = self.base / f"tmp-0-{secrets.token_hex(6)}"
+                    os.rename(self.base / name, place)
+                    dead.append(place)
+                elif name.startswith("tmp-") and (fd := self._take_over(self.base / name)) is not None:
+                    dead.append(self.base / name)
+                    locks.append(fd)
+        self._chains.clear()
+        try:
+            self._delete(dead)
+        finally:
+            for fd in locks:
+                os.close(fd)
+        return len(dead)
+
+    # --- the disk
+
+    def _sync_later(self) -> None:
+        with self._lock:
+            if self._timer is None:
+                self._timer = threading.Timer(_SYNC_SECONDS, self.sync)
+                self._timer.daemon = True
+                self._timer.start()
+
+    def sync(self) -> None:
+        """Write every snapshot committed so far through to the disk, so that it survives a crash of the machine."""
+        with self._lock:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+        rows = self.records.rows("SELECT id FROM snapshots WHERE boot = ?", (_boot(),))
+        if not rows:
+            return
+        from dockermagic.sandbox import syscalls
+
+        fd = os.open(self.base, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            syscalls.syncfs(fd)
+        finally:
+            os.close(fd)
+        with self.records.transaction() as transaction:
+            transaction.executemany("UPDATE snapshots SET boot = '' WHERE id = ?", [(row["id"],) for row in rows])
+
+    def close(self) -> None:
+        """Sync what was committed. Idempotent."""
+        if self._timer is not None:
+            self.sync()

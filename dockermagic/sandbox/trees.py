@@ -1,0 +1,70 @@
+"""What the resident process does with snapshot directories that hold ids which are not the client's own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+
+__all__ = ["clear_work", "copy_attributes", "delete", "measure"]
+
+
+def delete(paths: list[str]) -> None:
+    """Remove whole trees. Idempotent."""
+    for path in paths:
+        shutil.rmtree(path, onerror=_open_up)
+
+
+def _open_up(function: object, path: str, info: object) -> None:
+    """A directory that its own mode closes: opened, and tried again once."""
+    if not os.path.lexists(path):
+        return
+    for place in (os.path.dirname(path), path):
+        if not os.path.islink(place):
+            os.chmod(place, 0o700)
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path)
+    else:
+        os.unlink(path)
+
+
+def measure(path: str) -> int:
+    """The bytes of all regular files below ``path``; hard links count once."""
+    total, seen, pending = 0, set(), [path]
+    while pending:
+        with os.scandir(pending.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append(entry.path)
+                elif entry.is_file(follow_symlinks=False):
+                    found = entry.stat(follow_symlinks=False)
+                    if found.st_nlink > 1:
+                        if found.st_ino in seen:
+                            continue
+                        seen.add(found.st_ino)
+                    total += found.st_size
+    return total
+
+
+def copy_attributes(source: str, target: str) -> None:
+    """Give the directory ``target`` the owner, mode, time and extended attributes of ``source``."""
+    found = os.stat(source)
+    os.chown(target, found.st_uid, found.st_gid)
+    os.chmod(target, stat.S_IMODE(found.st_mode))
+    for name in os.listxattr(source):
+        if not name.startswith(("user.overlay.", "trusted.")):
+            os.setxattr(target, name, os.getxattr(source, name))
+    os.utime(target, ns=(found.st_atime_ns, found.st_mtime_ns))
+
+
+def clear_work(work: str) -> None:
+    """Empty overlayfs's work directory, so that the next mount may use it again. Idempotent."""
+    inner = os.path.join(work, "work")
+    try:
+        os.chmod(inner, 0o700)
+    except FileNotFoundError:
+        return
+    try:
+        os.rmdir(inner)
+    except OSError:
+        shutil.rmtree(inner)

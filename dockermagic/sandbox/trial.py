@@ -1,0 +1,97 @@
+"""The probe's child: every step of a RUN once, in the order in which a RUN does them, until one is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from typing import Any, NoReturn
+
+from dockermagic.sandbox import syscalls
+from dockermagic.sandbox.resident import enter_user_namespace
+
+__all__ = ["main"]
+
+_HINTS = {
+    "user namespace": (
+        "User namespaces are refused here. On Ubuntu 24.04 and later an AppArmor profile with `userns,` for this Python"
+        " allows them; in a container, a seccomp profile without that restriction; elsewhere"
+        " `sysctl user.max_user_namespaces` and `kernel.unprivileged_userns_clone`."
+    ),
+    "id map": "newuidmap was refused: check the lines of this user in /etc/subuid and /etc/subgid.",
+    "mount namespace": "Mounting is refused here, probably by the container this runs in.",
+    "overlay": (
+        "The store's file system cannot hold an overlay (NFS, or an overlay itself): set DOCKERMAGIC_HOME to one"
+        " on a local disk. It takes Linux 5.11 or later."
+    ),
+}
+
+
+def main(mode: str, place: str, mount_point: str) -> NoReturn:
+    """Print one JSON object with the fields of a Trial."""
+    steps: list[str] = []
+    result: dict[str, Any] = {"mode": mode, "works": False, "steps": steps}
+    step = "user namespace"
+    try:
+
+        def mapped(pid: int) -> None:
+            nonlocal step
+            step = "id map"
+            print(json.dumps({"map": pid}), flush=True)
+            if not sys.stdin.readline():
+                raise OSError(1, "no ids were mapped")
+
+        enter_user_namespace(mode, mapped)
+        steps.append(step)
+        step = "mount namespace"
+        syscalls.unshare(syscalls.CLONE_NEWNS)
+        syscalls.mount("none", "/", "", syscalls.MS_REC | syscalls.MS_SLAVE)
+        steps.append(step)
+        step = "overlay"
+        _overlay(place, mount_point)
+        steps.append(step)
+        step = "pid namespace"
+        syscalls.unshare(syscalls.CLONE_NEWPID | syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWUTS)
+        result["fresh_proc"] = _in_child(_mount_proc)
+        steps.append(step)
+        if result["fresh_proc"]:
+            steps.append("fresh /proc")
+        result["works"] = True
+    except OSError as error:
+        result |= {"failed": step, "reason": str(error), "hint": _HINTS.get(step, "")}
+    print(json.dumps(result), flush=True)
+    os._exit(0)
+
+
+def _overlay(place: str, mount_point: str) -> None:
+    """An overlay on the store's own file system that takes a file and hides another."""
+    os.chdir(place)
+    for name in ("a", "b", "upper", "work"):
+        os.mkdir(name)
+    with open("a/gone", "w", encoding="ascii"):  # noqa: PTH123
+        pass
+    options = "lowerdir=b:a,upperdir=upper,workdir=work,volatile,userxattr"
+    syscalls.mount("overlay", mount_point, "overlay", 0, options)
+    os.unlink(f"{mount_point}/gone")
+    os.mkdir(f"{mount_point}/made")
+    syscalls.umount(mount_point)
+    os.stat("upper/gone")
+    os.chmod("work/work", 0o700)
+
+
+def _in_child(step: Any) -> bool:
+    pid = os.fork()
+    if pid == 0:
+        try:
+            syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+            step()
+        except OSError:
+            os._exit(1)
+        os._exit(0)
+    return os.waitpid(pid, 0)[1] == 0
+
+
+def _mount_proc() -> None:
+    syscalls.unshare(syscalls.CLONE_NEWNS)
+    syscalls.mount("proc", "/proc", "proc", syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC)

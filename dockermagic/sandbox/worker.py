@@ -1,0 +1,254 @@
+"""The client's side of the resident process: start it, send requests from any thread, stop them, close it.
+
+A request carries its own socket, so answers need no dispatcher: each caller waits on its own. The resident process is
+started when it is first needed and again if it died; :meth:`Worker.close` runs at the end of the interpreter.
+"""
+
+from __future__ import annotations
+
+import atexit
+import itertools
+import json
+import os
+import select
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from dockermagic.errors import BuildInterruptedError, SandboxError, SandboxUnavailableError
+from dockermagic.sandbox import idmap, wire
+from dockermagic.sandbox.base import Cancel, Rootfs
+
+__all__ = ["Worker", "python"]
+
+_BOOT = "import sys; sys.path[:] = {path!r}; from {module} import main; main(*sys.argv[1:])"
+# Requests up to this size travel in the packet that announces them.
+_INLINE = 32 << 10
+_START_SECONDS = 30.0
+
+
+def python(module: str) -> list[str]:
+    """The command that calls ``main`` of a module of this package in a bare interpreter that sees the same packages."""
+    parent = str(Path(__file__).resolve().parents[2])
+    path = [parent, *(entry for entry in sys.path if entry and entry != parent)]
+    return [sys.executable, "-I", "-S", "-X", "utf8", "-c", _BOOT.format(path=path, module=module)]
+
+
+class Worker:
+    """One resident process for one store and one id mode. Thread-safe; the process belongs to this client alone.
+
+    ``base`` is the directory of the snapshots, ``mount_point`` an empty directory on which root filesystems are mounted
+    where nobody else sees it. Both are made if missing.
+    """
+
+    def __init__(self, mode: str, base: Path, mount_point: Path, *, fresh_proc: bool = True) -> None:
+        self.mode = mode
+        self.base = base
+        self.mount_point = mount_point
+        self.fresh_proc = fresh_proc
+        self._lock = threading.Lock()
+        self._channel: socket.socket | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._numbers = itertools.count(1)
+        self._owner = os.getpid()
+
+    @property
+    def pid(self) -> int | None:
+        """The process id of what was started, None before it was needed."""
+        return self._process.pid if self._process else None
+
+    def call(
+        self,
+        function: str,
+        *,
+        mounts: Mapping[str, Rootfs] | None = None,
+        fds: Mapping[str, int] | None = None,
+        cancel: Cancel | None = None,
+        output: Callable[[Any], None] | None = None,
+        **arguments: Any,
+    ) -> Any:
+        """Run ``"dockermagic.module:function"`` in a child inside the namespaces and return its JSON value.
+
+        ``mounts`` are mounted first, in the child's own mount namespace, and arrive as path arguments of the same
+        names; ``fds`` arrive as ints and stay open here. With ``output`` the function gets an argument ``emit``,
+        whose values ``output`` is called with here. Raises what the function raised, SandboxError if the child died,
+        and BuildInterruptedError if ``cancel`` was set: then the child is dead.
+        """
+        with ExitStack() as stack:
+            control, number = self.send(function, mounts=mounts, fds=fds, output=bool(output), arguments=arguments)
+            stack.callback(control.close)
+            if cancel is not None:
+                stack.callback(cancel.subscribe(lambda: self._cancel(control, number)))
+            buffer = bytearray()
+            try:
+                while True:
+                    piece = control.recv(1 << 18)
+                    if not piece:
+                        if cancel is not None and cancel.is_set():
+                            raise BuildInterruptedError("interrupted")
+                        raise SandboxError("the sandbox's process died", hint="It may have run out of memory.")
+                    buffer += piece
+                    while (end := buffer.find(b"\n")) >= 0:
+                        answer = wire.load(bytes(buffer[:end]))
+                        del buffer[: end + 1]
+                        if "output" in answer:
+                            assert output is not None
+                            output(answer["output"])
+                            continue
+                        return result(answer)
+            except ConnectionResetError as error:
+                raise SandboxError("the sandbox's process died") from error
+            except BaseException:
+                # A KeyboardInterrupt, or an error of ``output``: nobody waits for the child any more.
+                self._cancel(control, number)
+                raise
+
+    def send(
+        self,
+        function: str,
+        *,
+        mounts: Mapping[str, Rootfs] | None = None,
+        fds: Mapping[str, int] | None = None,
+        output: bool = False,
+        arguments: Mapping[str, Any],
+    ) -> tuple[socket.socket, int]:
+        """Send a request; the socket on which its answer comes, and its number. The caller closes the socket.
+
+        Closing or shutting it down stops a ``run``.
+        """
+        given = dict(fds or {})
+        request: dict[str, Any] = {
+            "id": next(self._numbers),
+            "function": function,
+            "fds": list(given),
+            "mounts": dict(mounts or {}),
+            "output": output,
+        }
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            payload = wire.dump(arguments)
+            inline = len(payload) <= _INLINE
+            packet = wire.dump({**request, "arguments": wire.load(payload)} if inline else request)
+            self._send(packet, [theirs.fileno(), *given.values()])
+            theirs.close()
+            if not inline:
+                ours.sendall(payload)
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        return ours, request["id"]
+
+    def _send(self, packet: bytes, fds: list[int]) -> None:
+        from dockermagic.sandbox import syscalls
+
+        with self._lock:
+            for attempt in (1, 2):
+                channel = self._channel or self._start()
+                try:
+                    syscalls.send(channel, packet, fds)
+                    return
+                except (BrokenPipeError, ConnectionResetError):
+                    self._forget()
+                    if attempt == 2:
+                        raise SandboxError("the sandbox's process ends as soon as it is started") from None
+
+    def _cancel(self, control: socket.socket, number: int) -> None:
+        try:
+            control.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+        with self._lock:
+            if self._channel is not None:
+                try:
+                    self._channel.send(wire.dump({"cancel": number}))
+                except OSError:
+                    pass
+
+    def _start(self) -> socket.socket:
+        if os.getpid() != self._owner:
+            # A fork of the client starts its own: the parent's socket is not ours to use.
+            self._process, self._channel, self._owner = None, None, os.getpid()
+        self.base.mkdir(parents=True, exist_ok=True)
+        self.mount_point.mkdir(parents=True, exist_ok=True)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        client = os.pidfd_open(os.getpid())
+        try:
+            settings = {
+                "mode": self.mode,
+                "base": str(self.base),
+                "mount_point": str(self.mount_point),
+                "socket": theirs.fileno(),
+                "client": client,
+                "fresh_proc": self.fresh_proc,
+            }
+            debug = os.environ.get("DOCKERMAGIC_DEBUG")
+            self._process = subprocess.Popen(
+                [*python("dockermagic.sandbox.resident"), json.dumps(settings)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=None if debug else subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(), client),
+                env={"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "LC_ALL": "C.UTF-8"},
+                cwd="/",
+                start_new_session=True,
+            )
+        finally:
+            theirs.close()
+            os.close(client)
+        try:
+            self._handshake(ours)
+        except BaseException:
+            ours.close()
+            self._process.wait()
+            self._process = None
+            raise
+        self._channel = ours
+        atexit.register(self.close)
+        return ours
+
+    def _handshake(self, channel: socket.socket) -> None:
+        while True:
+            if not select.select([channel], [], [], _START_SECONDS)[0]:
+                raise SandboxUnavailableError("the sandbox's process does not start")
+            data = channel.recv(1 << 18)
+            if not data:
+                raise SandboxUnavailableError(
+                    "the sandbox's process ended at its start", hint="DOCKERMAGIC_DEBUG=1 shows its own words."
+                )
+            message = wire.load(data)
+            if "error" in message:
+                raise wire.decode_error(message["error"])
+            if "map" in message:
+                idmap.write_ranges(message["map"])
+                channel.send(b"mapped")
+            if "ready" in message:
+                return
+
+    def _forget(self) -> None:
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
+        if self._process is not None:
+            self._process.wait()
+            self._process = None
+        atexit.unregister(self.close)
+
+    def close(self) -> None:
+        """End the resident process and everything it runs. Idempotent; the next request starts a new one."""
+        with self._lock:
+            if os.getpid() == self._owner:
+                self._forget()
+
+
+def result(answer: dict[str, Any]) -> Any:
+    """The value of an answer, or its error raised."""
+    if "error" in answer:
+        raise wire.decode_error(answer["error"])
+    return answer["result"]
