@@ -108,7 +108,7 @@ def divide(instructions: list[Instruction], parsed: Parsed) -> Dockerfile:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What FROM and a stage's ``ARG name`` can see: ``values``, and every ``declared`` name, with a value or without."""
+    """What FROM and a stage's ``ARG name`` can see: ``values``, and every ``declared`` name, also those without one."""
 
     values: Mapping[str, str]
     declared: frozenset[str]
