@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from dockermagic.chain import Cell, Chain, Plan
 from dockermagic.errors import SessionError
+from dockermagic.session.chain import Cell, Chain, Plan
 
 
 def cell(text: str) -> Cell:

@@ -6,7 +6,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from dockermagic.chain import Cell, Chain, Plan
+from dockermagic.session.chain import Cell, Chain, Plan
 
 IDS = st.sampled_from("abcde")
 TEXTS = st.sampled_from("12")

@@ -16,8 +16,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dockermagic.chain import Cell, Chain
 from dockermagic.errors import SessionError, StoreError
+from dockermagic.session.chain import Cell, Chain
 
 __all__ = ["SessionFile", "SessionName", "SessionStore", "State"]
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dockermagic.chain import Cell, Chain
 from dockermagic.errors import SessionError, StoreError
-from dockermagic.session_store import KEPT_CHAINS, KEPT_SECONDS, SessionName, SessionStore, State
+from dockermagic.session.chain import Cell, Chain
+from dockermagic.session.store import KEPT_CHAINS, KEPT_SECONDS, SessionName, SessionStore, State
 
 NAMED = SessionName("named", "lesson")
 CHAIN = Chain((Cell("a", "FROM busybox", built=("k1",)), Cell("b", "RUN true", name="x")), frozenset("a"))
