@@ -16,12 +16,14 @@ PACKAGE = Path(__file__).parents[1] / "dockermagic"
 # ("build.request"). Every room may import itself. Data goes down this list once and never comes back.
 GROUND = {"errors", "events"}
 VALUES = {"oci.spec", "oci.reference", "oci.platform", "build.request", "containers.request", "sandbox.base"}
-ENGINE = {*GROUND, "records", "hostfacts", "bases", "dockerfile", "oci", "sandbox", "build", "containers"}
-SURFACE = {*GROUND, *VALUES, "dockerfile", "engine", "session", "export"}
+ENGINE = {*GROUND, "records", "hostfacts", "bases", "dockerfile", "oci", "sandbox", "build", "containers", "view"}
+SURFACE = {*GROUND, *VALUES, "view", "tables", "dockerfile", "engine", "session", "export"}
 
 ROOMS: dict[str, set[str]] = {
     "errors": set(),
     "events": set(),
+    "view": {"events"},
+    "tables": {"view"},
     "records": GROUND,
     "hostfacts": GROUND,
     "bases": {*GROUND, "hostfacts"},
@@ -36,7 +38,7 @@ ROOMS: dict[str, set[str]] = {
     "session": {*GROUND, *VALUES, "records", "dockerfile", "chain", "script", "session_store", "engine"},
     "export": {*GROUND, *VALUES, "dockerfile", "engine", "chain", "session"},
     "script": {*GROUND, "dockerfile", "chain"},
-    "terminal": {*GROUND, *VALUES},
+    "terminal": {*GROUND, *VALUES, "tables"},
     "verbs": {*SURFACE, "terminal", "script"},
     "cli": {*SURFACE, "terminal", "script", "verbs"},
     "notebook": {*SURFACE, "chain", "terminal", "script", "verbs"},

@@ -1,0 +1,462 @@
+"""What is shown, as plain frozen values: a built cell, a history, a tree of files, images, a container, a session.
+
+Engines and sessions fill them, terminals and notebooks draw them; nothing here draws or asks. A built cell is made from
+the fold of its events by :func:`build_view`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol
+
+from dockermagic.events import Progress, Row, Status, Vertex, Warning
+
+__all__ = [
+    "BuildView",
+    "CellRow",
+    "ChangesView",
+    "CheckView",
+    "ContainerView",
+    "DockerfileView",
+    "HistoryRow",
+    "HistoryView",
+    "ImageRow",
+    "ImagesView",
+    "InfoRow",
+    "InfoView",
+    "Instruction",
+    "MessageView",
+    "SessionView",
+    "StepView",
+    "TreeEntry",
+    "TreeView",
+    "View",
+    "build_view",
+    "keyword",
+    "with_results",
+]
+
+StepState = Literal["waiting", "running", "done", "cached", "failed", "stopped", "skipped"]
+Change = Literal["", "added", "modified", "removed"]
+
+_METADATA = "ARG CMD ENTRYPOINT ENV EXPOSE HEALTHCHECK LABEL MAINTAINER ONBUILD SHELL STOPSIGNAL USER VOLUME"
+METADATA = frozenset(_METADATA.split())
+"""Instructions that change the image config and never make a layer."""
+
+
+def keyword(text: str) -> str:
+    """The instruction's name, in capitals."""
+    return text.split(None, 1)[0].upper() if text.strip() else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Instruction:
+    """An instruction of a cell before it is built: its 0-based index in the text that is built, its text as written."""
+
+    index: int
+    text: str
+    line: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StepView:
+    """One row of a built cell.
+
+    ``number`` counts the rows from 1. ``skipped`` is the state of what stood behind a failure. ``size`` is None where
+    no layer was made. ``log`` is the newest output, as the process wrote it, and ``log_dropped`` the bytes before it
+    that were not kept. Times are seconds since the epoch.
+    """
+
+    number: int
+    text: str
+    state: StepState = "waiting"
+    started: float | None = None
+    completed: float | None = None
+    size: int | None = None
+    added: int = 0
+    modified: int = 0
+    removed: int = 0
+    reason: str = ""
+    log: bytes = b""
+    log_dropped: int = 0
+    error: str = ""
+    transfers: tuple[Status, ...] = ()
+    line: int | None = None
+    digest: str = ""
+
+    @property
+    def metadata(self) -> bool:
+        """Whether it only changes the image config."""
+        return keyword(self.text) in METADATA
+
+    @property
+    def layer(self) -> bool:
+        """Whether it made, or took over, a layer of its own."""
+        return self.state in ("done", "cached") and self.size is not None and not self.metadata and not self.is_base
+
+    @property
+    def is_base(self) -> bool:
+        return keyword(self.text) == "FROM"
+
+    def seconds(self, now: float) -> float | None:
+        """How long it took, or has taken until ``now``; None before it began."""
+        if self.started is None:
+            return None
+        return max(0.0, (now if self.completed is None else self.completed) - self.started)
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryRow:
+    """A step of an image's history: ``created`` is an RFC 3339 time, ``size`` bytes, ``image_id`` '' where not known.
+
+    ``cell`` is the cell that made it, ``cached`` whether its layer was reused there (None: not known). An ``empty``
+    step made no layer.
+    """
+
+    created: str
+    created_by: str
+    size: int
+    comment: str = ""
+    image_id: str = ""
+    cell: str = ""
+    cached: bool | None = None
+    empty: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryView:
+    """An image's history, the newest step first."""
+
+    rows: tuple[HistoryRow, ...]
+    title: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TreeEntry:
+    """A file or directory. ``size`` of a directory is what lies below it; ``mode`` holds the permission bits only.
+
+    ``children`` is None where they were not asked for. ``link`` is a symbolic link's target. ``state`` tells the
+    difference to what the tree is compared with; of a directory it tells its own, not that of its content.
+    """
+
+    name: str
+    kind: Literal["file", "directory", "link", "hardlink", "device", "fifo", "socket"] = "file"
+    size: int = 0
+    mode: int = 0o644
+    uid: int = 0
+    gid: int = 0
+    link: str = ""
+    state: Change = ""
+    children: tuple[TreeEntry, ...] | None = None
+    changed_below: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TreeView:
+    """A directory of a root filesystem. ``against`` names what states compare with ('' for nothing)."""
+
+    entries: tuple[TreeEntry, ...]
+    path: str = "/"
+    title: str = ""
+    against: str = ""
+    added: int = 0
+    modified: int = 0
+    removed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ChangesView:
+    """What changed between two root filesystems: path, how, and the size in bytes."""
+
+    changes: tuple[tuple[str, Change, int], ...]
+    title: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRow:
+    """An image in the store; names are '' where it has none."""
+
+    repository: str
+    tag: str
+    id: str
+    created: str
+    size: int
+    digest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ImagesView:
+    """The images of a store."""
+
+    rows: tuple[ImageRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerView:
+    """A container's run. ``output`` holds both streams as they came; ``exit_code`` is None while it runs."""
+
+    image: str
+    command: tuple[str, ...] = ()
+    exit_code: int | None = None
+    output: bytes = b""
+    output_dropped: int = 0
+    started: float | None = None
+    seconds: float | None = None
+    name: str = ""
+    stopped: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CellRow:
+    """A cell of a session. ``why`` says in words why it is stale or what failed."""
+
+    label: str
+    text: str
+    state: Literal["built", "stale", "failed"] = "built"
+    layers: int = 0
+    size: int = 0
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionView:
+    """A session as it stands: its cells in their order, and the names its images bear."""
+
+    name: str
+    cells: tuple[CellRow, ...]
+    context: str = ""
+    images: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class DockerfileView:
+    """A Dockerfile with the cells its lines came from: pairs of a 1-based first line and a cell's name."""
+
+    text: str
+    cells: tuple[tuple[int, str], ...] = ()
+    warnings: tuple[Warning, ...] = ()
+    title: str = "Dockerfile"
+
+
+@dataclass(frozen=True, slots=True)
+class CheckView:
+    """What ``check`` found in a Dockerfile."""
+
+    text: str
+    warnings: tuple[Warning, ...] = ()
+    title: str = "Dockerfile"
+
+
+@dataclass(frozen=True, slots=True)
+class InfoRow:
+    """A fact about this host. ``state`` says whether all is well, less than it could be, or impossible; ``why`` why."""
+
+    name: str
+    value: str
+    state: Literal["", "good", "less", "none"] = ""
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class InfoView:
+    """What this host can do."""
+
+    rows: tuple[InfoRow, ...]
+    title: str = "This host"
+
+
+@dataclass(frozen=True, slots=True)
+class MessageView:
+    """A sentence about what was done, with further lines and what to do next."""
+
+    text: str
+    lines: tuple[str, ...] = ()
+    hint: str = ""
+    state: Literal["", "good", "less", "none"] = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BuildView:
+    """A built cell, or one that is being built.
+
+    ``images`` are the names that the image bears now. ``stale`` are the cells that left the chain by this run.
+    ``error`` is the short message of what went wrong. ``history``, ``tree`` and ``config`` are shown folded where they
+    are given.
+    """
+
+    steps: tuple[StepView, ...] = ()
+    cell: str = ""
+    internal: tuple[StepView, ...] = ()
+    warnings: tuple[Warning, ...] = ()
+    stale: tuple[str, ...] = ()
+    images: tuple[str, ...] = ()
+    image_id: str = ""
+    error: str = ""
+    stopped: bool = False
+    finished: bool = False
+    started: float | None = None
+    seconds: float | None = None
+    notes: tuple[str, ...] = ()
+    history: HistoryView | None = None
+    tree: TreeView | None = None
+    config: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def layers(self) -> tuple[StepView, ...]:
+        """The rows that stand for a layer of this cell."""
+        return tuple(step for step in self.steps if step.layer)
+
+    @property
+    def size(self) -> int:
+        """The size of this cell's layers in bytes."""
+        return sum(step.size or 0 for step in self.layers)
+
+    @property
+    def failed(self) -> bool:
+        return bool(self.error) or any(step.state == "failed" for step in self.steps)
+
+
+View = (
+    BuildView
+    | ChangesView
+    | CheckView
+    | ContainerView
+    | DockerfileView
+    | HistoryView
+    | ImagesView
+    | InfoView
+    | MessageView
+    | SessionView
+    | TreeView
+)
+
+
+class Built(Protocol):
+    """What an engine says about an instruction when the build is over."""
+
+    @property
+    def index(self) -> int: ...
+    @property
+    def snapshot(self) -> int | None: ...
+    @property
+    def cached(self) -> bool: ...
+    @property
+    def reason(self) -> str: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def seconds(self) -> float: ...
+    @property
+    def added(self) -> int: ...
+    @property
+    def modified(self) -> int: ...
+    @property
+    def removed(self) -> int: ...
+
+
+def _state(vertex: Vertex) -> StepState:
+    if vertex.error:
+        return "stopped" if vertex.error.endswith(("canceled", "interrupted")) else "failed"
+    if vertex.completed is not None:
+        return "cached" if vertex.cached else "done"
+    return "running" if vertex.started is not None else "waiting"
+
+
+def _bare(name: str) -> str:
+    """A vertex's name without the ``[2/5]`` before it."""
+    if name.startswith("[") and "] " in name and not name.startswith("[internal]"):
+        return name.partition("] ")[2]
+    return name
+
+
+def _step(number: int, row: Row, known: Instruction | None) -> StepView:
+    vertex = row.vertex
+    return StepView(
+        number=number,
+        text=known.text if known else _bare(vertex.name),
+        state=_state(vertex),
+        started=vertex.started,
+        completed=vertex.completed,
+        size=vertex.layer_size,
+        added=vertex.added,
+        modified=vertex.modified,
+        removed=vertex.removed,
+        reason=vertex.reason,
+        log=row.log,
+        log_dropped=row.log_dropped,
+        error=vertex.error,
+        transfers=row.statuses,
+        line=known.line if known else vertex.line,
+        digest=vertex.digest,
+    )
+
+
+def _worst(rows: Iterable[Row]) -> Row:
+    """Of several rows for one instruction, the one to show: a failed one, else the one that runs, else the last."""
+    order = {"failed": 4, "stopped": 3, "running": 2, "done": 1, "cached": 1, "waiting": 0}
+    return max(reversed(list(rows)), key=lambda row: order[_state(row.vertex)])
+
+
+def build_view(
+    progress: Progress, instructions: Sequence[Instruction] = (), *, cell: str = "", finished: bool = False
+) -> BuildView:
+    """The fold as rows: one for each of ``instructions``, or for each instruction heard of where none are given.
+
+    The engine's own steps (reading the Dockerfile, the context, exporting) are ``internal``. When the build is
+    finished, what never began was skipped where something failed, and is done otherwise.
+    """
+    found: dict[int, list[Row]] = {}
+    internal = []
+    for row in progress.rows.values():
+        if row.vertex.instruction is not None:
+            found.setdefault(row.vertex.instruction, []).append(row)
+        elif row.vertex.name:
+            internal.append(row)
+    known = {one.index: one for one in instructions}
+    order = list(known) if known else sorted(found)
+    failed = any(row.vertex.error for row in progress.rows.values())
+    steps = []
+    for number, index in enumerate(order, 1):
+        if index in found:
+            steps.append(_step(number, _worst(found[index]), known.get(index)))
+        else:
+            one = known[index]
+            state: StepState = "waiting" if not finished else "skipped" if failed else "done"
+            steps.append(StepView(number, one.text, state, line=one.line))
+    begun = [row.vertex.started for row in progress.rows.values() if row.vertex.started is not None]
+    ended = [row.vertex.completed for row in progress.rows.values() if row.vertex.completed is not None]
+    return BuildView(
+        steps=tuple(steps),
+        cell=cell,
+        internal=tuple(_step(number, row, None) for number, row in enumerate(internal, 1)),
+        warnings=tuple(dict.fromkeys(progress.warnings)),
+        finished=finished,
+        started=min(begun, default=None),
+        seconds=max(0.0, max(ended) - min(begun)) if finished and begun and ended else None,
+    )
+
+
+def with_results(view: BuildView, results: Iterable[Built], instructions: Sequence[Instruction]) -> BuildView:
+    """The view with what the engine knows at the end, for instructions that events said too little about."""
+    facts: Mapping[int, Built] = {one.index: one for one in results}
+    steps = []
+    for step, known in zip(view.steps, instructions, strict=True):
+        fact = facts.get(known.index)
+        if fact is None or step.state in ("failed", "stopped"):
+            steps.append(step)
+            continue
+        made = fact.snapshot is not None
+        step = replace(
+            step,
+            state="cached" if fact.cached else "done",
+            size=fact.size if made else step.size,
+            reason=fact.reason or step.reason,
+            added=fact.added or step.added,
+            modified=fact.modified or step.modified,
+            removed=fact.removed or step.removed,
+        )
+        if step.started is None and fact.seconds:
+            step = replace(step, started=0.0, completed=fact.seconds)
+        steps.append(step)
+    return replace(view, steps=tuple(steps))
