@@ -71,7 +71,7 @@ class FakeEngine:
             text = node.original
             for name, value in request.build_args.items():
                 text = text.replace(f"${name}", value)
-            if node.keyword == "copy":
+            if node.keyword == "copy" and not node.heredocs:
                 file = (request.context or Path("/nowhere")) / node.words[0]
                 if not file.exists():
                     place = node.place()

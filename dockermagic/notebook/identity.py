@@ -1,0 +1,61 @@
+"""Who runs a cell: its id, the cells that were deleted, the notebook and its folder, as front ends tell them.
+
+JupyterLab and Notebook 7 send a cell's id and the ids of deleted cells with each request; VS Code sends a URI whose
+fragment may be dealt anew when the notebook is opened again; nbclient, papermill and consoles send nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Sender", "kernel_name", "lines_above", "notebook_path", "sender"]
+
+
+_NOTEBOOK_ID = re.compile(r"[A-Za-z0-9_-]+")
+"""The ids of the notebook format; a URI is none of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """What a request says of its cell. ``lasting`` tells whether the id still means the cell in another kernel."""
+
+    cell_id: str = ""
+    lasting: bool = False
+    deleted: frozenset[str] = frozenset()
+
+
+def sender(metadata: Mapping[str, Any]) -> Sender:
+    """The sender that a request's metadata names; an empty one where the front end says nothing."""
+    cell_id = metadata.get("cellId")
+    cell_id = cell_id if isinstance(cell_id, str) else ""
+    deleted = metadata.get("deletedCells")
+    ids = (one for one in deleted if isinstance(one, str)) if isinstance(deleted, list) else ()
+    return Sender(cell_id, bool(_NOTEBOOK_ID.fullmatch(cell_id)), frozenset(ids))
+
+
+def notebook_path(environment: Mapping[str, str], namespace: Mapping[str, Any]) -> Path | None:
+    """The notebook that this kernel belongs to, as the server or VS Code names it."""
+    known = namespace.get("__vsc_ipynb_file__")
+    if isinstance(known, str) and known:
+        return Path(known)
+    path = environment.get("JPY_SESSION_NAME", "")
+    return Path.cwd() / path if path else None
+
+
+def kernel_name(connection_file: str) -> str:
+    """A name for this kernel that a restart does not change; a new one for each process outside of kernels."""
+    name = Path(connection_file).stem.removeprefix("kernel-")
+    return name or f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
+
+
+def lines_above(raw_cell: str) -> int:
+    """How many lines of a notebook cell stand above its body: the magic's own, and blank ones before it."""
+    lines = raw_cell.split("\n")
+    blank = next((number for number, line in enumerate(lines) if line.strip()), 0)
+    return blank + 1 if lines[blank].lstrip().startswith("%%") else 1
