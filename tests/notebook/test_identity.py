@@ -10,6 +10,7 @@ import pytest
 from dockermagic.notebook.identity import Sender, kernel_name, lines_above, notebook_path, sender
 
 LAB = {"cellId": "0f1c2d3e", "deletedCells": ["a1", "b2"], "recordTiming": True, "trusted": True}
+LONG = "d6dda5f4-4a0b-4a4d-8b5c-0c7f5ae0a0c0"
 CODE = "vscode-notebook-cell:/home/me/a.ipynb#W2sZmlsZQ%3D%3D"
 
 
@@ -17,13 +18,13 @@ CODE = "vscode-notebook-cell:/home/me/a.ipynb#W2sZmlsZQ%3D%3D"
     ("metadata", "expected"),
     [
         (LAB, Sender("0f1c2d3e", True, frozenset({"a1", "b2"}))),
-        ({"cellId": "d6dda5f4-4a0b-4a4d-8b5c-0c7f5ae0a0c0", "deletedCells": []}, Sender("d6dda5f4-4a0b-4a4d-8b5c-0c7f5ae0a0c0", True)),
+        ({"cellId": LONG, "deletedCells": []}, Sender(LONG, True)),
         ({"cellId": CODE}, Sender(CODE, False)),
         ({}, Sender()),
         ({"cellId": None, "deletedCells": None}, Sender()),
         ({"cellId": 3, "deletedCells": [1, "x"]}, Sender("", False, frozenset({"x"}))),
     ],
-)  # fmt: skip
+)
 def test_a_request_names_its_cell(metadata: dict[str, Any], expected: Sender) -> None:
     assert sender(metadata) == expected
 

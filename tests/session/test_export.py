@@ -36,7 +36,7 @@ def test_the_file_means_what_the_cells_mean(session: Session, tmp_path: Path) ->
     assert text == session.script().text
     together = parse("\n".join(TEXTS))
     assert dump(parse(text)) == dump(together)
-    assert [node.heredocs for node in parse(text).nodes][4][0].content == "  $kept\n\n# kept\n"
+    assert [node.heredocs for node in parse(text).nodes][3][0].content == "  $kept\n\n# kept\n"
     assert together.escape == parse(text).escape == "`"
 
 
