@@ -120,7 +120,7 @@ class RunFailedError(BuildError):
     """A RUN ended with a non-zero exit code.
 
     ``command`` is the text of the instruction, ``process_exit_code`` the process's own code and ``log_tail`` the last
-    lines of its output.
+    lines of its output. ``failed`` is the engine's hold on the half-made layer, for a look into it.
     """
 
     def __init__(
@@ -137,6 +137,7 @@ class RunFailedError(BuildError):
         self.command = command
         self.process_exit_code = process_exit_code
         self.log_tail = log_tail
+        self.failed: object = None
 
     def details(self) -> list[str]:
         return [f"  | {line}" for line in self.log_tail]

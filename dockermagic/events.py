@@ -27,9 +27,9 @@ def now() -> float:
 class Vertex:
     """A step of the build changed its state. The same ``digest`` comes again with more fields set.
 
-    ``started`` and ``completed`` are seconds since the epoch. ``instruction`` is the 0-based index of the instruction in
-    the text that is built, None for the engine's own steps. ``reason`` says why the cache had no answer; ``layer_size``
-    is in bytes and None where the step makes no layer.
+    ``started`` and ``completed`` are seconds since the epoch. ``instruction`` is the 0-based index of the instruction
+    in the text that is built, None for the engine's own steps. ``reason`` says why the cache had no answer;
+    ``layer_size`` is in bytes and None where the step makes no layer.
     """
 
     digest: str

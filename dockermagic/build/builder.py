@@ -1,0 +1,314 @@
+"""One build from its text to its result: parse, lower, solve, assemble."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from dockermagic.build.cache import Cache, TrailEntry
+from dockermagic.build.context import StatCache
+from dockermagic.build.contexts import Contexts, reads_context
+from dockermagic.build.frontend import LoweredStage, Plan, lower
+from dockermagic.build.graph import Copy, ImageSource, Vertex, digest_of, walk
+from dockermagic.build.images import BaseImage, Images
+from dockermagic.build.internal import Internal
+from dockermagic.build.ops import NOTHING, Solved, Workshop, inputs_of
+from dockermagic.build.request import BuildRequest, BuildResult, StageResult, Step
+from dockermagic.build.solver import Solver
+from dockermagic.dockerfile.stages import Dockerfile, parse_dockerfile
+from dockermagic.errors import BuildError
+from dockermagic.events import Emit
+from dockermagic.oci.image import Image
+from dockermagic.oci.platform import Platform
+from dockermagic.oci.reference import Reference
+from dockermagic.oci.store import Store
+from dockermagic.records import Records
+from dockermagic.sandbox.base import Cancel, Sandbox
+from dockermagic.sandbox.snapshot import Active, Snapshotter
+
+__all__ = ["Builder"]
+
+
+class Builder:
+    """Builds on one store. Keeps what one build can hand to the next: stat caches, and the last failed layer."""
+
+    def __init__(
+        self,
+        home: Path,
+        records: Records,
+        store: Store,
+        sandbox: Callable[[], Sandbox],
+        snapshotter: Callable[[], Snapshotter],
+        images: Callable[[], Images],
+    ) -> None:
+        self.home = home
+        self.records = records
+        self.store = store
+        self.sandbox = sandbox
+        self.snapshotter = snapshotter
+        self.images = images
+        self.cache = Cache(records)
+        self.stat_caches: dict[str, StatCache] = {}
+        self.failed: Active | None = None
+
+    # the steps of a build
+
+    def build(self, request: BuildRequest, emit: Emit, cancel: Cancel | None = None) -> BuildResult:
+        """See :meth:`dockermagic.engine.Engine.build`."""
+        began = time.perf_counter()
+        self.forget_failed()
+        internal = Internal(emit)
+        with internal.step(f"[internal] load build definition from {request.filename}") as step:
+            step.status("transferring dockerfile:", len(request.text.encode("utf-8", "surrogateescape")))
+            dockerfile = parse_dockerfile(request.text)
+        contexts = self.contexts(request, internal)
+        plan = self.lower(dockerfile, request, emit, internal)
+        contexts.load_ignore()
+        name = trail_name(request)
+        trail = self.cache.trail(name)
+        solver = Solver(
+            plan,
+            request,
+            self.sandbox(),
+            self.snapshotter(),
+            self.cache,
+            contexts.get,
+            lambda op, report: self.images().unpack(op, report, cancel=solver.cancel),
+            self.home,
+            emit,
+            trail,
+            cancel or Cancel(),
+        )
+        try:
+            load_context(plan, solver, internal)
+            solver.solve()
+        finally:
+            self.failed = solver.failed
+            contexts.save()
+            self._save_trail(name, trail, solver, dockerfile)
+        result = self._result(dockerfile, request, plan, solver)
+        if request.tags or request.outputs:
+            result = self._export(result, plan, request, internal)
+        return replace(result, seconds=time.perf_counter() - began)
+
+    def lower(
+        self, dockerfile: Dockerfile, request: BuildRequest, emit: Emit, internal: Internal, *, quiet: bool = False
+    ) -> Plan:
+        """Lower with images from the store, each announced as BuildKit does."""
+        seen: dict[tuple[str, str], BaseImage] = {}
+
+        def resolve(name: str, platform: str) -> BaseImage:
+            if (name, platform) not in seen:
+                shown = f"[internal] load metadata for {Reference.parse(name)}"
+                with internal.step(shown):
+                    seen[name, platform] = self.images().resolve(name, platform, emit, always_pull=request.pull)
+            return seen[name, platform]
+
+        return lower(dockerfile, request, resolve, Platform.host(), source_date_epoch(request))
+
+    def contexts(self, request: BuildRequest, internal: Internal) -> Contexts:
+        """The local sources of a build."""
+
+        def cache(root: str) -> StatCache:
+            if root not in self.stat_caches:
+                self.stat_caches[root] = StatCache(self.records, root)
+            return self.stat_caches[root]
+
+        return Contexts(request, self.home / "empty", cache, internal)
+
+    def forget_failed(self) -> None:
+        """Let go of the last failed layer."""
+        if self.failed is not None:
+            self.snapshotter().discard(self.failed)
+            self.failed = None
+
+    # results
+
+    def _result(self, dockerfile: Dockerfile, request: BuildRequest, plan: Plan, solver: Solver) -> BuildResult:
+        snapshotter = self.snapshotter()
+        steps: list[Step] = []
+        stages: dict[int, StageResult] = {}
+        for index, stage in sorted(plan.stages.items()):
+            top = solver.solved(stage.top)
+            chain = snapshotter.ids(top.snapshot) if top.snapshot is not None else ()
+            base = stage.base_image.image if stage.base_image is not None else None
+            stages[index] = StageResult(index, stage.name, chain, stage.config.finished(), base)
+            steps += self._steps(dockerfile, plan, stage, solver)
+        globals_ = [
+            Step(number, argument.range.start_line, -1, argument.original, digest_of({"text": argument.original}))
+            for number, argument in enumerate(dockerfile.global_args)
+        ]
+        return BuildResult(tuple(globals_ + sorted(steps, key=lambda step: step.index)), stages, plan.target)
+
+    def _steps(self, dockerfile: Dockerfile, plan: Plan, stage: LoweredStage, solver: Solver) -> list[Step]:
+        found = dockerfile.stages[stage.index]
+        first = plan.numbers[stage.index]
+        base = solver.solved(stage.base)
+        key = base.key
+        steps = []
+        for offset, instruction in enumerate((found.base, *found.instructions)):
+            index = first + offset
+            record = solver.records.get((stage.index, index))
+            text = instruction.original
+            line = instruction.range.start_line
+            if record is not None and (offset or stage.base is not None):
+                snapshot = record.solved.snapshot
+                key = record.solved.key
+                size = snapshot.size or 0 if snapshot is not None and offset else 0
+                steps.append(
+                    Step(
+                        index,
+                        line,
+                        stage.index,
+                        text,
+                        key,
+                        snapshot.id if snapshot is not None else None,
+                        record.solved.cached,
+                        record.reason,
+                        size,
+                        record.seconds,
+                    )
+                )
+                continue
+            key = digest_of({"below": key, "text": plan.texts.get(index, text)}) if offset else key
+            steps.append(Step(index, line, stage.index, text, key))
+        return steps
+
+    def keys(self, request: BuildRequest) -> tuple[str, ...]:
+        """See :meth:`dockermagic.engine.Engine.keys`."""
+        dockerfile = parse_dockerfile(request.text)
+        internal = Internal(lambda event: None)
+        contexts = self.contexts(request, internal)
+        plan = self.lower(dockerfile, request, lambda event: None, internal)
+        solved: dict[int, Solved | None] = {}
+
+        def solve(vertex: Vertex) -> Solved:
+            found = solved[id(vertex)]
+            if found is None:
+                raise Unknown
+            return found
+
+        shop = Workshop(request, self.sandbox(), self.snapshotter(), solve, contexts.get, self.home)
+        keys: dict[tuple[int, int], str] = {}
+        for vertex in walk(*(stage.top for stage in plan.stages.values())):
+            keys[vertex.stage, vertex.instruction] = self._key(vertex, solved, shop)
+        contexts.save()
+        total = len(dockerfile.global_args) + sum(1 + len(stage.instructions) for stage in dockerfile.stages)
+        out = [""] * total
+        for number, argument in enumerate(dockerfile.global_args):
+            out[number] = digest_of({"text": argument.original})
+        for index, stage in plan.stages.items():
+            first = plan.numbers[index]
+            below = stage.base
+            key = "scratch" if below is None else keys[below.stage, below.instruction]
+            for offset in range(1 + len(dockerfile.stages[index].instructions)):
+                number = first + offset
+                if (index, number) in keys:
+                    key = keys[index, number]
+                elif offset and key:
+                    key = digest_of({"below": key, "text": plan.texts.get(number, "")})
+                out[number] = key
+        return tuple(out)
+
+    def _key(self, vertex: Vertex, solved: dict[int, Solved | None], shop: Workshop) -> str:
+        parent = NOTHING if vertex.parent is None else solved[id(vertex.parent)]
+        solved[id(vertex)] = None
+        if parent is None:
+            return ""
+        try:
+            key = inputs_of(vertex, parent, shop).key
+        except Unknown:
+            return ""
+        snapshot = self.snapshotter().find(key)
+        if snapshot is not None:
+            op = vertex.op
+            base = (op.manifest, op.name) if isinstance(op, ImageSource) else (parent.base, parent.base_name)
+            solved[id(vertex)] = Solved(key, snapshot, True, *base)
+        return key
+
+    def _save_trail(self, name: str, before: list[TrailEntry], solver: Solver, dockerfile: Dockerfile) -> None:
+        new = solver.trail_entries()
+        if not new:
+            return
+        touched = {(entry.stage, entry.number) for entry in new}
+        kept = [entry for entry in before if (entry.stage, entry.number) not in touched]
+        entries = sorted(kept + new, key=lambda entry: (entry.stage, entry.number))
+        if entries != before:
+            self.cache.save_trail(name, entries)
+
+    # images
+
+    def image(self, stage: StageResult, options: Mapping[str, Any] | None = None) -> Image:
+        """The image of a stage, its blobs in the store. Call it inside a lease."""
+        snapshotter = self.snapshotter()
+        snapshots = [snapshot for identity in stage.snapshots if (snapshot := snapshotter.get(identity)) is not None]
+        return self.images().assemble(stage.config, snapshots, stage.base, options=options)
+
+    def commit_image(self, stage: StageResult, names: tuple[str, ...]) -> str:
+        """Make an image of a stage, tag it, and return its id."""
+        references = [Reference.parse(name) for name in names]
+        with self.store.lease():
+            image = self.image(stage)
+            descriptor = image.write(self.store)
+            self.store.add(descriptor)
+            for reference in references:
+                self.store.tag(reference, descriptor)
+        return image.id
+
+    def _export(self, result: BuildResult, plan: Plan, request: BuildRequest, internal: Internal) -> BuildResult:
+        from dockermagic.build.outputs import write_output
+
+        stage = result.stages[result.target]
+        with internal.step("exporting to image") as step:
+            identity = ""
+            if request.tags:
+                with step.part("exporting layers"):
+                    identity = self.commit_image(stage, request.tags)
+                with step.part(f"writing image {identity}"):
+                    pass
+                for tag in request.tags:
+                    with step.part(f"naming to {Reference.parse(tag)}"):
+                        pass
+            for output in request.outputs:
+                identity = write_output(self, stage, output, request) or identity
+        return replace(result, image_id=identity)
+
+
+class Unknown(Exception):
+    """A key that cannot be told because something below it was never built."""
+
+
+def load_context(plan: Plan, solver: Solver, internal: Internal) -> None:
+    """Look at what COPY takes of the build context before anything runs, as BuildKit does."""
+    tops = [stage.top for stage in plan.stages.values()]
+    copies = [vertex for vertex in walk(*tops) if reads_context(vertex)]
+    if not copies:
+        return
+    with internal.step("[internal] load build context") as step:
+        total = 0
+        for vertex in copies:
+            assert isinstance(vertex.op, Copy)
+            with solver.at(vertex):
+                total += solver.shop.select(vertex.op).transferred
+        step.status("transferring context:", total)
+
+
+def trail_name(request: BuildRequest) -> str:
+    """Under which name the keys of this Dockerfile are remembered."""
+    if request.trail:
+        return request.trail
+    return f"{request.context or ''}\0{request.filename}"
+
+
+def source_date_epoch(request: BuildRequest) -> float | None:
+    """``SOURCE_DATE_EPOCH`` from the build args. Raises :class:`BuildError` when it is no number."""
+    text = request.build_args.get("SOURCE_DATE_EPOCH", "")
+    if not text:
+        return None
+    try:
+        return float(int(text))
+    except ValueError:
+        raise BuildError(f"invalid SOURCE_DATE_EPOCH: {text}", hint="It is a number of seconds since 1970.") from None

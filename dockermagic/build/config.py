@@ -1,0 +1,131 @@
+"""The image config while a stage's instructions are folded into it, field by field as BuildKit writes it."""
+
+from __future__ import annotations
+
+import copy
+import json
+import posixpath
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+__all__ = ["DEFAULT_PATH", "StageConfig", "timestamp"]
+
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+DEFAULT_SHELL = ("/bin/sh", "-c")
+COMMENT = "buildkit.dockerfile.v0"
+
+
+def timestamp(seconds: float) -> str:
+    """RFC 3339 in UTC, as image configs hold it."""
+    moment = datetime.fromtimestamp(seconds, UTC)
+    fraction = f".{moment.microsecond:06d}".rstrip("0").rstrip(".")
+    return moment.strftime("%Y-%m-%dT%H:%M:%S") + fraction + "Z"
+
+
+def quoted_list(words: Iterable[str]) -> str:
+    """Strings as Go's ``%q`` prints a slice of them: ``["a" "b"]``."""
+    return "[" + " ".join(json.dumps(word, ensure_ascii=False) for word in words) + "]"
+
+
+@dataclass(slots=True)
+class StageConfig:
+    """One stage's config, history and variables.
+
+    ``variables`` is the single namespace of ENV and ARG in which the last definition wins; ``args`` are the declared
+    build args (None: declared, without a value). ``image`` is the OCI image config as a JSON value, without rootfs.
+    """
+
+    image: dict[str, Any]
+    created: float
+    history: list[dict[str, Any]] = field(default_factory=list)
+    variables: dict[str, str] = field(default_factory=dict)
+    args: dict[str, str | None] = field(default_factory=dict)
+    cmd_set: bool = False
+    new_history: int = 0
+
+    @classmethod
+    def scratch(cls, os: str, architecture: str, variant: str, created: float) -> StageConfig:
+        """The config of ``FROM scratch``."""
+        image: dict[str, Any] = {"architecture": architecture, "os": os, "config": {"WorkingDir": "/"}}
+        if variant:
+            image["variant"] = variant
+        return cls(image, created)._with_path()
+
+    @classmethod
+    def from_image(cls, config: Mapping[str, Any], created: float) -> StageConfig:
+        """The config that a base image hands down: its history stays, its ONBUILD triggers are the caller's to take."""
+        image = copy.deepcopy(dict(config))
+        history = image.pop("history", None) or []
+        image.pop("rootfs", None)
+        image.pop("created", None)
+        image["config"] = dict(image.get("config") or {})
+        made = cls(image, created, history=list(history))
+        for entry in made.config.get("Env") or []:
+            name, _, value = entry.partition("=")
+            made.variables[name] = value
+        return made._with_path()
+
+    def child(self) -> StageConfig:
+        """What a stage that is FROM this one starts with: everything but ONBUILD triggers."""
+        made = copy.deepcopy(self)
+        made.config.pop("OnBuild", None)
+        made.cmd_set = False
+        return made
+
+    def _with_path(self) -> StageConfig:
+        env = self.config.setdefault("Env", [])
+        if env is None:
+            env = self.config["Env"] = []
+        if not any(entry.partition("=")[0] == "PATH" for entry in env):
+            env.append(f"PATH={DEFAULT_PATH}")
+            self.variables["PATH"] = DEFAULT_PATH
+        return self
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The runtime part: Env, Cmd, ..."""
+        config: dict[str, Any] = self.image["config"]
+        return config
+
+    @property
+    def shell(self) -> tuple[str, ...]:
+        """The words that run a shell form."""
+        return tuple(self.config.get("Shell") or DEFAULT_SHELL)
+
+    @property
+    def workdir(self) -> str:
+        """The absolute working directory."""
+        return str(self.config.get("WorkingDir") or "/")
+
+    def commit(self, created_by: str, *, layer: bool = False) -> None:
+        """Add a history entry; without a layer it is marked ``empty_layer``."""
+        entry: dict[str, Any] = {"created": timestamp(self.created), "created_by": created_by, "comment": COMMENT}
+        if not layer:
+            entry["empty_layer"] = True
+        self.history.append(entry)
+        self.new_history += 1
+
+    def set_env(self, name: str, value: str) -> None:
+        """ENV: replaces in place, else appends."""
+        env: list[str] = self.config.setdefault("Env", [])
+        entry = f"{name}={value}"
+        for index, item in enumerate(env):
+            if item.partition("=")[0] == name:
+                env[index] = entry
+                break
+        else:
+            env.append(entry)
+        self.variables[name] = value
+
+    def absolute(self, path: str) -> str:
+        """The path joined to WORKDIR and cleaned."""
+        return posixpath.normpath("/" + posixpath.join(self.workdir, path)).replace("//", "/")
+
+    def finished(self) -> dict[str, Any]:
+        """The whole image config but its rootfs."""
+        image = copy.deepcopy(self.image)
+        image["created"] = timestamp(self.created)
+        image["history"] = list(self.history)
+        return image

@@ -1,0 +1,170 @@
+"""The build context: the user's files through the ignore file, hashed once and remembered by their status."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import threading
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dockermagic.build.copying import file_digest
+from dockermagic.build.selection import Entry, Group, Tree, clean, digest_groups, select
+from dockermagic.dockerfile import ignore
+from dockermagic.errors import ContextError
+from dockermagic.records import Records, declare
+
+__all__ = ["Context", "Selection", "StatCache", "ignore_patterns", "selected"]
+
+declare("contexts", "CREATE TABLE IF NOT EXISTS contexts(root TEXT PRIMARY KEY, files BLOB NOT NULL);")
+
+
+def ignore_patterns(directory: Path, filename: str = "Dockerfile") -> tuple[list[str], str]:
+    """The patterns that apply to a context and the name of the file they stand in.
+
+    ``FILENAME.dockerignore`` beside the Dockerfile wins over ``.dockerignore`` in the context's root.
+    """
+    for candidate in (Path(directory, filename + ".dockerignore"), directory / ".dockerignore"):
+        try:
+            text = candidate.read_bytes().decode("utf-8", "surrogateescape")
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            raise ContextError(f"cannot read {candidate}: {error.strerror}") from error
+        return ignore.parse(text), candidate.name
+    return [], ""
+
+
+def selected(root: str | Path, patterns: Sequence[str]) -> list[str]:
+    """The relative paths that are part of a context: directories end with a slash, links do not."""
+    tree = Tree(str(root), ignore.Matcher(list(patterns)) if patterns else None)
+    return [target + "/" * stat.S_ISDIR(status.st_mode) for target, _, status in tree.walk("")]
+
+
+class StatCache:
+    """Digests of files, remembered under device, inode, size and both times; one row a context in the records.
+
+    A file that changed less than two seconds before it was hashed is not remembered: within one tick of the clock it
+    could change again without a trace.
+    """
+
+    def __init__(self, records: Records, root: str) -> None:
+        self.records = records
+        self.root = root
+        self.files: dict[str, list[object]] = {}
+        self.changed = False
+        self.lock = threading.Lock()
+        row = records.row("SELECT files FROM contexts WHERE root = ?", (root,))
+        if row is not None:
+            try:
+                self.files = json.loads(zlib.decompress(row[0]))
+            except (ValueError, zlib.error):
+                self.files = {}
+
+    def digest(self, path: str, entry: Entry, now: int) -> tuple[str, bool]:
+        """The digest of a regular file and whether it had to be read."""
+        stamp = [*entry.inode, entry.size, entry.mtime, entry.ctime]
+        known = self.files.get(entry.path)
+        if known is not None and known[1:] == stamp:
+            return str(known[0]), False
+        found = file_digest(path)
+        if now - max(entry.mtime, entry.ctime) > 2_000_000_000:
+            self.files[entry.path] = [found, *stamp]
+            self.changed = True
+        return found, True
+
+    def save(self) -> None:
+        """Write what was learnt."""
+        with self.lock:
+            if not self.changed:
+                return
+            self.changed = False
+            body = zlib.compress(json.dumps(self.files, separators=(",", ":")).encode(), 1)
+        with self.records.transaction() as tx:
+            tx.execute("INSERT OR REPLACE INTO contexts(root, files) VALUES (?, ?)", (self.root, body))
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What a COPY takes of a context: the groups, their digest, a digest of each file, and the bytes that were read."""
+
+    groups: tuple[Group, ...]
+    digest: str
+    files: dict[str, str]
+    transferred: int
+
+
+class Context:
+    """A directory as a build context. Every build makes one anew; the stat cache is what stays."""
+
+    def __init__(
+        self, directory: Path, patterns: Sequence[str], cache: StatCache | None, ignore_name: str = ""
+    ) -> None:
+        self.directory = str(directory)
+        self.ignore_name = ignore_name or ".dockerignore"
+        self.matcher = ignore.Matcher(list(patterns)) if patterns else None
+        self.tree = Tree(self.directory, self.matcher)
+        self.cache = cache
+
+    def select(self, patterns: Sequence[str], *, excludes: Sequence[str] = (), parents: bool = False) -> Selection:
+        """What the patterns select. Raises :class:`ContextError` in the reference's words where a path is missing."""
+        import time
+
+        matcher = ignore.Matcher(list(excludes)) if excludes else None
+        groups: list[Group] = []
+        for pattern in patterns:
+            try:
+                groups += select(self.tree, pattern, excludes=matcher, parents=parents)
+            except FileNotFoundError:
+                raise self._missing(pattern) from None
+            except ValueError as error:
+                raise ContextError(f'"{pattern}": {error}', hint="Check the wildcard: every [ needs its ].") from None
+            except PermissionError as error:
+                raise ContextError(
+                    f"cannot read {error.filename}: permission denied",
+                    hint="Make it readable, or add it to .dockerignore.",
+                ) from None
+        read = 0
+        now = time.time_ns()
+
+        def content(entry: Entry) -> str:
+            nonlocal read
+            path = self.tree.absolute(entry.path)
+            if self.cache is None:
+                found, fresh = file_digest(path), True
+            else:
+                found, fresh = self.cache.digest(path, entry, now)
+            if fresh:
+                read += entry.size
+            return found
+
+        try:
+            digest, files = digest_groups(groups, content, owners=False)
+        except PermissionError as error:
+            raise ContextError(
+                f"cannot read {error.filename}: permission denied", hint="Make it readable, or add it to .dockerignore."
+            ) from None
+        return Selection(tuple(groups), digest, files, read)
+
+    def _missing(self, pattern: str) -> ContextError:
+        path = clean(pattern)
+        hint = f"The build context is {self.directory}; paths are relative to it."
+        if self.matcher is not None and os.path.lexists(self.tree.absolute(path)):
+            hint = f"The file is there, but {self.ignore_name} leaves it out of the build context."
+        elif pattern.startswith("../"):
+            hint += " Files above it are out of reach: use a context that holds them."
+        else:
+            import difflib
+
+            folder, _, name = path.rpartition("/")
+            try:
+                names = os.listdir(self.tree.absolute(folder))
+            except OSError:
+                names = []
+            close = difflib.get_close_matches(name, names, 1)
+            if close:
+                hint += f" Did you mean {folder + '/' if folder else ''}{close[0]}?"
+        return ContextError(f'failed to calculate checksum: "/{path}": not found', hint=hint)

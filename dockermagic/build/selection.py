@@ -1,0 +1,374 @@
+"""What a COPY means by its sources: wildcards, links and excludes resolved against a tree of files.
+
+The same code selects from the build context, in the user's own process, and from the root filesystem of a stage, in the
+worker. Nothing follows a link out of the tree's root: ``..`` is clamped and absolute links start at the root.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import posixpath
+import re
+import stat
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+__all__ = ["Entry", "Group", "Paths", "Tree", "clean", "digest_groups", "resolve", "select"]
+
+MAX_LINKS = 40
+
+
+class Paths(Protocol):
+    """The part of an ignore file's matcher that selection asks."""
+
+    def matches(self, path: str) -> bool:
+        """Whether the path is left out."""
+        ...
+
+    def may_include_below(self, directory: str) -> bool:
+        """Whether something below a left-out directory may be taken in again."""
+        ...
+
+
+Owner = Callable[[str, os.stat_result], tuple[int, int, int]]
+
+
+def _as_it_is(path: str, status: os.stat_result) -> tuple[int, int, int]:
+    return status.st_uid, status.st_gid, status.st_mode
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A file to copy: ``target`` is relative to the group's destination ('' for the group itself), ``path`` to the
+    root.
+    """
+
+    target: str
+    path: str
+    mode: int
+    uid: int
+    gid: int
+    size: int
+    mtime: int
+    inode: tuple[int, int]
+    links: int
+    link: str = ""
+    ctime: int = 0
+
+    def row(self) -> list[Any]:
+        """The entry as a JSON value."""
+        return [
+            self.target,
+            self.path,
+            self.mode,
+            self.uid,
+            self.gid,
+            self.size,
+            self.mtime,
+            *self.inode,
+            self.links,
+            self.link,
+        ]
+
+    @classmethod
+    def from_row(cls, row: list[Any]) -> Entry:
+        """The reverse of :meth:`row`."""
+        target, path, mode, uid, gid, size, mtime, device, inode, links, link = row
+        return cls(target, path, mode, uid, gid, size, mtime, (device, inode), links, link)
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """One matched source: its ``name`` in the destination, and what is in it. ``entries[0]`` is the source itself."""
+
+    name: str
+    entries: tuple[Entry, ...]
+    parents: tuple[Entry, ...] = ()
+
+    @property
+    def is_directory(self) -> bool:
+        """Whether the contents of a directory are copied."""
+        return stat.S_ISDIR(self.entries[0].mode)
+
+
+class Tree:
+    """Files below ``root`` as selection sees them: what ``ignore`` leaves out is not there."""
+
+    def __init__(self, root: str, ignore: Paths | None = None, *, owner: Owner = _as_it_is) -> None:
+        self.root = root
+        self.ignore = ignore
+        self.owner = owner
+
+    def absolute(self, path: str) -> str:
+        """Where a relative path is on disk."""
+        return f"{self.root}/{path}" if path else self.root
+
+    def lstat(self, path: str) -> os.stat_result | None:
+        """The file's status, None where there is none (or it is left out)."""
+        try:
+            status = os.lstat(self.absolute(path))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return status if self.visible(path, status) else None
+
+    def visible(self, path: str, status: os.stat_result) -> bool:
+        """Whether the path is part of the tree; a left-out directory is when something in it is."""
+        if self.ignore is None or not path or not self.ignore.matches(path):
+            return True
+        if not stat.S_ISDIR(status.st_mode) or not self.ignore.may_include_below(path):
+            return False
+        return any(True for _ in self.entries(path))
+
+    def entries(self, path: str) -> Iterator[tuple[str, os.stat_result]]:
+        """The directory's visible entries in the order of their names."""
+        with os.scandir(self.absolute(path)) as listing:
+            found = sorted(listing, key=lambda entry: os.fsencode(entry.name))
+        for item in found:
+            below = f"{path}/{item.name}" if path else item.name
+            status = item.stat(follow_symlinks=False)
+            if self.visible(below, status):
+                yield item.name, status
+
+    def entry(self, target: str, path: str, status: os.stat_result) -> Entry:
+        """An entry from a status."""
+        uid, gid, mode = self.owner(self.absolute(path), status)
+        link = os.readlink(self.absolute(path)) if stat.S_ISLNK(status.st_mode) else ""
+        size = status.st_size if stat.S_ISREG(status.st_mode) else 0
+        inode = (status.st_dev, status.st_ino)
+        times = (status.st_mtime_ns, inode, status.st_nlink, link, status.st_ctime_ns)
+        return Entry(target, path, mode, uid, gid, size, *times)
+
+    def walk(self, path: str, target: str = "") -> Iterator[tuple[str, str, os.stat_result]]:
+        """Everything below a directory as (target, path, status), parents first."""
+        stack = [(path, target, self.entries(path))]
+        while stack:
+            here, prefix, listing = stack[-1]
+            for name, status in listing:
+                below = f"{here}/{name}" if here else name
+                reached = f"{prefix}/{name}" if prefix else name
+                yield reached, below, status
+                if stat.S_ISDIR(status.st_mode):
+                    stack.append((below, reached, self.entries(below)))
+                    break
+            else:
+                stack.pop()
+
+
+def clean(path: str) -> str:
+    """A path relative to the root: cleaned, ``..`` and a leading slash clamped; '' is the root."""
+    return posixpath.normpath("/" + path).lstrip("/")
+
+
+def resolve(tree: Tree, path: str) -> str | None:
+    """The path with every link followed inside the root; None where nothing is there."""
+    todo = [part for part in path.split("/") if part not in ("", ".")][::-1]
+    here: list[str] = []
+    links = 0
+    while todo:
+        part = todo.pop()
+        if part == "..":
+            here = here[:-1]
+            continue
+        below = "/".join([*here, part])
+        status = tree.lstat(below)
+        if status is None:
+            return None
+        if stat.S_ISLNK(status.st_mode):
+            links += 1
+            if links > MAX_LINKS:
+                return None
+            link = os.readlink(tree.absolute(below))
+            if link.startswith("/"):
+                here = []
+            todo += [item for item in link.split("/") if item not in ("", ".")][::-1]
+        else:
+            here.append(part)
+    return "/".join(here)
+
+
+def is_pattern(path: str) -> bool:
+    """Whether Go's ``filepath.Match`` would see more than a literal."""
+    return any(letter in path for letter in "*?[\\")
+
+
+def component_regex(pattern: str) -> re.Pattern[str]:
+    """One component of a wildcard as Go's ``filepath.Match`` reads it. Raises ValueError for a bad pattern."""
+    out, index = [], 0
+    while index < len(pattern):
+        letter = pattern[index]
+        index += 1
+        if letter == "*":
+            out.append("[^/]*")
+        elif letter == "?":
+            out.append("[^/]")
+        elif letter == "[":
+            end, negate, body = index, False, []
+            if pattern[end : end + 1] == "^":
+                negate, end = True, end + 1
+            first = True
+            while end < len(pattern) and (first or pattern[end] != "]"):
+                first = False
+                if pattern[end] == "\\":
+                    end += 1
+                body.append(re.escape(pattern[end : end + 1]) if pattern[end : end + 1] != "-" else "-")
+                end += 1
+            if end >= len(pattern):
+                raise ValueError("syntax error in pattern")
+            out.append(f"[{'^' if negate else ''}{''.join(body)}]")
+            index = end + 1
+        elif letter == "\\":
+            if index >= len(pattern):
+                raise ValueError("syntax error in pattern")
+            out.append(re.escape(pattern[index]))
+            index += 1
+        else:
+            out.append(re.escape(letter))
+    return re.compile("".join(out), re.DOTALL)
+
+
+def matches(tree: Tree, pattern: str, *, deep: bool = False) -> list[str]:
+    """The paths that a wildcard matches. ``deep`` lets ``**`` span directories (``COPY --parents``)."""
+    parts = pattern.split("/")
+    split = next((index for index, part in enumerate(parts) if is_pattern(part)), len(parts))
+    base = resolve(tree, "/".join(parts[:split]))
+    if base is None:
+        return []
+    status = tree.lstat(base)
+    if status is None or not stat.S_ISDIR(status.st_mode):
+        return []
+    rest = parts[split:]
+    regexes = [None if deep and part == "**" else component_regex(part) for part in rest]
+    named = "/".join(parts[:split])
+    return list(_match(tree, base, named, regexes))
+
+
+def _match(tree: Tree, base: str, named: str, regexes: list[re.Pattern[str] | None]) -> Iterator[str]:
+    if not regexes:
+        yield named
+        return
+    head, *rest = regexes
+    if head is None and rest:
+        yield from _match(tree, base, named, rest)
+    for name, status in tree.entries(base):
+        below, reached = (f"{where}/{name}" if where else name for where in (base, named))
+        is_directory = stat.S_ISDIR(status.st_mode)
+        if head is None:
+            if not rest:
+                yield reached
+            elif is_directory:
+                yield from _match(tree, below, reached, regexes)
+        elif head.fullmatch(name):
+            if not rest:
+                yield reached
+            elif is_directory:
+                yield from _match(tree, below, reached, rest)
+
+
+def select(tree: Tree, pattern: str, *, excludes: Paths | None = None, parents: bool = False) -> list[Group]:
+    """What one source pattern stands for.
+
+    A wildcard without a match gives no groups. Raises FileNotFoundError for a literal path that is not there and
+    ValueError for a malformed wildcard.
+    """
+    pivot = ""
+    if parents:
+        kept = pattern.lstrip("/")
+        head, dot, tail = kept.partition("/./") if not kept.startswith("./") else ("", "./", kept[2:])
+        pivot = clean(head) if dot else ""
+        pattern = f"{head}/{tail}" if dot else kept
+    wanted = clean(pattern)
+    wild = is_pattern(wanted)
+    found = matches(tree, wanted, deep=parents) if wild else [wanted]
+    groups = []
+    for named in found:
+        path = resolve(tree, named)
+        status = None if path is None else tree.lstat(path)
+        if path is None or status is None:
+            if wild and parents:
+                continue
+            raise FileNotFoundError(named)
+        groups.append(_group(tree, named, path, status, excludes, pivot if parents else None))
+    return groups
+
+
+def _group(
+    tree: Tree, named: str, path: str, status: os.stat_result, excludes: Paths | None, pivot: str | None
+) -> Group:
+    top = tree.entry("", path, status)
+    entries = [top]
+    if stat.S_ISDIR(status.st_mode):
+        source = Tree(tree.root, tree.ignore, owner=tree.owner)
+        skip = _Below(path, excludes) if excludes is not None else None
+        for target, below, found in source.walk(path):
+            if skip is not None and skip.leaves_out(target, found):
+                continue
+            entries.append(tree.entry(target, below, found))
+        if skip is not None:
+            entries = skip.without_empty_parents(entries)
+    above: list[Entry] = []
+    name = posixpath.basename(named)
+    if pivot is not None:
+        name = named[len(pivot) :].lstrip("/") if pivot and (named + "/").startswith(pivot + "/") else named
+        walked = [posixpath.join(pivot, part) for part in _ancestors(name)]
+        for directory in walked:
+            real = resolve(tree, directory)
+            found_parent = tree.lstat(real) if real is not None else None
+            if real is not None and found_parent is not None:
+                target = directory[len(pivot) :].lstrip("/") if pivot else directory
+                above.append(tree.entry(target, real, found_parent))
+    return Group(name, tuple(entries), tuple(above))
+
+
+def _ancestors(path: str) -> list[str]:
+    parts = path.split("/")[:-1]
+    return ["/".join(parts[: index + 1]) for index in range(len(parts))]
+
+
+class _Below:
+    """``--exclude``: patterns relative to the copied directory."""
+
+    def __init__(self, base: str, patterns: Paths) -> None:
+        self.patterns = patterns
+        self.left_out: set[str] = set()
+
+    def leaves_out(self, target: str, status: os.stat_result) -> bool:
+        if not self.patterns.matches(target):
+            return False
+        if stat.S_ISDIR(status.st_mode) and self.patterns.may_include_below(target):
+            self.left_out.add(target)
+            return False
+        return True
+
+    def without_empty_parents(self, entries: list[Entry]) -> list[Entry]:
+        """A left-out directory stays only where something below it was taken in."""
+        needed = {
+            parent for entry in entries if entry.target not in self.left_out for parent in _ancestors(entry.target)
+        }
+        return [entry for entry in entries if entry.target not in self.left_out or entry.target in needed]
+
+
+def digest_groups(
+    groups: Iterable[Group], content: Callable[[Entry], str], *, owners: bool
+) -> tuple[str, dict[str, str]]:
+    """``sha256:`` of everything that matters in the selection, and a short digest of each file for saying what changed.
+
+    ``content`` gives the digest of a regular file. Times do not count; owners only where ``owners`` is set.
+    """
+    total = hashlib.sha256()
+    files: dict[str, str] = {}
+    for number, group in enumerate(groups):
+        for entry in (*group.parents, *group.entries):
+            kind = stat.S_IFMT(entry.mode)
+            body = content(entry) if stat.S_ISREG(entry.mode) else entry.link
+            # the top of a copied directory gets a mode of its own; a link's mode means nothing
+            bits = 0 if (group.is_directory and entry is group.entries[0]) or stat.S_ISLNK(entry.mode) else entry.mode
+            owner = f"{entry.uid}:{entry.gid}" if owners else ""
+            name = entry.target if group.is_directory else f"{group.name}\0{entry.target}"
+            line = f"{number}\0{name}\0{kind:o}\0{bits:o}\0{owner}\0{body}\n"
+            data = line.encode("utf-8", "surrogateescape")
+            total.update(data)
+            if not stat.S_ISDIR(entry.mode):
+                files[entry.path] = hashlib.sha256(data).hexdigest()[:16]
+    return "sha256:" + total.hexdigest(), files

@@ -1,0 +1,254 @@
+"""The walk: a vertex's key is looked up, or its operation is executed and recorded. Stages run side by side.
+
+Layers are shared between processes: who misses takes the key's lock, looks again, and only then builds; so the same
+layer wanted by two is built once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dockermagic.build.cache import Cache, TrailEntry
+from dockermagic.build.context import Context
+from dockermagic.build.frontend import Plan
+from dockermagic.build.graph import ImageSource, Vertex, walk
+from dockermagic.build.locks import Lock
+from dockermagic.build.ops import NOTHING, Inputs, Solved, Workshop, execute, inputs_of
+from dockermagic.build.request import BuildRequest, FailedStep
+from dockermagic.errors import BuildInterruptedError, DockermagicError, Place, RunFailedError
+from dockermagic.events import Emit, Log, now
+from dockermagic.events import Vertex as VertexEvent
+from dockermagic.sandbox.base import Cancel, Sandbox
+from dockermagic.sandbox.snapshot import Active, Snapshot, Snapshotter
+
+__all__ = ["Solver", "StepRecord"]
+
+
+@dataclass(frozen=True, slots=True)
+class StepRecord:
+    """How one vertex was solved, for the steps of a build's result."""
+
+    vertex: Vertex
+    solved: Solved
+    reason: str
+    seconds: float
+
+
+@dataclass(slots=True)
+class Solver:
+    """Solves one plan. ``unpack`` turns a base image into snapshots; it is asked only where they are missing."""
+
+    plan: Plan
+    request: BuildRequest
+    sandbox: Sandbox
+    snapshotter: Snapshotter
+    cache: Cache
+    context: Callable[[str], Context]
+    unpack: Callable[[ImageSource, Emit], Snapshot]
+    home: Path
+    emit: Emit
+    trail: Sequence[TrailEntry] = ()
+    cancel: Cancel = field(default_factory=Cancel)
+    records: dict[tuple[int, int], StepRecord] = field(default_factory=dict)
+    failed: Active | None = None
+    shop: Workshop = field(init=False)
+    _done: dict[int, Future[Solved]] = field(default_factory=dict)
+    _numbers: dict[int, int] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        self.shop = Workshop(
+            self.request, self.sandbox, self.snapshotter, self._wait, self.context, self.home, self.cancel
+        )
+
+    def solved(self, vertex: Vertex | None) -> Solved:
+        """The outcome of a vertex, after :meth:`solve`; None is the empty root."""
+        return NOTHING if vertex is None else self._done[id(vertex)].result()
+
+    def trail_entries(self) -> list[TrailEntry]:
+        """The keys of what was solved, for the next build's reasons."""
+        return [
+            TrailEntry(
+                record.vertex.stage_name, self._numbers[id(record.vertex)], record.vertex.text, record.solved.key
+            )
+            for record in self.records.values()
+            if not isinstance(record.vertex.op, ImageSource)
+        ]
+
+    def solve(self) -> None:
+        """Solve every stage of the plan; :attr:`records` has the outcome by instruction.
+
+        Raises what the first failing operation raised, after everything that ran beside it was stopped.
+        """
+        tops = [stage.top for stage in self.plan.stages.values()]
+        order = list(walk(*tops))
+        threads: dict[int, list[Vertex]] = {}
+        for vertex in order:
+            self._done[id(vertex)] = Future()
+            line = threads.setdefault(vertex.stage, [])
+            self._numbers[id(vertex)] = len(line)
+            line.append(vertex)
+        if len(threads) <= 1:
+            self._chain(order)
+            return
+        with ThreadPoolExecutor(len(threads), "dockermagic-stage") as pool:
+            futures = [pool.submit(self._chain, line) for line in threads.values()]
+            try:
+                errors = [error for future in futures if (error := future.exception())]
+            except BaseException:
+                self.cancel.set()
+                raise
+        if errors:
+            raise next((error for error in errors if not isinstance(error, BuildInterruptedError)), errors[0])
+
+    def _wait(self, vertex: Vertex) -> Solved:
+        return self._done[id(vertex)].result()
+
+    def _chain(self, vertices: Sequence[Vertex]) -> None:
+        """The vertices of one stage, in their order. The first failure stops the other stages, too."""
+        for position, vertex in enumerate(vertices):
+            try:
+                solved = self._one(vertex)
+            except BaseException as error:
+                for later in vertices[position:]:
+                    self._done[id(later)].set_exception(
+                        error if isinstance(error, DockermagicError) else BuildInterruptedError("interrupted")
+                    )
+                self.cancel.set()
+                raise
+            self._done[id(vertex)].set_result(solved)
+
+    def _one(self, vertex: Vertex) -> Solved:
+        if self.cancel.is_set():
+            raise BuildInterruptedError("interrupted")
+        parent = self._wait(vertex.parent) if vertex.parent is not None else NOTHING
+        began = time.perf_counter()
+        started = now()
+        inputs: Inputs | None = None
+        try:
+            with self.at(vertex):
+                inputs = inputs_of(vertex, parent, self.shop)
+                digest = _event_digest(vertex, inputs)
+                solved, reason = self._layer(vertex, parent, inputs, digest)
+        except DockermagicError as error:
+            digest = _event_digest(vertex, inputs)
+            self.emit(self._event(vertex, digest, started=started, completed=now(), error=error.message))
+            raise
+        except KeyboardInterrupt:
+            digest = _event_digest(vertex, inputs)
+            self.emit(self._event(vertex, digest, started=started, completed=now(), error="interrupted"))
+            raise BuildInterruptedError(
+                "interrupted", hint="Nothing of this step was kept; the layers before it were."
+            ) from None
+        self.records[vertex.stage, vertex.instruction] = StepRecord(vertex, solved, reason, time.perf_counter() - began)
+        snapshot = solved.snapshot
+        self.emit(
+            self._event(
+                vertex,
+                digest,
+                started=started,
+                completed=now(),
+                cached=solved.cached,
+                reason=reason,
+                layer_size=snapshot.size if snapshot is not None else None,
+            )
+        )
+        return solved
+
+    @contextlib.contextmanager
+    def at(self, vertex: Vertex) -> Iterator[None]:
+        """Errors that pass through get the place of the vertex's instruction."""
+        try:
+            yield
+        except DockermagicError as error:
+            if error.place is None:
+                first = vertex.text.strip().split("\n", 1)[0]
+                error.place = Place(vertex.line, 0, None, first, self.request.filename)
+            raise
+
+    def _event(self, vertex: Vertex, digest: str, **state: object) -> VertexEvent:
+        event = VertexEvent(
+            digest,
+            vertex.name,
+            instruction=vertex.instruction,
+            line=vertex.line,
+            stage=vertex.stage_name,
+            **state,  # type: ignore[arg-type]
+        )
+        return event
+
+    def _layer(self, vertex: Vertex, parent: Solved, inputs: Inputs, digest: str) -> tuple[Solved, str]:
+        op = vertex.op
+        if isinstance(op, ImageSource):
+            found = self.snapshotter.find(inputs.key)
+            cached = found is not None
+            if found is None:
+                self.emit(self._event(vertex, digest, started=now()))
+                found = self.unpack(op, self.emit)
+            return Solved(inputs.key, found, cached, op.manifest, op.name), ""
+        skip = self._no_cache(vertex)
+        if not skip:
+            found = self.snapshotter.find(inputs.key)
+            if found is not None:
+                return Solved(inputs.key, found, True, parent.base, parent.base_name), ""
+        number = self._numbers[id(vertex)]
+        reason = (
+            "--no-cache"
+            if skip
+            else self.cache.reason(self.trail, vertex.stage_name, number, vertex.text, inputs.record)
+        )
+        self.emit(self._event(vertex, digest, started=now(), reason=reason))
+        locks = self.home / "locks"
+        locks.mkdir(parents=True, exist_ok=True)
+        lock = Lock(locks / inputs.key.removeprefix("sha256:")[:32])
+        lock.acquire(self.cancel)
+        try:
+            found = None if skip else self.snapshotter.find(inputs.key)
+            if found is not None:  # another build was at it
+                return Solved(inputs.key, found, True, parent.base, parent.base_name), ""
+            snapshot = self._build(vertex, parent, inputs, digest, replace=skip)
+        finally:
+            lock.release()
+        return Solved(inputs.key, snapshot, False, parent.base, parent.base_name), reason
+
+    def _no_cache(self, vertex: Vertex) -> bool:
+        request = self.request
+        return (
+            request.no_cache or vertex.stage_name in request.no_cache_stages
+        ) and vertex.instruction >= request.first
+
+    def _build(self, vertex: Vertex, parent: Solved, inputs: Inputs, digest: str, *, replace: bool) -> Snapshot:
+        active = self.snapshotter.prepare(parent.snapshot)
+        try:
+            execute(vertex, parent, active, self.shop, lambda stream, data: self.emit(Log(digest, stream, data, now())))
+            with self.cache.records.transaction() as tx:
+                self.cache.record(tx, inputs.key, inputs.record)
+                return self.snapshotter.commit(active, inputs.key, replace=replace)
+        except RunFailedError as error:
+            self._keep(active, vertex, error)
+            raise
+        except BaseException:
+            self.snapshotter.discard(active)
+            raise
+
+    def _keep(self, active: Active, vertex: Vertex, error: RunFailedError) -> None:
+        """The first failure's half-made layer stays, for a look into it; the caller discards it."""
+        with self._lock:
+            if self.failed is not None:
+                self.snapshotter.discard(active)
+                return
+            self.failed = active
+        error.failed = FailedStep(vertex.instruction, active.rootfs.lowers, active.upper)
+
+
+def _event_digest(vertex: Vertex, inputs: Inputs | None) -> str:
+    """The digest that events carry: the same step twice in one build stays two vertices."""
+    text = f"{inputs.key if inputs else ''}\0{vertex.name}\0{vertex.instruction}"
+    return "sha256:" + hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()

@@ -1,0 +1,265 @@
+"""What a user can ask for. Wires the rooms together; every verb is a few lines.
+
+:class:`Engine` is the embedded engine. Session, notebook and command line know its methods, not its rooms: an engine
+that drives Docker, Podman or BuildKit can stand beside it.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from dockermagic.catalog import HistoryRow, ImageSummary
+from dockermagic.errors import ContainerError, ImageNotFoundError
+from dockermagic.events import Emit, Event
+
+if TYPE_CHECKING:
+    from dockermagic.build.builder import Builder
+    from dockermagic.build.images import Images
+    from dockermagic.build.request import BuildRequest, BuildResult, StageResult
+    from dockermagic.containers.request import ContainerResult, RunRequest
+    from dockermagic.oci.store import Store
+    from dockermagic.records import Records
+    from dockermagic.sandbox.base import Cancel
+    from dockermagic.sandbox.namespaces import NamespaceSandbox
+    from dockermagic.sandbox.snapshot import Snapshot, Snapshotter
+
+__all__ = ["Engine", "HistoryRow", "ImageSummary", "default_home"]
+
+
+def default_home() -> Path:
+    """Where the store is: ``$DOCKERMAGIC_HOME``, else ``dockermagic`` in the user's data directory."""
+    if os.environ.get("DOCKERMAGIC_HOME"):
+        return Path(os.environ["DOCKERMAGIC_HOME"]).absolute()
+    data = os.environ.get("XDG_DATA_HOME")
+    return (Path(data) if data else Path.home() / ".local" / "share") / "dockermagic"
+
+
+def silence(event: Event) -> None:
+    """Nobody looks."""
+
+
+class Engine:
+    """The embedded engine over one store. Cheap to make: nothing is opened before it is used. A context manager.
+
+    Safe for several threads, and for several processes on one ``home``.
+    """
+
+    def __init__(self, home: Path | str | None = None) -> None:
+        self.home = Path(home).absolute() if home is not None else default_home()
+        self._lock = threading.RLock()
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End what runs for this engine. Idempotent; the next use opens it again."""
+        opened = self.__dict__
+        if "builder" in opened and "sandbox" in opened:
+            self.builder.forget_failed()
+        for name in ("snapshotter", "sandbox", "records"):
+            if name in opened:
+                opened[name].close()
+        for name in ("builder", "images_", "snapshotter", "sandbox", "store", "records"):
+            opened.pop(name, None)
+
+    # rooms, opened when first used
+
+    @cached_property
+    def records(self) -> Records:
+        from dockermagic.records import Records
+
+        self.home.mkdir(parents=True, exist_ok=True)
+        return Records(self.home)
+
+    @cached_property
+    def store(self) -> Store:
+        from dockermagic.oci.store import Store
+
+        self.home.mkdir(parents=True, exist_ok=True)
+        return Store(self.home, self.records)
+
+    @cached_property
+    def sandbox(self) -> NamespaceSandbox:
+        from dockermagic.sandbox.namespaces import open_sandbox
+
+        return open_sandbox(self.home)
+
+    @cached_property
+    def snapshotter(self) -> Snapshotter:
+        from dockermagic.sandbox.snapshot import Snapshotter
+
+        made = Snapshotter(self.home, self.records, self.sandbox)
+        made.sweep()
+        return made
+
+    @cached_property
+    def images_(self) -> Images:
+        from dockermagic.build.images import Images
+
+        return Images(self.store, self.snapshotter, self.sandbox)
+
+    @cached_property
+    def builder(self) -> Builder:
+        from dockermagic.build.builder import Builder
+
+        return Builder(
+            self.home, self.records, self.store, lambda: self.sandbox, lambda: self.snapshotter, lambda: self.images_
+        )
+
+    # building
+
+    def build(self, request: BuildRequest, emit: Emit = silence, *, cancel: Cancel | None = None) -> BuildResult:
+        """Build the target and the further stages of the request; tag and export where it says so.
+
+        Raises a :class:`DockermagicError` with the place of the instruction. A failed RUN's error has ``failed``, its
+        half-made layer, which stays until the next build. KeyboardInterrupt in the calling thread becomes
+        :class:`BuildInterruptedError` after everything that ran was ended.
+        """
+        with self._lock:
+            return self.builder.build(request, emit, cancel)
+
+    def keys(self, request: BuildRequest) -> tuple[str, ...]:
+        """The cache key of each instruction of the text as it stands now; nothing is built.
+
+        An instruction that only changes the config has a key of its state, too. '' stands where something below was
+        never built, and for stages that the request does not need.
+        """
+        with self._lock:
+            return self.builder.keys(request)
+
+    def commit_image(self, stage: StageResult, names: tuple[str, ...]) -> str:
+        """Make an image of a built stage under these names and return its id. Atomic."""
+        return self.builder.commit_image(stage, names)
+
+    # images
+
+    def images(self) -> list[ImageSummary]:
+        """Every name of every image, the newest first."""
+        from dockermagic.catalog import list_images
+
+        return list_images(self.store)
+
+    def history(self, name: str) -> list[HistoryRow]:
+        """The steps of an image, the newest first. Raises :class:`ImageNotFoundError`."""
+        from dockermagic.catalog import image_history
+        from dockermagic.oci.image import Image
+
+        return image_history(self.store, Image.load(self.store, self.store.find(name).descriptor))
+
+    def stage_history(self, stage: StageResult) -> list[HistoryRow]:
+        """The steps of a built stage, the newest first."""
+        from dockermagic.catalog import history_rows
+        from dockermagic.oci.spec import HistoryEntry
+
+        entries = tuple(HistoryEntry.from_json(entry) for entry in stage.config.get("history", ()))
+        return history_rows(entries, [self.layer_size(identity) for identity in stage.snapshots])
+
+    def layer_size(self, identity: int) -> int:
+        """The bytes of a layer's own files."""
+        snapshot = self.snapshotter.get(identity)
+        return self.snapshotter.size(snapshot) if snapshot is not None else 0
+
+    def inspect(self, name: str) -> dict[str, Any]:
+        """The document of ``docker inspect``. Raises :class:`ImageNotFoundError`."""
+        from dockermagic.catalog import inspect
+
+        return inspect(self.store, self.store.find(name))
+
+    def tag(self, source: str, target: str) -> None:
+        """Give an image one more name, taken from whatever had it."""
+        from dockermagic.oci.reference import Reference
+
+        self.store.tag(Reference.parse(target), self.store.find(source).descriptor)
+
+    def remove_image(self, name: str, force: bool = False) -> list[str]:
+        """Take a name away, and the image with its last name; the lines that Docker prints.
+
+        Raises :class:`ContainerError` for an id with several names unless ``force``.
+        """
+        from dockermagic.oci.reference import Reference
+
+        stored = self.store.find(name)
+        by_id = stored.id.removeprefix("sha256:").startswith(name.removeprefix("sha256:"))
+        if by_id and len(stored.names) > 1 and not force:
+            names = ", ".join(reference.familiar() for reference in stored.names)
+            raise ContainerError(
+                f"unable to delete {name} (must be forced) - image is referenced in multiple repositories",
+                exit_code=1,
+                hint=f"Its names: {names}. Remove one of them by name, or all with -f.",
+            )
+        gone = list(stored.names) if by_id else [Reference.parse(name)]
+        lines = []
+        for reference in gone:
+            if self.store.untag(reference):
+                lines.append(f"Untagged: {reference.familiar()}")
+        if len(gone) >= len(stored.names):
+            self.store.forget(stored.descriptor.digest)
+            self.store.collect()
+            lines.append(f"Deleted: {stored.id}")
+        return lines
+
+    def save(self, names: Sequence[str], file: BinaryIO, format: str = "docker") -> None:
+        """Write images as one archive: ``docker`` or ``oci``. Raises :class:`ImageNotFoundError` before it writes."""
+        from dockermagic.oci.archive import save
+
+        save(self.store, names, file, format=format)
+
+    def load(self, file: BinaryIO) -> list[str]:
+        """Read the images of an archive; the lines that Docker prints."""
+        from dockermagic.oci.archive import load
+
+        return load(self.store, file)
+
+    def base(self, name: str, emit: Emit = silence) -> list[str]:
+        """Make a base image from this machine's own packages, and say what it was made of."""
+        from dockermagic.build.bases import make_base
+
+        return make_base(name, self.images_, emit)
+
+    # looking
+
+    def snapshots_of(self, name: str) -> tuple[int, ...]:
+        """The layers of an image as snapshots, bottom first; unpacked where they are not yet."""
+        from dockermagic.oci.image import Image
+
+        image = Image.load(self.store, self.store.find(name).descriptor)
+        return self.snapshotter.ids(self.images_.snapshots(image, silence))
+
+    def directories(self, snapshots: Sequence[int]) -> list[str]:
+        """Where the layers lie, bottom first."""
+        return [str(self.home / "snapshots" / str(identity) / "fs") for identity in snapshots]
+
+    # containers
+
+    def run(
+        self,
+        request: RunRequest,
+        *,
+        output: Callable[[int, bytes], None] = lambda stream, data: None,
+        cancel: Cancel | None = None,
+    ) -> ContainerResult:
+        """Run a container in the foreground and return how it ended. Raises :class:`ContainerError`."""
+        from dockermagic.containers.runtime import Containers
+        from dockermagic.oci.image import Image
+
+        try:
+            stored = self.store.find(request.image)
+        except ImageNotFoundError as error:
+            raise ContainerError(
+                f"Unable to find image '{request.image}' locally",
+                hint="`images` lists what is here; `base busybox` makes one without a registry.",
+            ) from error
+        image = Image.load(self.store, stored.descriptor)
+        top: Snapshot | None = self.images_.snapshots(image, silence)
+        config = image.config.to_json().get("config") or {}
+        lowers = self.snapshotter.chain(top)
+        containers = Containers(self.home, self.sandbox)
+        return containers.run(request, config, lowers, image_id=image.id, output=output, cancel=cancel)
