@@ -1,0 +1,98 @@
+"""What has to be done to a container's files with the ids of its processes: called inside the sandbox's namespaces."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+
+__all__ = ["fill", "remove"]
+
+
+def remove(*, path: str) -> None:
+    """Remove a directory and all in it. Nothing happens where there is none."""
+
+    def insist(function: object, name: str, error: object) -> None:
+        os.chmod(os.path.dirname(name), 0o700)
+        if os.path.isdir(name) and not os.path.islink(name):
+            os.chmod(name, 0o700)
+            shutil.rmtree(name)
+        elif os.path.lexists(name):
+            os.unlink(name)
+
+    if os.path.lexists(path):
+        shutil.rmtree(path, onerror=insist)
+
+
+def fill(*, root: str, path: str, target: str) -> None:
+    """Give an empty volume what the image has at that path, with owners, modes and times; one in use stays as it is."""
+    if os.listdir(target):
+        return
+    source = _inside(root, path)
+    if not source or not os.path.isdir(source):
+        return
+    _attributes(os.lstat(source), target)
+    _copy(source, target, {})
+    _times(os.lstat(source), target)
+
+
+def _inside(root: str, path: str) -> str:
+    """The path inside the root with links resolved there; '' where it is not there."""
+    place, rest, hops = "/", [part for part in path.split("/") if part], 0
+    while rest:
+        part = rest.pop(0)
+        if part in (".", ".."):
+            place = os.path.dirname(place) if part == ".." else place
+            continue
+        here = os.path.join(place, part)
+        try:
+            linked = os.readlink(root + here)
+        except FileNotFoundError:
+            return ""
+        except OSError:
+            place = here
+            continue
+        hops += 1
+        if hops > 40:
+            return ""
+        place = "/" if linked.startswith("/") else place
+        rest = [*(part for part in linked.split("/") if part), *rest]
+    return root + place
+
+
+def _attributes(status: os.stat_result, path: str) -> None:
+    try:
+        os.chown(path, status.st_uid, status.st_gid, follow_symlinks=False)
+    except OSError:
+        pass  # an id that this mode does not have
+    if not stat.S_ISLNK(status.st_mode):
+        os.chmod(path, stat.S_IMODE(status.st_mode))
+
+
+def _times(status: os.stat_result, path: str) -> None:
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns), follow_symlinks=False)
+
+
+def _copy(source: str, target: str, links: dict[tuple[int, int], str]) -> None:
+    with os.scandir(source) as entries:
+        for entry in entries:
+            status, path = entry.stat(follow_symlinks=False), os.path.join(target, entry.name)
+            mode = status.st_mode
+            known = links.get((status.st_dev, status.st_ino)) if status.st_nlink > 1 and stat.S_ISREG(mode) else None
+            if known:
+                os.link(known, path)
+                continue
+            if stat.S_ISDIR(mode):
+                os.mkdir(path)
+                _copy(entry.path, path, links)
+            elif stat.S_ISLNK(mode):
+                os.symlink(os.readlink(entry.path), path)
+            elif stat.S_ISREG(mode):
+                shutil.copyfile(entry.path, path)
+                links[status.st_dev, status.st_ino] = path
+            elif stat.S_ISFIFO(mode):
+                os.mkfifo(path)
+            else:
+                continue
+            _attributes(status, path)
+            _times(status, path)
