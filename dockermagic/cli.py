@@ -1,0 +1,181 @@
+"""The terminal: ``dockermagic VERB ...`` with Docker's verbs, which are in ``verbs/``; only what is used is imported.
+
+Exit codes: the verb's own, 2 for wrong words, 130 after Ctrl-C, 143 after SIGTERM, 141 where the reader of a pipe is
+gone.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, BinaryIO
+
+from dockermagic.errors import DockermagicError, UsageError
+
+if TYPE_CHECKING:
+    from dockermagic.engine import Engine
+    from dockermagic.events import Emit
+    from dockermagic.verbs.base import Shown
+
+__all__ = ["Terminal", "main"]
+
+PROGRAM = "dockermagic"
+
+
+class Terminal:
+    """A verb's console on the standard streams of this process. Close it to close the engine."""
+
+    program = PROGRAM
+
+    def __init__(self) -> None:
+        self._engine: Engine | None = None
+
+    @property
+    def engine(self) -> Engine:
+        if self._engine is None:
+            from dockermagic.engine import Engine
+
+            self._engine = Engine()
+        return self._engine
+
+    def close(self) -> None:
+        """Close the engine, if one was opened."""
+        if self._engine is not None:
+            self._engine.close()
+            self._engine = None
+
+    @property
+    def width(self) -> int:
+        if not self.stdout_is_terminal:
+            return 0
+        try:
+            return os.get_terminal_size(1).columns
+        except OSError:
+            return 80
+
+    @property
+    def stdin(self) -> BinaryIO | None:
+        return sys.stdin.buffer if sys.stdin is not None else None
+
+    @property
+    def stdin_is_terminal(self) -> bool:
+        return sys.stdin is not None and sys.stdin.isatty()
+
+    @property
+    def stdout_is_terminal(self) -> bool:
+        return sys.stdout.isatty()
+
+    def stdout(self) -> BinaryIO:
+        sys.stdout.flush()
+        return sys.stdout.buffer
+
+    def write(self, text: str) -> None:
+        sys.stdout.write(text)
+
+    def note(self, text: str) -> None:
+        sys.stdout.flush()
+        sys.stderr.write(f"{text}\n")
+
+    def output(self, stream: int, data: bytes) -> None:
+        target = sys.stdout if stream == 1 else sys.stderr
+        target.flush()
+        target.buffer.write(data)
+        target.buffer.flush()
+
+    def show(self, answer: Shown) -> None:
+        self.write(answer.text)
+
+    def progress(self, mode: str, name: str = "") -> AbstractContextManager[Emit]:
+        from dockermagic.terminal import printer
+
+        return printer(mode, sys.stderr)
+
+
+def overview() -> str:
+    """What ``dockermagic --help`` prints."""
+    from dockermagic.verbs import SUMMARIES
+
+    lines = "\n".join(f"  {name:<9} {summary}" for name, summary in SUMMARIES.items())
+    return (
+        f"Usage:  {PROGRAM} COMMAND\n\n"
+        "Dockerfiles cell by cell: Docker's verbs on an engine of its own, without Docker or root.\n\n"
+        f"Commands:\n{lines}\n\nThe store is $DOCKERMAGIC_HOME, else $XDG_DATA_HOME/dockermagic.\n"
+        f"Run '{PROGRAM} COMMAND --help' for more information on a command.\n"
+    )
+
+
+def _command(words: Sequence[str], console: Terminal) -> int:
+    from dockermagic.verbs import run
+
+    if not words or words[0] in ("-h", "--help") or list(words) == ["help"]:
+        console.write(overview())
+        return 0
+    if words[0] in ("-v", "--version"):
+        return run(["version"], console)
+    if words[0] == "help":
+        return run([*words[1:], "--help"], console)
+    if words[0].startswith("-"):
+        raise UsageError(
+            f"unknown flag: {words[0]}", hint=f"Options stand behind a command: '{PROGRAM} --help' lists them."
+        )
+    return run(words, console)
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, handled as Ctrl-C is: everything that was started ends, then this process."""
+
+
+def _terminate(number: int, frame: object) -> None:
+    raise _Terminated
+
+
+def _report(error: DockermagicError) -> int:
+    sys.stdout.flush()
+    sys.stderr.write(f"ERROR: {error.render()}\n")
+    return error.exit_code
+
+
+def _quiet() -> None:
+    """Point the standard streams away, so that the interpreter's last flush does not complain about a closed pipe."""
+    void = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            os.dup2(void, stream.fileno())
+        except (OSError, ValueError):
+            pass
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run a command line (without the program's name; that of this process by default) and return the exit code."""
+    import signal
+
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
+    before = signal.signal(signal.SIGTERM, _terminate)
+    console = Terminal()
+    try:
+        try:
+            code = _command(sys.argv[1:] if words is None else words, console)
+        except DockermagicError as error:
+            code = _report(error)
+        finally:
+            console.close()
+        sys.stdout.flush()
+        return code
+    except _Terminated:
+        return 128 + signal.SIGTERM
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        _quiet()
+        return 141
+    except OSError as error:
+        if error.filename is None:
+            raise
+        return _report(DockermagicError(f"{error.strerror}: {os.fsdecode(error.filename)}"))
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,136 @@
+"""Docker's verbs, written once: ``dockermagic VERB`` in a terminal and ``%docker VERB`` in a cell call :func:`run`.
+
+A verb is imported when it is used, and nothing else is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import import_module
+
+from dockermagic.errors import UsageError
+from dockermagic.verbs.base import Console, Verb
+from dockermagic.verbs.options import closest, flag, help_text, parse
+
+__all__ = ["GROUPS", "SUMMARIES", "find", "run", "verb", "verb_help"]
+
+SUMMARIES: dict[str, str] = {
+    "build": "Build an image from a Dockerfile",
+    "check": "Check a Dockerfile without building it",
+    "run": "Create and run a new container from an image",
+    "images": "List images",
+    "history": "Show the history of an image",
+    "inspect": "Return low-level information on images",
+    "tag": "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE",
+    "rmi": "Remove one or more images",
+    "save": "Save one or more images to a tar archive (streamed to STDOUT by default)",
+    "load": "Load an image from a tar archive or STDIN",
+    "base": "Make a base image on this machine, without a registry",
+    "info": "Show what this machine can do, and why not more",
+    "demo": "Build the first notebook, run its image and show what was made",
+    "lab": "Open JupyterLab on the notebooks",
+    "version": "Show the version",
+}
+
+MODULES: dict[str, str] = {
+    "build": "build",
+    "check": "check",
+    "run": "run",
+    "images": "images",
+    "history": "history",
+    "inspect": "inspect",
+    "tag": "names",
+    "rmi": "names",
+    "save": "archives",
+    "load": "archives",
+    "base": "host",
+    "info": "host",
+    "demo": "learn",
+    "lab": "learn",
+    "version": "host",
+}
+
+GROUPS: dict[str, dict[str, str]] = {
+    "image": {
+        "build": "build",
+        "history": "history",
+        "inspect": "inspect",
+        "list": "images",
+        "load": "load",
+        "ls": "images",
+        "remove": "rmi",
+        "rm": "rmi",
+        "save": "save",
+        "tag": "tag",
+    },
+    "container": {"run": "run"},
+    "builder": {"build": "build"},
+    "buildx": {"build": "build", "b": "build"},
+    "system": {"info": "info"},
+}
+"""Docker's management commands: ``image ls`` is ``images``."""
+
+
+def verb(name: str) -> Verb:
+    """The verb of that name; raises KeyError."""
+    found: Verb = getattr(import_module(f"dockermagic.verbs.{MODULES[name]}"), name.upper())
+    return found
+
+
+def find(words: Sequence[str], program: str) -> tuple[str, list[str]]:
+    """The verb's name and the words after it; raises UsageError for a verb that there is not."""
+    first, rest = words[0], list(words[1:])
+    if first in SUMMARIES:
+        return first, rest
+    if first in GROUPS:
+        group = GROUPS[first]
+        if rest and rest[0] in group:
+            return group[rest[0]], rest[1:]
+        known = ", ".join(f"{first} {name}" for name in sorted(group))
+        what = f"unknown command: {program} {first} {rest[0]}" if rest else f"'{program} {first}' requires a command"
+        raise UsageError(what, hint=f"There is: {known}.")
+    guess = closest(first, [*SUMMARIES, *GROUPS])
+    hint = f"Did you mean '{program} {guess}'?\n" if guess else ""
+    raise UsageError(f"unknown command: {program} {first}", hint=f"{hint}Run '{program} --help' for the commands.")
+
+
+def verb_help(known: Verb, program: str, width: int = 80) -> str:
+    """What ``VERB --help`` prints."""
+    text = f"Usage:  {program} {known.name} {known.usage}".rstrip() + f"\n\n{known.summary}\n"
+    if known.options:
+        text += f"\nOptions:\n{help_text(known.options, width or 80)}\n"
+    if known.more:
+        text += f"\n{known.more}\n"
+    return text
+
+
+def _arity(known: Verb, count: int, program: str) -> None:
+    least, most = known.words
+    if count < least or (most is not None and count > most):
+        if least == most:
+            wanted = f"{least} argument{'s' if least != 1 else ''}" if least else "no arguments"
+        elif count < least:
+            wanted = f"at least {least} argument{'s' if least != 1 else ''}"
+        else:
+            wanted = f"at most {most} argument{'s' if most != 1 else ''}"
+        raise UsageError(f"'{program} {known.name}' requires {wanted}")
+
+
+def run(words: Sequence[str], console: Console) -> int:
+    """Run one command line, without the program's name, and return its exit code; raises DockermagicError."""
+    name, rest = find(words, console.program)
+    known = verb(name)
+    taken = any(option.short == "h" for option in known.options)
+    try:
+        help_flag = flag("help", "" if taken else "h")
+        arguments = parse((*known.options, help_flag), rest, interspersed=known.interspersed)
+        if arguments.flag("help"):
+            console.write(verb_help(known, console.program, console.width))
+            return 0
+        _arity(known, len(arguments.words), console.program)
+    except UsageError as error:
+        usage = f"\nUsage:  {console.program} {known.name} {known.usage}".rstrip()
+        error.hint = f"{usage}\n\nRun '{console.program} {known.name} --help' for more information"
+        error.exit_code = known.usage_exit_code
+        raise
+    return known.function(console, arguments)

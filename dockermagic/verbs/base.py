@@ -1,0 +1,88 @@
+"""What a verb is, and what it may ask of the place where it runs: a terminal or a cell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+
+from dockermagic.verbs.options import Arguments, Option
+
+if TYPE_CHECKING:
+    from dockermagic.engine import Engine
+    from dockermagic.events import Emit
+
+__all__ = ["Console", "Shown", "Verb"]
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A verb's answer with more than one form: ``text`` as a terminal prints it, and the ``value`` behind it.
+
+    ``kind`` says what the value is: ``images``, ``history``, ``inspect``, ``info``.
+    """
+
+    kind: str
+    value: Any
+    text: str
+
+
+class Console(Protocol):
+    """The place where a verb runs. The terminal's is in ``cli.py``, the notebook's beside the magics."""
+
+    @property
+    def program(self) -> str:
+        """How this command line is called here: ``dockermagic``, or ``%docker`` in a cell."""
+
+    @property
+    def engine(self) -> Engine:
+        """The engine, opened at the first use."""
+
+    @property
+    def width(self) -> int:
+        """Columns of text, 0 where there is no edge."""
+
+    @property
+    def stdin(self) -> BinaryIO | None:
+        """Standard input as bytes; None in a cell, which has none."""
+
+    @property
+    def stdin_is_terminal(self) -> bool: ...
+
+    @property
+    def stdout_is_terminal(self) -> bool:
+        """Whether a person reads stdout; a cell counts as one."""
+
+    def stdout(self) -> BinaryIO:
+        """Standard output for bytes of an archive; raises UsageError in a cell."""
+
+    def write(self, text: str) -> None:
+        """The verb's answer, as text with its line ends."""
+
+    def note(self, text: str) -> None:
+        """A line beside the answer: stderr in a terminal."""
+
+    def output(self, stream: int, data: bytes) -> None:
+        """Live output of a process: stream 1 or 2."""
+
+    def show(self, answer: Shown) -> None:
+        """Write the text in a terminal, display the value in a cell."""
+
+    def progress(self, mode: str, name: str = "") -> AbstractContextManager[Emit]:
+        """Show a build while it runs; ``mode`` is auto, plain, quiet, rawjson or tty, ``name`` names the Dockerfile."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """One verb of the command line. ``words`` is the least and the greatest number of words beside the options."""
+
+    name: str
+    usage: str
+    summary: str
+    function: Callable[[Console, Arguments], int]
+    options: tuple[Option, ...] = ()
+    words: tuple[int, int | None] = (0, 0)
+    interspersed: bool = True
+    usage_exit_code: int = 2
+    more: str = ""

@@ -1,0 +1,87 @@
+"""``inspect``."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from dockermagic.errors import ImageNotFoundError, UsageError
+from dockermagic.verbs.base import Console, Shown, Verb
+from dockermagic.verbs.options import Arguments, flag, text
+from dockermagic.verbs.template import Template
+
+__all__ = ["INSPECT"]
+
+KNOWN: dict[str, tuple[str, ...]] = {
+    "": (
+        *("Architecture", "Author", "Comment", "Config", "Container", "Created", "DockerVersion", "GraphDriver", "Id"),
+        *(
+            "Metadata",
+            "Os",
+            "OsVersion",
+            "Parent",
+            "RepoDigests",
+            "RepoTags",
+            "RootFS",
+            "Size",
+            "Variant",
+            "VirtualSize",
+        ),
+    ),
+    "Config": (
+        *("AttachStderr", "AttachStdin", "AttachStdout", "Cmd", "Domainname", "Entrypoint", "Env", "ExposedPorts"),
+        *("Healthcheck", "Hostname", "Image", "Labels", "OnBuild", "OpenStdin", "Shell", "StdinOnce", "StopSignal"),
+        *("StopTimeout", "Tty", "User", "Volumes", "WorkingDir"),
+    ),
+}
+"""Fields that Docker's template knows even where an image has no value for them."""
+
+
+def _complete(document: dict[str, Any]) -> dict[str, Any]:
+    config = {**dict.fromkeys(KNOWN["Config"]), **(document.get("Config") or {})}
+    return {**dict.fromkeys(KNOWN[""]), **document, "Config": config}
+
+
+def inspect(console: Console, arguments: Arguments) -> int:
+    """Print what is known of images, as one JSON array or each through a template; a missing one fails at the end."""
+    if arguments.given("type") and arguments.text("type") != "image":
+        raise UsageError(
+            f'"{arguments.text("type")}" is not a type that can be inspected here', hint="There is: image."
+        )
+    form = arguments.text("format")
+    template = Template(form) if form and form != "json" else None
+    found: list[dict[str, Any]] = []
+    missing: list[ImageNotFoundError] = []
+    for name in arguments.words:
+        try:
+            found.append(console.engine.inspect(name))
+        except ImageNotFoundError as absent:
+            missing.append(absent)
+    if template is not None:
+        console.write("".join(template.render(_complete(document)) + "\n" for document in found))
+    elif form:
+        console.write(json.dumps(found, ensure_ascii=False, separators=(",", ":")) + "\n")
+    else:
+        listing = json.dumps(found, ensure_ascii=False, indent=4) + "\n"
+        console.show(Shown("inspect", found, listing))
+    for error in missing[:-1]:
+        console.note(f"ERROR: {error.render()}")
+    if missing:
+        raise missing[-1]
+    return 0
+
+
+INSPECT = Verb(
+    "inspect",
+    "[OPTIONS] NAME|ID [NAME|ID...]",
+    "Return low-level information on images",
+    inspect,
+    (
+        text(
+            "format", "f", "Format output: 'json' or 'TEMPLATE', a Go template such as '{{.Id}}' or '{{json .Config}}'"
+        ),
+        flag("size", "s", hidden=True),
+        text("type", "", "Only inspect objects of the given type: image"),
+    ),
+    (1, None),
+)

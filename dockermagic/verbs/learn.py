@@ -1,0 +1,50 @@
+"""``demo`` and ``lab``: the first notebook, run in a terminal or opened in JupyterLab."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from dockermagic.errors import UsageError
+from dockermagic.verbs.base import Console, Verb
+from dockermagic.verbs.options import Arguments
+
+__all__ = ["DEMO", "LAB"]
+
+
+def demo(console: Console, arguments: Arguments) -> int:
+    """Build the first notebook here and show what came of it."""
+    from dockermagic.demo import run
+
+    return run(console)
+
+
+def lab(console: Console, arguments: Arguments) -> int:
+    """Open JupyterLab; the words go to it as they are."""
+    from importlib.util import find_spec
+
+    if find_spec("jupyterlab") is None:
+        raise UsageError(
+            "JupyterLab is not installed here",
+            hint=f"Install it beside dockermagic: {sys.executable} -m pip install 'dockermagic[lab]'",
+        )
+    import subprocess
+
+    notebooks = _notebooks()
+    words = [sys.executable, "-m", "jupyterlab", *arguments.words]
+    if notebooks is not None and not any(not word.startswith("-") for word in arguments.words):
+        words.append(str(notebooks))
+    return subprocess.run(words, check=False).returncode
+
+
+def _notebooks() -> Path | None:
+    """The notebooks of this package: beside it in a checkout, inside of it where it is installed."""
+    package = Path(__file__).resolve().parents[1]
+    for place in (package.parent / "notebooks", package / "notebooks"):
+        if any(place.glob("*.ipynb")):
+            return place
+    return None
+
+
+DEMO = Verb("demo", "", "Build the first notebook, run its image and show what was made", demo)
+LAB = Verb("lab", "[-- JUPYTERLAB OPTIONS] [PATH]", "Open JupyterLab on the notebooks", lab, (), (0, None))

@@ -1,0 +1,53 @@
+"""``tag`` and ``rmi``."""
+
+from __future__ import annotations
+
+from dockermagic.errors import DockermagicError
+from dockermagic.verbs.base import Console, Verb
+from dockermagic.verbs.options import Arguments, flag
+
+__all__ = ["RMI", "TAG"]
+
+
+def tag(console: Console, arguments: Arguments) -> int:
+    """Give an image one more name."""
+    source, target = arguments.words
+    console.engine.tag(source, target)
+    return 0
+
+
+def rmi(console: Console, arguments: Arguments) -> int:
+    """Remove names, and images that have none left. One that fails does not keep the others."""
+    errors: list[DockermagicError] = []
+    for name in arguments.words:
+        try:
+            for line in console.engine.remove_image(name, arguments.flag("force")):
+                console.write(f"{line}\n")
+        except DockermagicError as refused:
+            errors.append(refused)
+    for error in errors[:-1]:
+        console.note(f"ERROR: {error.render()}")
+    if errors:
+        raise errors[-1]
+    return 0
+
+
+TAG = Verb(
+    "tag",
+    "SOURCE_IMAGE[:TAG] TARGET_IMAGE[:TAG]",
+    "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE",
+    tag,
+    (),
+    (2, 2),
+)
+RMI = Verb(
+    "rmi",
+    "[OPTIONS] IMAGE [IMAGE...]",
+    "Remove one or more images",
+    rmi,
+    (
+        flag("force", "f", "Force removal of the image"),
+        flag("no-prune", "", hidden=True),
+    ),
+    (1, None),
+)

@@ -1,0 +1,150 @@
+"""Values of options with a grammar of their own: sizes, hosts, secrets, outputs, ``NAME=VALUE`` lists."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from dockermagic.build.request import Output, Secret
+
+__all__ = [
+    "comma_fields",
+    "host_entry",
+    "named_context",
+    "output",
+    "pairs",
+    "secret",
+    "size",
+    "ssh_agent",
+    "ulimit",
+    "with_environment",
+]
+
+UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50}
+
+
+def size(text: str) -> int:
+    """``64m`` in bytes; raises ValueError."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgtp]?)i?b?", text.strip().lower())
+    if not match:
+        raise ValueError(f"invalid size: '{text}'")
+    return int(float(match[1]) * UNITS[match[2]])
+
+
+def comma_fields(text: str) -> dict[str, str]:
+    """``type=oci,dest=F``, quoted as CSV is; raises ValueError where a field has no '='."""
+    found = {}
+    for field in next(csv.reader([text]), []):
+        key, equals, value = field.partition("=")
+        if not equals:
+            raise ValueError(f"invalid field '{field}' must be a key=value pair")
+        found[key.strip().lower()] = value
+    return found
+
+
+def pairs(values: Iterable[str]) -> dict[str, str]:
+    """``NAME=VALUE`` entries, the last of a name wins; a name alone has an empty value."""
+    return dict(value.partition("=")[::2] for value in values)
+
+
+def with_environment(values: Iterable[str], environment: Mapping[str, str]) -> dict[str, str]:
+    """``NAME=VALUE`` entries; a name alone takes its value from the environment and is left out where it has none."""
+    found = {}
+    for value in values:
+        name, equals, given = value.partition("=")
+        if equals:
+            found[name] = given
+        elif name in environment:
+            found[name] = environment[name]
+    return found
+
+
+def named_context(text: str) -> tuple[str, str]:
+    """``NAME=VALUE`` of ``--build-context``."""
+    name, equals, value = text.partition("=")
+    if not equals or not name or not value:
+        raise ValueError(f"invalid context value: {text}, expected key=value")
+    return name, value
+
+
+def host_entry(text: str) -> tuple[str, str]:
+    """``HOST:IP`` or ``HOST=IP`` as (host, address)."""
+    import ipaddress
+
+    host, separator, address = text.partition("=") if "=" in text else text.partition(":")
+    if not separator or not host:
+        raise ValueError(f'bad format for add-host: "{text}"')
+    address = address.removeprefix("[").removesuffix("]")
+    if address == "host-gateway":
+        raise ValueError("host-gateway has no meaning here: the network is the host's own, use 127.0.0.1")
+    try:
+        ipaddress.ip_address(address)
+    except ValueError:
+        raise ValueError(f'invalid IP address in add-host: "{address}"') from None
+    return host, address
+
+
+def ulimit(text: str) -> str:
+    """``NAME=SOFT[:HARD]``, checked."""
+    match = re.fullmatch(r"([a-z]+)=(-?\d+)(?::(-?\d+))?", text)
+    if not match:
+        raise ValueError(f"invalid ulimit argument: {text}")
+    soft, hard = int(match[2]), int(match[3] or match[2])
+    if hard != -1 and (soft > hard or soft == -1):
+        raise ValueError(f"ulimit soft limit must be less than or equal to hard limit: {soft} > {hard}")
+    return text
+
+
+def secret(text: str, environment: Mapping[str, str] | None = None) -> tuple[str, Secret]:
+    """``id=ID[,src=FILE|,env=NAME]``; an id alone is an environment variable of that name, else a file."""
+    known = os.environ if environment is None else environment
+    fields = comma_fields(text)
+    kind = fields.pop("type", "")
+    if kind not in ("", "file", "env"):
+        raise ValueError(f'unsupported secret type "{kind}"')
+    name = fields.pop("id", "")
+    env, source = fields.pop("env", ""), fields.pop("src", "") or fields.pop("source", "")
+    if fields:
+        raise ValueError(f"unexpected key '{next(iter(fields))}' in '{text}'")
+    if not name:
+        raise ValueError("secret without an id: id=NAME,src=FILE or id=NAME,env=VARIABLE")
+    if kind == "env" and not env:
+        env, source = source, ""
+    if not env and not source:
+        env, source = (name, "") if name in known else ("", name)
+    if env:
+        return name, Secret(env=env)
+    return name, Secret(source=Path(source).expanduser().absolute())
+
+
+def ssh_agent(text: str, environment: Mapping[str, str] | None = None) -> tuple[str, str]:
+    """``default`` or ``ID[=SOCKET|KEY[,KEY]]`` as (id, paths)."""
+    known = os.environ if environment is None else environment
+    name, _, value = text.partition("=")
+    value = value or known.get("SSH_AUTH_SOCK", "")
+    if not value:
+        raise ValueError(f"invalid empty ssh agent socket for '{name}': SSH_AUTH_SOCK is not set")
+    return name or "default", value
+
+
+def output(text: str) -> Output:
+    """``type=TYPE,dest=PATH[,KEY=VALUE...]``; a directory's path alone is ``local``, ``-`` alone ``tar``."""
+    if "=" not in text and "," not in text:
+        return Output("tar" if text == "-" else "local", text)
+    fields = comma_fields(text)
+    kind = fields.pop("type", "")
+    dest = fields.pop("dest", "") or fields.pop("destination", "")
+    if not kind:
+        raise ValueError("type is required for output: type=oci,dest=FILE")
+    if kind in ("registry",) or fields.get("push", "false") == "true":
+        raise ValueError("pushing to a registry is not supported by build: tag the image and push it")
+    if kind not in ("oci", "docker", "tar", "local", "image", "cacheonly"):
+        raise ValueError(f"unknown output type '{kind}': there is oci, docker, tar, local")
+    if kind in ("oci", "tar") and not dest:
+        dest = "-"
+    if kind == "local" and dest in ("", "-"):
+        raise ValueError("dest is required for type local: a directory")
+    return Output(kind, dest, fields)
