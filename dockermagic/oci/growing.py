@@ -1,0 +1,294 @@
+"""A layer's directory while it is filled, on top of the layers below it.
+
+Paths of the image are followed here, inside the root that the layers make together, one component at a time: a
+symbolic link is read and walked by this code and never by the system.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Mapping, Sequence
+
+from dockermagic.errors import ArchiveError
+from dockermagic.oci.overlay import (
+    CAPABILITY,
+    KEPT_CAPABILITY,
+    OPAQUE,
+    OVERRIDE,
+    Ownership,
+    Stack,
+    Status,
+    attributes,
+    is_own_attribute,
+    is_whiteout,
+)
+from dockermagic.oci.rooted import Directories, join, remove_tree
+
+__all__ = ["NEW_FILE", "OLD_FILE", "GrowingLayer", "set_attributes", "write_all"]
+
+NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+OLD_FILE = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+_LINKS_FOLLOWED = 40
+_LONGEST_PATH = 4096
+_REFUSED = (errno.EPERM, errno.EINVAL, errno.EACCES, errno.EOVERFLOW)
+_NO_ATTRIBUTE = (errno.EPERM, errno.ENOTSUP, errno.EINVAL, errno.EACCES)
+
+
+class GrowingLayer:
+    """The directory, its owners, and the directories made in it so far.
+
+    A directory keeps mode 0700 until :meth:`finish`, which sets modes and times, the deepest first.
+    """
+
+    def __init__(self, directory: str, lowers: Sequence[str], ownership: str) -> None:
+        self.tree = Directories(directory)
+        self.owners = Ownership(ownership)
+        self._lowers = Stack(lowers)
+        self._made: dict[str, tuple[int, int, Mapping[str, bytes]]] = {}
+        self._resolved: dict[str, str] = {}
+        self._opaque: set[str] = set()
+        root = self.tree.fd("")
+        self.describe("", 0o755, os.fstat(root).st_mtime_ns)
+        os.fchmod(root, 0o700)  # without setgid, which what is made inside would inherit
+        below = self._lowers.lookup("")
+        if below:
+            self._like_lower("", *below)
+
+    def finish(self) -> None:
+        """Set the modes and times of directories, now that nothing is added to them."""
+        for path in sorted(self._made, reverse=True):
+            mode, mtime_ns, xattrs = self._made[path]
+            descriptor = self.tree.fd(path)
+            set_attributes(descriptor, xattrs)  # not before: a default ACL would be inherited
+            os.fchmod(descriptor, mode)
+            os.utime(descriptor, ns=(mtime_ns, mtime_ns))
+        self.owners.save()
+
+    def close(self) -> None:
+        """Close every descriptor. Idempotent."""
+        self.tree.close()
+        self._lowers.close()
+
+    # -- directories
+
+    def directory(self, path: str) -> str:
+        """Where a directory of the image really is, made in this layer if it is not there yet.
+
+        One that a lower layer has gets the attributes it has there; one that no layer has is root's, with mode 0755.
+        """
+        found = self._resolved.get(path)
+        if found is None:
+            found = path if path in self._made else self._walk(path, make=True) or ""
+            self._resolved[path] = found
+        return found
+
+    def existing(self, path: str) -> str | None:
+        """Where a directory of the image really is, without making anything; None if there is none."""
+        return path if path in self._made else self._walk(path, make=False)
+
+    def make_directory(self, parent: str, name: str) -> str:
+        """Make sure of a directory below a resolved one, in place of anything else the layer has; returns its path."""
+        path = join(parent, name)
+        if path in self._made:
+            return path
+        here = self.tree.fd(parent)
+        try:
+            os.mkdir(name, 0o700, dir_fd=here)
+        except FileExistsError:
+            # What was there, a whiteout too, had taken away what is below: that stays away.
+            self.remove(here, name, path)
+            os.mkdir(name, 0o700, dir_fd=here)
+            self.hide(path)
+        self.describe(path, 0o755, 0)
+        return path
+
+    def describe(self, path: str, mode: int, mtime_ns: int, xattrs: Mapping[str, bytes] | None = None) -> None:
+        """What a directory gets at the end."""
+        self._made[path] = (mode, mtime_ns, xattrs or {})
+
+    def hide(self, path: str) -> None:
+        """Make a directory of this layer hide what the layers below have there."""
+        os.setxattr(self.tree.fd(path), OPAQUE, b"y")
+        self._opaque.add(path)
+
+    def find(self, parent: str, name: str) -> tuple[int, os.stat_result] | None:
+        """What the image has below a resolved directory: the layer, -1 for this one, and what it is there."""
+        if parent in self._made:
+            try:
+                found = os.stat(name, dir_fd=self.tree.fd(parent), follow_symlinks=False)
+                return None if is_whiteout(found) else (-1, found)
+            except FileNotFoundError:
+                pass
+        if self._opaque and self._is_hidden(parent):
+            return None
+        return self._lowers.lookup(join(parent, name))
+
+    def _walk(self, path: str, *, make: bool) -> str | None:
+        waiting = path.split("/")[::-1] if path else []
+        at, followed = "", 0
+        while waiting:
+            part = waiting.pop()
+            if part in ("", "."):
+                continue
+            if part == "..":
+                at = at.rpartition("/")[0]
+                continue
+            below = join(at, part)
+            if below in self._made:
+                at = below
+                continue
+            found = self.find(at, part)
+            if found is None:
+                if not make:
+                    return None
+                at = self.make_directory(at, part)
+            elif stat.S_ISDIR(found[1].st_mode):
+                if make:
+                    self.make_directory(at, part)
+                    self._like_lower(below, *found)
+                at = below
+            elif stat.S_ISLNK(found[1].st_mode):
+                followed += 1
+                if followed > _LINKS_FOLLOWED:
+                    raise ArchiveError(f"too many symbolic links on the way to {path!r:.300}")
+                target = os.readlink(part, dir_fd=self._layer(found[0]).fd(at))
+                at = "" if target.startswith("/") else at
+                waiting += target.split("/")[::-1]
+            else:
+                raise ArchiveError(f"the layer has entries below {below!r:.300}, which is no directory")
+            if len(at) >= _LONGEST_PATH:
+                raise ArchiveError(f"too long a path behind {path!r:.100}")
+        return at
+
+    def _is_hidden(self, path: str) -> bool:
+        while path:
+            if path in self._opaque:
+                return True
+            path = path.rpartition("/")[0]
+        return False
+
+    def _layer(self, layer: int) -> Directories:
+        return self.tree if layer < 0 else self._lowers.layers[layer]
+
+    def _like_lower(self, path: str, layer: int, found: os.stat_result) -> None:
+        below = attributes(self._lowers.layers[layer].fd(path))
+        status = self._lowers.owners(layer).status(path, found, below)
+        descriptor = self.tree.fd(path)
+        self.own(descriptor, path, status)
+        self.describe(path, stat.S_IMODE(status.mode), found.st_mtime_ns, below)
+
+    # -- everything else
+
+    def fresh(self, here: int, name: str, path: str, make: Callable[[], None]) -> None:
+        """Call ``make``, which fails if the name exists; then once more after taking away what the layer had."""
+        try:
+            make()
+        except FileExistsError:
+            self.remove(here, name, path)
+            make()
+
+    def remove(self, here: int, name: str, path: str) -> None:
+        """Take away what this layer has under the name."""
+        found = os.stat(name, dir_fd=here, follow_symlinks=False)
+        self.owners.forget(path)
+        if stat.S_ISREG(found.st_mode) or stat.S_ISCHR(found.st_mode):
+            os.unlink(name, dir_fd=here)
+            return
+        # Ways that led through a directory or a symbolic link are no longer known.
+        self._resolved.clear()
+        self.tree.forget(path)
+        remove_tree(name, here)
+        below = f"{path}/"
+        for gone in [each for each in self._made if each == path or each.startswith(below)]:
+            del self._made[gone]
+            self._opaque.discard(gone)
+
+    def own(self, file: int, path: str, status: Status, *, is_new: bool = False) -> None:
+        """Give an open file or directory its owner, or record the owner that it cannot have."""
+        uid, gid = self.owners.real(status.uid, status.gid)
+        if is_new and self.owners.is_me(uid, gid):
+            return
+        try:
+            os.fchown(file, uid, gid)
+        except OSError as error:
+            if error.errno not in _REFUSED:
+                raise
+            self.owners.record(path, status, file=file)
+            return
+        if not is_new:
+            try:
+                os.removexattr(file, OVERRIDE)
+            except OSError as error:
+                if error.errno not in (errno.ENODATA, *_NO_ATTRIBUTE):
+                    raise
+
+    def own_name(self, here: int, name: str, path: str, status: Status) -> None:
+        """The same for what cannot be opened: symbolic links, pipes, devices."""
+        uid, gid = self.owners.real(status.uid, status.gid)
+        try:
+            os.chown(name, uid, gid, dir_fd=here, follow_symlinks=False)
+        except OSError as error:
+            if error.errno not in _REFUSED:
+                raise
+            self.owners.record(path, status, file=None)
+
+    def copy_up(self, parent: str, name: str) -> None:
+        """Copy a file of a lower layer into this one, to be linked to."""
+        found = self._lowers.lookup(join(parent, name))
+        if found is None or not (stat.S_ISREG(found[1].st_mode) or stat.S_ISLNK(found[1].st_mode)):
+            raise ArchiveError(f"the layer has a hard link to {join(parent, name)!r:.300}, which cannot be copied")
+        layer, status = found
+        self.directory(parent)
+        path = join(parent, name)
+        below, here = self._lowers.layers[layer].fd(parent), self.tree.fd(parent)
+        wanted = self._lowers.owners(layer).status(path, status, {})
+        if stat.S_ISLNK(status.st_mode):
+            os.symlink(os.readlink(name, dir_fd=below), name, dir_fd=here)
+            self.own_name(here, name, path, wanted)
+            os.utime(name, ns=(status.st_mtime_ns,) * 2, dir_fd=here, follow_symlinks=False)
+            return
+        source = os.open(name, OLD_FILE, dir_fd=below)
+        target = -1
+        try:
+            target = os.open(name, NEW_FILE, 0o600, dir_fd=here)
+            while data := os.read(source, 1 << 20):
+                write_all(target, data)
+            found_attributes = attributes(source)
+            self.own(target, path, self._lowers.owners(layer).status(path, status, found_attributes), is_new=True)
+            set_attributes(target, found_attributes)
+            os.fchmod(target, stat.S_IMODE(status.st_mode))
+            os.utime(target, ns=(status.st_mtime_ns,) * 2)
+        finally:
+            os.close(source)
+            if target >= 0:
+                os.close(target)
+
+
+def set_attributes(file: int, xattrs: Mapping[str, bytes]) -> None:
+    """Set extended attributes where that is permitted; those that say how layers are kept here are left out.
+
+    A file capability that may not be set is kept aside, so that the layer still has it when it is packed.
+    """
+    for name, value in xattrs.items():
+        if is_own_attribute(name) and name != KEPT_CAPABILITY:
+            continue
+        try:
+            os.setxattr(file, name, value)
+        except OSError as error:
+            if error.errno not in _NO_ATTRIBUTE:
+                raise
+            if name == CAPABILITY:
+                try:
+                    os.setxattr(file, KEPT_CAPABILITY, value)
+                except OSError as second:
+                    if second.errno not in _NO_ATTRIBUTE:
+                        raise
+
+
+def write_all(file: int, data: bytes | memoryview) -> None:
+    """Write all of it."""
+    left = memoryview(data)
+    while left:
+        left = left[os.write(file, left) :]

@@ -1,0 +1,250 @@
+"""A layer's directory -> a changeset tar (image-spec, layer.md): the same tree gives the same bytes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from dockermagic.errors import StoreError
+from dockermagic.oci.overlay import (
+    CAPABILITY,
+    KEPT_CAPABILITY,
+    OPAQUE,
+    OPAQUE_MARK,
+    WHITEOUT,
+    Ownership,
+    attributes,
+    capability_v2,
+    is_own_attribute,
+    is_whiteout,
+    ownership_file,
+)
+from dockermagic.oci.pipeline import Sink
+from dockermagic.oci.rooted import Directories, join
+from dockermagic.oci.tarheader import (
+    BLOCK_DEVICE,
+    CHARACTER,
+    DIRECTORY,
+    FIFO,
+    FILE,
+    LINK,
+    RECORD,
+    SYMLINK,
+    Entry,
+    header,
+)
+
+__all__ = ["pack"]
+
+_READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+_KINDS = {
+    stat.S_IFREG: FILE,
+    stat.S_IFDIR: DIRECTORY,
+    stat.S_IFLNK: SYMLINK,
+    stat.S_IFCHR: CHARACTER,
+    stat.S_IFBLK: BLOCK_DEVICE,
+    stat.S_IFIFO: FIFO,
+}
+_END = bytes(2 * RECORD)
+
+
+def pack(
+    directory: str,
+    out: int,
+    *,
+    compression: str = "gzip",
+    level: int | None = None,
+    source_date_epoch: int | None = None,
+    rewrite_timestamp: bool = False,
+    ownership: str | None = None,
+) -> dict[str, Any]:
+    """Write the layer in ``directory`` to ``out`` as a changeset, with ``compression`` none, gzip or zstd.
+
+    Entries are sorted, whiteouts first in their directory; times are whole seconds, and with ``rewrite_timestamp`` none
+    is later than ``source_date_epoch``. Attributes are the file capability and those in ``user.`` that are not the
+    layer's own; owners as recorded in ``ownership`` (see overlay.py); sockets are left out.
+
+    Returns digest, diff_id, size, uncompressed_size and the number of entries. Raises StoreFullError or OSError, and
+    StoreError if a file changes meanwhile.
+    """
+    sink = Sink(out, compression, level)
+    latest = source_date_epoch if rewrite_timestamp else None
+    packer = _Packer(directory, sink, Ownership(ownership or ownership_file(directory)), latest)
+    try:
+        packer.pack()
+        sink.write(_END)
+        sink.finish()
+    finally:
+        sink.close()
+        packer.close()
+    return {
+        "digest": sink.digest,
+        "diff_id": sink.diff_id,
+        "size": sink.size,
+        "uncompressed_size": sink.uncompressed_size,
+        "entries": packer.entries,
+    }
+
+
+class _Packer:
+    def __init__(self, directory: str, sink: Sink, owners: Ownership, latest: int | None) -> None:
+        self.entries = 0
+        self._tree = Directories(directory)
+        self._sink = sink
+        self._owners = owners
+        self._latest_ns = None if latest is None else latest * 1_000_000_000
+        self._linked: dict[tuple[int, int], str] = {}
+
+    def pack(self) -> None:
+        """Write every entry below the root; the root itself is not part of a changeset."""
+        waiting = [iter(self._names(""))]
+        while waiting:
+            path = next(waiting[-1], None)
+            if path is None:
+                waiting.pop()
+            elif self._add(path):
+                waiting.append(iter(self._names(path)))
+
+    def close(self) -> None:
+        """Close every descriptor."""
+        self._tree.close()
+
+    def _names(self, directory: str) -> Iterator[str]:
+        """What is in a directory, in the order of its bytes, with whiteouts first."""
+        whiteouts: list[str] = []
+        names: list[str] = []
+        with os.scandir(self._tree.fd(directory)) as found:
+            for item in found:
+                is_special = not (item.is_symlink() or item.is_file(follow_symlinks=False) or item.is_dir())
+                is_removed = is_special and is_whiteout(item.stat(follow_symlinks=False))
+                (whiteouts if is_removed else names).append(item.name)
+        for name in sorted(whiteouts, key=os.fsencode):
+            self._write(Entry(join(directory, WHITEOUT + name), FILE, mode=0))
+        for name in sorted(names, key=os.fsencode):
+            yield join(directory, name)
+
+    def _add(self, path: str) -> bool:
+        """Write one entry; True if it is a directory."""
+        above, _, name = path.rpartition("/")
+        here = self._tree.fd(above)
+        found = os.stat(name, dir_fd=here, follow_symlinks=False)
+        kind = stat.S_IFMT(found.st_mode)
+        if kind == stat.S_IFREG:
+            self._file(here, name, path, found)
+        elif kind == stat.S_IFDIR:
+            with self._readable(here, name, found):
+                xattrs = attributes(self._tree.fd(path))
+            self._write(self._entry(path, found, xattrs))
+            if xattrs.get(OPAQUE) == b"y":
+                self._write(Entry(join(path, OPAQUE_MARK), FILE, mode=0))
+            return True
+        elif kind in _KINDS and not self._is_linked(path, found):
+            entry = self._entry(path, found, {})
+            if kind == stat.S_IFLNK:
+                entry.link = os.readlink(name, dir_fd=here)
+            self._write(entry)
+        return False
+
+    def _file(self, here: int, name: str, path: str, found: os.stat_result) -> None:
+        if self._is_linked(path, found):
+            return
+        with self._readable(here, name, found):
+            descriptor = os.open(name, _READ, dir_fd=here)
+        try:
+            entry = self._entry(path, found, attributes(descriptor))
+            if entry.kind != FILE:  # the placeholder of a device
+                self._write(entry)
+                return
+            entry.size = found.st_size
+            self._write(entry)
+            self._copy(descriptor, path, found.st_size)
+        finally:
+            os.close(descriptor)
+
+    def _copy(self, descriptor: int, path: str, size: int) -> None:
+        left = size
+        while left:
+            room = self._sink.room()
+            step = os.readv(descriptor, [room[:left]])
+            if not step:
+                raise StoreError(f"{path!r} became shorter while the layer was packed")
+            self._sink.filled(step)
+            left -= step
+        if -size % RECORD:
+            self._sink.write(bytes(-size % RECORD))
+
+    def _is_linked(self, path: str, found: os.stat_result) -> bool:
+        """Write a hard link if the file is in the archive already."""
+        if found.st_nlink < 2:
+            return False
+        first = self._linked.setdefault((found.st_dev, found.st_ino), path)
+        if first == path:
+            return False
+        entry = self._entry(first, found, self._attributes_of(first))
+        entry.name, entry.kind, entry.link, entry.xattrs = path, LINK, first, {}
+        self._write(entry)
+        return True
+
+    def _attributes_of(self, path: str) -> dict[str, bytes]:
+        above, _, name = path.rpartition("/")
+        here = self._tree.fd(above)
+        found = os.stat(name, dir_fd=here, follow_symlinks=False)
+        if not stat.S_ISREG(found.st_mode):
+            return {}
+        with self._readable(here, name, found):
+            descriptor = os.open(name, _READ, dir_fd=here)
+        try:
+            return attributes(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _entry(self, path: str, found: os.stat_result, xattrs: Mapping[str, bytes]) -> Entry:
+        status = self._owners.status(path, found, xattrs)
+        kind = _KINDS[stat.S_IFMT(status.mode)]
+        mtime_ns = found.st_mtime_ns
+        if self._latest_ns is not None and mtime_ns > self._latest_ns:
+            mtime_ns = self._latest_ns
+        entry = Entry(
+            path + "/" if kind == DIRECTORY else path,
+            kind,
+            stat.S_IMODE(status.mode),
+            status.uid,
+            status.gid,
+            mtime_ns=mtime_ns,
+        )
+        if kind in (CHARACTER, BLOCK_DEVICE):
+            entry.major, entry.minor = status.device
+        if xattrs:
+            entry.xattrs = _kept(xattrs)
+        return entry
+
+    def _write(self, entry: Entry) -> None:
+        self.entries += 1
+        self._sink.write(header(entry))
+
+    @contextlib.contextmanager
+    def _readable(self, here: int, name: str, found: os.stat_result) -> Iterator[None]:
+        """Without privileges, files and directories that their owner may not read are opened all the same."""
+        wanted = 0o500 if stat.S_ISDIR(found.st_mode) else 0o400
+        if os.geteuid() == 0 or found.st_mode & wanted == wanted:
+            yield
+            return
+        os.chmod(name, stat.S_IMODE(found.st_mode) | wanted, dir_fd=here)
+        try:
+            yield
+        finally:
+            os.chmod(name, stat.S_IMODE(found.st_mode), dir_fd=here)
+
+
+def _kept(xattrs: Mapping[str, bytes]) -> dict[str, bytes]:
+    """The attributes that go into a layer: what the host adds for itself stays behind."""
+    kept = {
+        name: value for name, value in sorted(xattrs.items()) if name.startswith("user.") and not is_own_attribute(name)
+    }
+    capability = xattrs.get(CAPABILITY) or xattrs.get(KEPT_CAPABILITY)
+    if capability:
+        kept[CAPABILITY] = capability_v2(capability)
+    return kept

@@ -1,0 +1,109 @@
+"""Directories below a root, reached one component at a time and never through a symbolic link."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections import OrderedDict
+
+from dockermagic.errors import ArchiveError
+
+__all__ = ["Directories", "clean", "join", "remove_tree"]
+
+_OPEN_AT_ONCE = 64
+_DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+_LONGEST_PATH = 4096
+_LONGEST_NAME = 255
+
+
+def clean(name: str, what: str) -> str:
+    """A member's name as a path below the root, '' for the root itself; a leading slash says nothing.
+
+    Raises ArchiveError for ``..``, and for what no file system could hold. ``what`` names the member in the error.
+    """
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    if ".." in parts:
+        raise ArchiveError(f"{what} {name!r:.300} would leave the root", hint="Nothing outside was touched.")
+    path = "/".join(parts)
+    if len(os.fsencode(path)) >= _LONGEST_PATH or any(len(os.fsencode(part)) > _LONGEST_NAME for part in parts):
+        raise ArchiveError(f"{what} {name!r:.100} has too long a name")
+    return path
+
+
+def join(directory: str, name: str) -> str:
+    """A path below the root."""
+    return f"{directory}/{name}" if directory else name
+
+
+class Directories:
+    """Open directories of a tree by their path below its root, at most 64 at once.
+
+    A descriptor belongs to this object and is good until the next call.
+    """
+
+    def __init__(self, root: str) -> None:
+        self._root = os.open(root, _DIRECTORY & ~getattr(os, "O_NOFOLLOW", 0))
+        self._open: OrderedDict[str, int] = OrderedDict()
+
+    def fd(self, path: str) -> int:
+        """The directory at the path. Raises OSError, also where a component is a symbolic link."""
+        if not path:
+            return self._root
+        found = self._open.get(path)
+        if found is not None:
+            self._open.move_to_end(path)
+            return found
+        at, below = path, []
+        while at and at not in self._open:
+            at, _, name = at.rpartition("/")
+            below.append(name)
+        descriptor = self._open[at] if at else self._root
+        for name in reversed(below):
+            descriptor = os.open(name, _DIRECTORY, dir_fd=descriptor)
+            at = join(at, name)
+            self._open[at] = descriptor
+            while len(self._open) > _OPEN_AT_ONCE:
+                _, oldest = self._open.popitem(last=False)
+                os.close(oldest)
+        return descriptor
+
+    def forget(self, path: str) -> None:
+        """The directory is going away: close it and what is open below."""
+        for name in [name for name in self._open if name == path or name.startswith(f"{path}/")]:
+            os.close(self._open.pop(name))
+
+    def close(self) -> None:
+        """Close everything. Idempotent."""
+        while self._open:
+            os.close(self._open.popitem()[1])
+        if self._root >= 0:
+            os.close(self._root)
+            self._root = -1
+
+
+def remove_tree(name: str, directory: int) -> None:
+    """Remove an entry of a directory with all that is below it; never through a symbolic link, at any depth."""
+    waiting = [(directory, name, False)]
+    opened: list[int] = []
+    try:
+        while waiting:
+            parent, entry, is_empty = waiting.pop()
+            if is_empty:
+                os.close(opened.pop())
+                os.rmdir(entry, dir_fd=parent)
+                continue
+            found = os.stat(entry, dir_fd=parent, follow_symlinks=False)
+            if not stat.S_ISDIR(found.st_mode):
+                os.unlink(entry, dir_fd=parent)
+                continue
+            if found.st_mode & 0o700 != 0o700:
+                with contextlib.suppress(PermissionError):
+                    os.chmod(entry, 0o700, dir_fd=parent)
+            descriptor = os.open(entry, _DIRECTORY, dir_fd=parent)
+            opened.append(descriptor)
+            waiting.append((parent, entry, True))
+            waiting += [(descriptor, below, False) for below in os.listdir(descriptor)]
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
