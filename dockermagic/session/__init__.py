@@ -5,7 +5,19 @@ from __future__ import annotations
 from dockermagic.session.cellrun import Run, Standing
 from dockermagic.session.chain import Cell, Chain
 from dockermagic.session.script import Script
-from dockermagic.session.session import Builder, Session
+from dockermagic.session.session import Builder, Session, Watch, labels
 from dockermagic.session.store import SessionName, SessionStore
 
-__all__ = ["Builder", "Cell", "Chain", "Run", "Script", "Session", "SessionName", "SessionStore", "Standing"]
+__all__ = [
+    "Builder",
+    "Cell",
+    "Chain",
+    "Run",
+    "Script",
+    "Session",
+    "SessionName",
+    "SessionStore",
+    "Standing",
+    "Watch",
+    "labels",
+]

@@ -34,6 +34,7 @@ class Run:
     """
 
     cell: Cell
+    script: Script
     steps: tuple[Step, ...] = ()
     result: BuildResult | None = None
     stage: StageResult | None = None
@@ -77,8 +78,8 @@ def inputs_of(cells: Sequence[Cell], folder: Path | None) -> Inputs:
     return Inputs(chosen, tuple((name, value) for name, (_, value) in args.items()))
 
 
-def request_for(script: Script, inputs: Inputs, *, no_cache: bool = False) -> BuildRequest:
-    """The build of a script for the sake of its last cell."""
+def request_for(script: Script, inputs: Inputs, *, trail: str = "", no_cache: bool = False) -> BuildRequest:
+    """The build of a script for the sake of its last cell. ``trail`` names the session, whose builds explain a miss."""
     part = script.parts[-1]
     return BuildRequest(
         script.text,
@@ -90,6 +91,7 @@ def request_for(script: Script, inputs: Inputs, *, no_cache: bool = False) -> Bu
         stages=part.stages,
         first=part.first,
         no_cache=no_cache,
+        trail=trail,
     )
 
 
@@ -102,7 +104,7 @@ def run_of(script: Script, result: BuildResult) -> Run:
     stage = result.stages.get(part.after if part.words else result.target)
     made = {step.snapshot for step in steps if part.words[step.index - part.first] != "from"}
     base = tuple(snapshot for snapshot in stage.snapshots if snapshot not in made) if stage else ()
-    return Run(part.cell, steps, result, stage, base)
+    return Run(part.cell, script, steps, result, stage, base)
 
 
 def keys_of(part: Part, steps: Iterable[Step]) -> tuple[str, ...] | None:

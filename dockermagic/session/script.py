@@ -27,8 +27,8 @@ class Part:
     """One cell's share of a script.
 
     ``line`` is the line of the script on which the cell's text begins, ``first`` the index of its first instruction.
-    ``words`` are its instructions' names in lower case, ``originals`` their texts. ``stage`` is the index of the stage
-    that is open where the cell begins, -1 before the first FROM.
+    ``words`` are its instructions' names in lower case, ``originals`` their texts, ``lines`` their first lines in the
+    script. ``stage`` is the index of the stage that is open where the cell begins, -1 before the first FROM.
     """
 
     cell: Cell
@@ -36,6 +36,7 @@ class Part:
     first: int
     words: tuple[str, ...]
     originals: tuple[str, ...]
+    lines: tuple[int, ...]
     stage: int
 
     @property
@@ -73,7 +74,16 @@ class Script:
             if lines:
                 lines.append("")
             nodes, escape = _read(cell, escape, begin=begin)
-            part = Part(cell, len(lines) + 1, first, *_columns(nodes), stage)
+            begins = len(lines) + 1
+            part = Part(
+                cell,
+                begins,
+                first,
+                tuple(node.keyword for node in nodes),
+                tuple(node.original for node in nodes),
+                tuple(begins + node.range.start_line - cell.above - 1 for node in nodes),
+                stage,
+            )
             if part.after < 0:
                 _only_args(cell, nodes, bool(parts))
             parts.append(part)
@@ -114,10 +124,6 @@ class Script:
         if isinstance(event, Vertex | Warning) and event.line is not None and self.parts:
             return replace(event, line=self.line_in_cell(event.line))
         return event
-
-
-def _columns(nodes: Sequence[Node]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    return tuple(node.keyword for node in nodes), tuple(node.original for node in nodes)
 
 
 def _read(cell: Cell, escape: str, *, begin: bool) -> tuple[tuple[Node, ...], str]:

@@ -33,7 +33,7 @@ from dockermagic.session.store import SessionName, SessionStore, State
 if TYPE_CHECKING:
     from dockermagic.sandbox.base import Cancel
 
-__all__ = ["Builder", "Run", "Session", "Standing"]
+__all__ = ["Builder", "Run", "Session", "Standing", "Watch", "labels"]
 
 
 class Builder(Protocol):
@@ -45,8 +45,13 @@ class Builder(Protocol):
     def keys(self, request: BuildRequest) -> tuple[str, ...]: ...
 
 
-def silence(event: Event) -> None:
+Watch = Callable[[Script], Emit]
+"""Called when it is known what will be built, for the sake of the script's last cell; gives the sink for the events."""
+
+
+def unwatched(script: Script) -> Emit:
     """Nobody looks."""
+    return lambda event: None
 
 
 class Session:
@@ -84,7 +89,7 @@ class Session:
     def run(
         self,
         cell: Cell,
-        emit: Emit = silence,
+        watch: Watch = unwatched,
         *,
         after: str = "",
         no_cache: bool = False,
@@ -103,7 +108,7 @@ class Session:
             self.failed = None
             try:
                 script = Script.of((*plan.below, cell))
-                run = self._build(script, inputs, emit, no_cache, cancel)
+                run = self._build(script, inputs, watch, no_cache, cancel)
             except (DockermagicError, KeyboardInterrupt) as error:
                 failure = error if isinstance(error, DockermagicError) else BuildInterruptedError("interrupted")
                 self._failed(state, plan, inputs, failure, remember)
@@ -118,9 +123,7 @@ class Session:
             again = tuple(one for one in plan.below if one.built != keys.get(one.id, one.built))
             return replace(run, left=outcome.left, again=again)
 
-    def replay(
-        self, emit_for: Callable[[Cell], Emit] = lambda cell: silence, *, cancel: Cancel | None = None
-    ) -> Iterator[Run]:
+    def replay(self, watch: Watch = unwatched, *, cancel: Cancel | None = None) -> Iterator[Run]:
         """Run the first cell that is not built as it stands and all behind it, in order; one undo takes it all back.
 
         Ends with the first failure, which it raises.
@@ -133,7 +136,7 @@ class Session:
             cells.remove(standing.cell)
         try:
             for cell in cells:
-                yield self.run(cell, emit_for(cell), cancel=cancel)
+                yield self.run(cell, watch, cancel=cancel)
         finally:
             with self.file.locked():
                 self.file.write(before.then(self.file.read().chain))
@@ -180,7 +183,7 @@ class Session:
 
     # ---- what only looks --------------------------------------------------------------------------------------------
 
-    def build(self, word: str = "", emit: Emit = silence) -> Run:
+    def build(self, word: str = "", watch: Watch = unwatched) -> Run:
         """The chain as it stands, down to the cell that ``word`` names or else to its head.
 
         Nothing of the session changes. What is in the cache is not built again.
@@ -192,7 +195,7 @@ class Session:
         if cell not in chain:
             raise SessionError(f"{cell.label} is not on the chain", hint="Run it again, or replay the session.")
         cells = (*chain.on[: chain.on.index(cell)], replace(cell, tags=(), target=""))
-        return self._build(Script.of(cells), inputs_of(cells, self.folder), emit)
+        return self._build(Script.of(cells), inputs_of(cells, self.folder), watch)
 
     def status(self) -> tuple[Standing, ...]:
         """How each known cell stands, in order: stale is whose key now is not the key that it was built to."""
@@ -212,15 +215,15 @@ class Session:
     # ---- how --------------------------------------------------------------------------------------------------------
 
     def _build(
-        self, script: Script, inputs: Inputs, emit: Emit, no_cache: bool = False, cancel: Cancel | None = None
+        self, script: Script, inputs: Inputs, watch: Watch, no_cache: bool = False, cancel: Cancel | None = None
     ) -> Run:
         """Build the script for its last cell; where it has no FROM yet there is nothing to build."""
         part = script.parts[-1]
         if part.after < 0 or not (part.words or part.cell.tags or part.cell.target):
-            return Run(part.cell)
-        request = request_for(script, inputs, no_cache=no_cache)
+            return Run(part.cell, script)
+        request = request_for(script, inputs, trail=str(self.file.path), no_cache=no_cache)
         try:
-            result = self.engine.build(request, _within(script, emit), cancel=cancel)
+            result = self.engine.build(request, _within(script, watch(script)), cancel=cancel)
         except DockermagicError as error:
             script.replaced(error, FILENAME)
             raise
@@ -229,7 +232,7 @@ class Session:
     def _failed(self, state: State, plan: Plan, inputs: Inputs, error: DockermagicError, remember: bool) -> None:
         """Take the failed cell off the chain, unless what was built before it failed still holds."""
         if isinstance(error, RunFailedError):
-            self.failed = getattr(error, "failed", None)
+            self.failed = error.failed if isinstance(error.failed, FailedStep) else None
         if plan.stays and self._holds(plan, inputs):
             return
         outcome = plan.failed(remember=remember)

@@ -52,7 +52,9 @@ def test_each_cell_knows_its_instructions_and_the_stages_that_it_touches(
 
     assert [(part.first, part.words, part.stages) for part in made.parts] == expected
     if made.parts[-1].after >= 0:
-        assert sum(len(part.words) for part in made.parts) == len(parse(made.text).nodes)
+        nodes = parse(made.text).nodes
+        assert [line for part in made.parts for line in part.lines] == [node.range.start_line for node in nodes]
+        assert [word for part in made.parts for word in part.words] == [node.keyword for node in nodes]
 
 
 @pytest.mark.parametrize(

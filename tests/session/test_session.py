@@ -384,7 +384,7 @@ def test_events_count_lines_in_the_cell_and_warnings_are_the_cells_own(session: 
     run(session, a="FROM busybox\nRUN odd thing")
     events: list[Event] = []
 
-    session.run(cell("b", "RUN one\nRUN odd too"), events.append)
+    session.run(cell("b", "RUN one\nRUN odd too"), lambda script: events.append)
 
     lines = [(type(event).__name__, event.line) for event in events if not hasattr(event, "instruction")]
     assert lines == [("Warning", 3)]
