@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import shutil
 import socket
@@ -18,7 +19,7 @@ from dockermagic.hostfacts import choose_sources, host_codename, read_apt_source
 from tests.peers import PeerUnavailable
 
 SUITE = "trixie"
-PACKAGES = "docker.io,docker-buildx,docker-cli,buildah,containers-storage,iptables,iproute2,ca-certificates"
+PACKAGES = "docker.io,docker-buildx,docker-cli,buildah,netavark,iptables,iproute2,ca-certificates"
 
 # Everything is mounted in a mount namespace of its own: when its last process ends, nothing is left. The host's tree is
 # seen below /host, so that a path of the host is one of the chroot with that in front.
@@ -44,11 +45,11 @@ def ensure() -> Path:
     """The chroot's directory; made if it is not there yet, in half a minute, from a Debian mirror."""
     if not sys.platform.startswith("linux") or os.geteuid() != 0:
         raise PeerUnavailable("Docker is started in a chroot, and only root can do that")
-    root = cache() / SUITE
+    root = cache() / f"{SUITE}-{hashlib.sha256(PACKAGES.encode()).hexdigest()[:8]}"
     cache().mkdir(parents=True, exist_ok=True)
     with (cache() / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (root / "usr/sbin/dockerd").exists():
+        if not root.exists():
             _make(root)
     return root
 
@@ -65,7 +66,6 @@ def _make(root: Path) -> None:
         )
         if done.returncode:
             raise PeerUnavailable(f"mmdebstrap could not make Docker's chroot: {done.stderr.strip()[-600:]}")
-        shutil.rmtree(root, ignore_errors=True)
         made.rename(root)
 
 
