@@ -8,8 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from dockermagic.dockerfile.flags import FLAGS, read_flags
+from dockermagic.dockerfile.flags import read_flags
 from dockermagic.dockerfile.heredoc import Heredoc, parse_heredoc
+from dockermagic.dockerfile.hints import hint_for
 from dockermagic.dockerfile.literals import boolean, csv_fields, duration, integer
 from dockermagic.dockerfile.model import (
     Add,
@@ -38,7 +39,7 @@ from dockermagic.dockerfile.mounts import parse_mount
 from dockermagic.dockerfile.parser import Node, parse, parse_fragment
 from dockermagic.dockerfile.suggest import with_suggestion
 from dockermagic.dockerfile.text import SPACE, quote
-from dockermagic.errors import DockerfileSyntaxError
+from dockermagic.errors import DockerfileSyntaxError, Place
 
 __all__ = [
     "KEYWORDS",
@@ -70,6 +71,7 @@ __all__ = [
 
 _STAGE_NAME = re.compile(r"[a-z][a-z0-9-_.]*\Z")
 _ONBUILD = re.compile(rf"[{SPACE}]*ONBUILD[{SPACE}]*", re.IGNORECASE)
+_NAMED_FLAG = re.compile(r"--[\w-]+")
 _SHORTEST_INTERVAL = 1_000_000
 
 
@@ -106,19 +108,25 @@ def instruction(node: Node) -> Instruction:
             raise ValueError(with_suggestion(message, node.written, KEYWORDS, case_sensitive=False))
         return make(node)
     except ValueError as error:
-        raise DockerfileSyntaxError(str(error), place=node.place(), hint=_hint(node, str(error))) from None
+        message = str(error)
+        raise DockerfileSyntaxError(
+            message, place=_place(node, message), hint=hint_for(message, node.keyword)
+        ) from None
     except DockerfileSyntaxError as error:
         error.place = error.place or node.place()
         raise
 
 
-def _hint(node: Node, message: str) -> str:
+def _place(node: Node, message: str) -> Place:
+    """The keyword or the flag that the message is about, else the whole first line."""
     if message.startswith("unknown instruction"):
-        return "" if "did you mean" in message else "A line that goes on needs a \\ at the end of the one before."
-    if message.startswith("unknown flag"):
-        names = ", ".join(f"--{name}" for name in FLAGS.get(node.keyword, ()))
-        return f"{node.keyword.upper()} knows {names}." if names else f"{node.keyword.upper()} has no flags."
-    return ""
+        return node.place(node.keyword_range())
+    named = _NAMED_FLAG.search(message)
+    if named:
+        for flag, where in zip(node.flags, node.flag_ranges(), strict=True):
+            if flag.partition("=")[0] == named[0]:
+                return node.place(where)
+    return node.place()
 
 
 def _one(node: Node) -> str:

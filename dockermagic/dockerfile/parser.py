@@ -6,10 +6,12 @@ What a node's words mean is not asked here. Nodes are frozen; the ranges of word
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import dataclass, replace
 
 from dockermagic.dockerfile.directives import Directive, read_directive
 from dockermagic.dockerfile.heredoc import Heredoc, heredocs_of
+from dockermagic.dockerfile.hints import hint_for
 from dockermagic.dockerfile.text import (
     NOWHERE,
     SPACE,
@@ -55,6 +57,7 @@ _SHAPES = {
     "volume": "json or list",
     "workdir": "text",
 }
+_END = Segment(sys.maxsize, 0, 0)
 _WITH_HEREDOCS = frozenset({"add", "copy", "run"})
 
 
@@ -93,6 +96,10 @@ class Node:
         match = _KEYWORD.match(self.original)
         return match[1] if match else ""
 
+    def between(self, start: int, end: int) -> Range:
+        """Where a piece of ``original`` stands in the source."""
+        return between(self.segments, (start, end))
+
     def keyword_range(self) -> Range:
         """Where the keyword stands."""
         match = _KEYWORD.match(self.original)
@@ -127,11 +134,18 @@ class Node:
         begin = next(iter(list_words(text, start)), None)
         return [(begin[0], len(text))] if begin else []
 
-    def place(self, text: str = "") -> Place:
-        """The node's first line, for an error."""
-        where = self.range
-        end = where.end_column if where.end_line == where.start_line else None
-        return Place(where.start_line, where.start_column, end, text or self.original)
+    def place(self, where: Range | None = None) -> Place:
+        """A piece of the node, for an error; the whole first line of it without ``where``."""
+        line = (where or self.range).start_line
+        pieces = [
+            " " * segment.column + self.original[segment.offset : following.offset]
+            for segment, following in zip(self.segments, (*self.segments[1:], _END), strict=True)
+            if segment.line == line
+        ]
+        text = pieces[0] if pieces else self.original
+        if where and where.start_line == where.end_line:
+            return Place(line, where.start_column, where.end_column, text)
+        return Place(line, self.range.start_column, len(text), text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,8 +186,7 @@ class _Lines:
         if len(line) > _MAX_LINE // 4 and len(line.encode("utf-8", "surrogatepass")) > _MAX_LINE:
             raise DockerfileSyntaxError(
                 f"dockerfile line greater than max allowed size of {_MAX_LINE}",
-                place=Place(self.number, text=line[:80]),
-                hint="Split the line with continuations, or move the text into a heredoc or a file.",
+                hint=f"Line {self.number} is too long: split it with continuations, or move the text into a file.",
             )
         return line.rstrip("\r")
 
@@ -283,7 +296,8 @@ def _read_node(
         node = _node(line, escape, tuple(segments), where, comments)
         heredocs = _read_heredocs(lines, node) if "<<" in line else ()
     except ValueError as error:
-        raise DockerfileSyntaxError(str(error), place=lines.place(start)) from None
+        hint = hint_for(str(error), body.split(maxsplit=1)[0].lower())
+        raise DockerfileSyntaxError(str(error), place=lines.place(start), hint=hint) from None
     except DockerfileSyntaxError as error:
         error.place = error.place or lines.place(start)
         raise
