@@ -11,13 +11,14 @@ import os
 import resource
 import shutil
 import signal
+import socket
 import stat
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from dockermagic.errors import SandboxError
+from dockermagic.sandbox import seccomp, users, wire
 from dockermagic.sandbox import syscalls as sys
-from dockermagic.sandbox import users, wire
 from dockermagic.sandbox.base import Process, Rootfs
 from dockermagic.sandbox.capabilities import LAST, allowed
 from dockermagic.sandbox.mounts import Stubs, mount_rootfs
@@ -51,10 +52,11 @@ class Status:
     def __init__(self, fd: int) -> None:
         self.fd = fd
 
-    def send(self, data: bytes) -> None:
-        """Write all of ``data``."""
-        while data:
-            data = data[os.write(self.fd, data) :]
+    def send(self, data: bytes, fds: list[int] | None = None) -> None:
+        """Write all of ``data``, and pass descriptors with it."""
+        channel = socket.socket(fileno=self.fd)
+        sys.send(channel, data, fds)
+        channel.detach()
 
     def move(self, fd: int) -> None:
         """Go on as ``fd``; whatever was there is closed."""
@@ -90,29 +92,40 @@ def _become(setting: Setting, rootfs: Rootfs, process: Process, status: Status, 
     os.close(old)
     os.chdir("/")
     identity = users.lookup(process.user, additional=process.groups)
-    _enter_directory(process.cwd)
+    made = _enter_directory(process.cwd)
     if process.readonly_root:
         sys.mount_setattr("/", sys.MOUNT_ATTR_RDONLY)
     environment = dict(process.env)
     environment.setdefault("HOME", identity.home)
-    status.send(wire.dump({"stubs": [[s.path, s.directory, s.parent_ctime, s.parent_mtime] for s in stubs.list()]}))
+    report: dict[str, Any] = {"stubs": [[s.path, s.directory, s.parent_ctime, s.parent_mtime] for s in stubs.list()]}
+    if setting.mode == "single" and identity.uid:
+        report |= {"owner": [identity.uid, identity.gid], "made": made}
+    status.send(wire.dump(report))
 
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         os.dup2(fds[name], number, inheritable=True)
     status.move(3)
     sys.close_from(4)
     _limit(process)
-    _drop_privileges(setting, process, identity)
+    _drop_privileges(setting, process, identity, status)
     _execute(process.args, environment)
 
 
-def _enter_directory(path: str) -> None:
-    """The working directory, made as far as it is missing; this one stays in the layer."""
+def _enter_directory(path: str) -> list[str]:
+    """The working directory, made as far as it is missing; this one stays in the layer. Gives what was made."""
     try:
         os.chdir(path)
+        return []
     except FileNotFoundError:
-        os.makedirs(path, 0o755, exist_ok=True)
+        made = []
+        place = "/"
+        for part in path.strip("/").split("/"):
+            place = os.path.join(place, part)
+            if not os.path.isdir(place):
+                os.mkdir(place, 0o755)
+                made.append(os.path.realpath(place))
         os.chdir(path)
+        return made
     except OSError as error:
         raise SandboxError(f"working directory {path}: {error.strerror}") from error
 
@@ -128,9 +141,12 @@ def _limit(process: Process) -> None:
             raise SandboxError(f"the ulimit {limit.name}={limit.soft}:{limit.hard} was refused: {error}") from error
 
 
-def _drop_privileges(setting: Setting, process: Process, identity: users.Identity) -> None:
-    """Ids, bounding set, capabilities: in the order in which each still may be done."""
+def _drop_privileges(setting: Setting, process: Process, identity: users.Identity, status: Status) -> None:
+    """Ids, bounding set, filters, capabilities: in the order in which each still may be done."""
     keep = allowed(process)
+    single_user = setting.mode == "single" and identity.uid != 0
+    if single_user:
+        _become_the_only_user(identity)
     for capability in range(LAST + 1):
         if not keep >> capability & 1:
             try:
@@ -144,14 +160,40 @@ def _drop_privileges(setting: Setting, process: Process, identity: users.Identit
     if setting.mode != "single":
         os.setgroups(identity.groups)
         os.setresgid(identity.gid, identity.gid, identity.gid)
+    if process.security != "insecure" and (program := seccomp.default_profile(keep)):
+        seccomp.install(program)
+    if setting.mode == "single" and not single_user:
+        _fake(status)
+    if setting.mode != "single":
         os.setresuid(identity.uid, identity.uid, identity.uid)
-    if identity.uid == 0:
-        sys.capset(keep)
+    if setting.mode == "single" or identity.uid == 0:
+        sys.capset(keep if identity.uid == 0 else 0)
     # A change of ids clears it.
     sys.prctl(sys.PR_SET_PDEATHSIG, signal.SIGKILL)
     for name in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
         signal.signal(name, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def _become_the_only_user(identity: users.Identity) -> None:
+    """The single id is shown as the wanted one in a user namespace below; every file of it is that user's then."""
+    sys.unshare(sys.CLONE_NEWUSER)
+    for name, text in (("setgroups", "deny"), ("uid_map", f"{identity.uid} 0 1"), ("gid_map", f"{identity.gid} 0 1")):
+        fd = os.open(f"/proc/self/{name}", os.O_WRONLY | os.O_CLOEXEC)
+        os.write(fd, text.encode())
+        os.close(fd)
+
+
+def _fake(status: Status) -> None:
+    """Have what takes more than one id answered from outside, or by the kernel alone where it has no listeners."""
+    if program := seccomp.notify_program():
+        try:
+            fd = seccomp.install(program, listen=True)
+        except OSError:
+            seccomp.install(seccomp.succeed_program())
+            return
+        status.send(wire.dump({"listener": True}), [fd])
+        os.close(fd)
 
 
 def _fail(message: str, code: int) -> NoReturn:

@@ -17,8 +17,9 @@ from pathlib import Path
 from dockermagic.errors import SandboxError
 from dockermagic.sandbox import syscalls as sys
 from dockermagic.sandbox.base import Rootfs
+from dockermagic.sandbox.leftovers import Stub
 
-__all__ = ["Stub", "Stubs", "mount_rootfs", "overlay_options"]
+__all__ = ["Stubs", "mount_rootfs", "overlay_options"]
 
 # A page is the limit of mount data; the terminating zero and the options around the names take their part.
 _PAGE = 4095
@@ -100,16 +101,6 @@ def _mount_by_parts(rootfs: Rootfs, target: str, base: str) -> None:
     finally:
         os.close(context)
     sys.move_mount(tree, target)
-
-
-@dataclass(frozen=True, slots=True)
-class Stub:
-    """A mount point that had to be made: its path in the root, and its parent's times before and after."""
-
-    path: str
-    directory: bool
-    parent_ctime: int = 0
-    parent_mtime: int = 0
 
 
 @dataclass(slots=True)

@@ -7,7 +7,6 @@ the client dies, by whatever means. As the first process of its own pid namespac
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import importlib
 import json
@@ -21,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from dockermagic.errors import SandboxError
-from dockermagic.sandbox import launch, mounts, supervise, syscalls, wire
+from dockermagic.sandbox import capabilities, launch, mounts, ownership, seccomp, supervise, syscalls, wire
 
 __all__ = ["enter_user_namespace", "main"]
 
@@ -120,8 +119,10 @@ class Server:
         poll.register(self.channel, select.POLLIN)
         poll.register(self.settings.client, select.POLLIN)
         poll.register(self.wake, select.POLLIN)
-        ctypes.pythonapi  # noqa: B018  loaded now, not in every child
         self.channel.send(wire.dump({"ready": os.getpid()}))
+        # Done once here, not in every child.
+        seccomp.default_profile(capabilities.DEFAULT)
+        seccomp.notify_program()
         gc.collect()
         gc.freeze()
         gc.disable()
@@ -160,7 +161,7 @@ class Server:
     def _kill_orphans(self) -> None:
         """A child that was killed left its own children to us: they go too."""
         try:
-            with open("/proc/self/task/self/children", encoding="ascii") as listing:  # noqa: PTH123
+            with open("/proc/self/task/self/children", encoding="ascii") as listing:
                 pids = [int(pid) for pid in listing.read().split()]
         except OSError:
             return
@@ -227,7 +228,9 @@ class Server:
         arguments.update(self._mount(request["mounts"]))
         if request.get("output"):
             arguments["emit"] = lambda value: control.sendall(wire.dump({"output": value}))
-        return function(**arguments, **given)
+        result = function(**arguments, **given)
+        ownership.save()
+        return result
 
     def _mount(self, wanted: dict[str, Any]) -> dict[str, str]:
         if not wanted:
@@ -237,7 +240,9 @@ class Server:
         for name, value in wanted.items():
             place = f"{self.settings.mount_point}/{name}"
             os.makedirs(place, exist_ok=True)
-            mounts.mount_rootfs(wire.rootfs_from_json(value), place, self.settings.base)
+            rootfs = wire.rootfs_from_json(value)
+            mounts.mount_rootfs(rootfs, place, self.settings.base)
+            ownership.mounted(place, rootfs)
             places[name] = place
         return places
 

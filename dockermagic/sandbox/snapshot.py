@@ -98,6 +98,11 @@ def _boot() -> str:
         return "unknown"
 
 
+def _attributes(directory: Path) -> list[str]:
+    """The extended attributes of a directory that are not overlayfs's own notes."""
+    return [name for name in os.listxattr(directory) if not name.startswith("user.overlay.")]
+
+
 class Snapshotter:
     """The snapshots of one store and one id mode. Thread-safe; many processes may share the store."""
 
@@ -158,9 +163,10 @@ class Snapshotter:
 
     def chain(self, snapshot: Snapshot | None) -> tuple[Path, ...]:
         """The directories of a snapshot and all below it, bottom first."""
-        return tuple(self.base / str(identity) / "fs" for identity in self._ids(snapshot))
+        return tuple(self.base / str(identity) / "fs" for identity in self.ids(snapshot))
 
-    def _ids(self, snapshot: Snapshot | None) -> tuple[int, ...]:
+    def ids(self, snapshot: Snapshot | None) -> tuple[int, ...]:
+        """The ids of a snapshot and all below it, bottom first."""
         if snapshot is None:
             return ()
         known = self._chains.get(snapshot.id)
@@ -225,7 +231,7 @@ class Snapshotter:
     def _like(self, below: Path, upper: Path) -> None:
         """The root directory of an overlay is the upper one: it must look like the one below."""
         found = os.stat(below)
-        if found.st_uid != os.geteuid() or found.st_gid != os.getegid() or os.listxattr(below):
+        if found.st_uid != os.geteuid() or found.st_gid != os.getegid() or _attributes(below):
             self.sandbox.call("dockermagic.sandbox.trees:copy_attributes", source=str(below), target=str(upper))
         else:
             os.chmod(upper, stat.S_IMODE(found.st_mode))

@@ -11,14 +11,13 @@ import os
 import select
 import signal
 import socket
-import stat
-from pathlib import Path
 from typing import Any
 
-from dockermagic.errors import BuildInterruptedError, SandboxError
-from dockermagic.sandbox import syscalls as sys
-from dockermagic.sandbox import trees, wire
+from dockermagic.errors import BuildInterruptedError, DockermagicError, SandboxError
+from dockermagic.sandbox import leftovers, syscalls, trees, wire
+from dockermagic.sandbox.base import Process, Rootfs
 from dockermagic.sandbox.launch import Setting, Status, start
+from dockermagic.sandbox.listener import Listener
 
 __all__ = ["run"]
 
@@ -34,18 +33,9 @@ def run(
     control: int,
 ) -> dict[str, Any]:
     """Run to the end; ``{"exit_code": n}``. ``control`` becomes readable or broken when the client wants it stopped."""
-    root = wire.rootfs_from_json(rootfs)
-    wanted = wire.process_from_json(process)
-    flags = sys.CLONE_NEWPID | sys.CLONE_NEWIPC | sys.CLONE_NEWUTS
-    if wanted.network == "none":
-        flags |= sys.CLONE_NEWNET
-    sys.unshare(flags)
-    try:
-        sys.unshare(sys.CLONE_NEWCGROUP)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.EPERM, errno.ENOSYS):
-            raise
+    root, wanted = wire.rootfs_from_json(rootfs), wire.process_from_json(process)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    _leave_namespaces(wanted)
     pid = os.fork()
     if pid == 0:
         ours.close()
@@ -53,134 +43,117 @@ def run(
     theirs.close()
     for fd in (stdin, stdout, stderr):
         os.close(fd)
+    return _Supervisor(setting, root, pid, ours, control).wait()
+
+
+def _leave_namespaces(process: Process) -> None:
+    flags = syscalls.CLONE_NEWPID | syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWUTS
+    if process.network == "none":
+        flags |= syscalls.CLONE_NEWNET
     try:
-        return _supervise(pid, ours, control)
-    finally:
-        _clean(root.upper, ours)
+        syscalls.unshare(flags | syscalls.CLONE_NEWCGROUP)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EPERM, errno.ENOSYS):
+            raise
+        syscalls.unshare(flags)
 
 
-def _supervise(pid: int, status: socket.socket, control: int) -> dict[str, Any]:
-    report = b""
-    stopped = False
-    ended = os.pidfd_open(pid)
-    poll = select.poll()
-    poll.register(status, select.POLLIN)
-    poll.register(control, select.POLLIN)
-    poll.register(ended, select.POLLIN)
-    code = None
-    while code is None:
-        for fd, _ in poll.poll():
-            if fd == status.fileno():
-                piece = status.recv(1 << 16)
-                report += piece
-                if not piece:
-                    poll.unregister(status)
-            elif fd == control:
-                stopped = True
-                poll.unregister(control)
-                os.kill(pid, signal.SIGKILL)
-            elif fd == ended:
-                _, raw = os.waitpid(pid, 0)
-                code = os.waitstatus_to_exitcode(raw)
-    while piece := status.recv(1 << 16):
-        report += piece
-    os.close(ended)
-    messages = [wire.load(line) for line in report.splitlines()]
-    global _stubs
-    _stubs = [message["stubs"] for message in messages if "stubs" in message]
-    failures = [message["error"] for message in messages if "error" in message]
-    if stopped:
-        raise BuildInterruptedError("interrupted")
-    if failures:
-        raise wire.decode_error(failures[0])
-    if not _stubs:
-        raise SandboxError(f"the process ended before it began (exit code {code})")
-    return {"exit_code": 128 - code if code < 0 else code}
+class _Supervisor:
+    """Waits for pid 1, and meanwhile for what it reports, for the client's wish to stop, and for notifications."""
 
+    def __init__(self, setting: Setting, rootfs: Rootfs, pid: int, status: socket.socket, control: int) -> None:
+        self.setting = setting
+        self.rootfs = rootfs
+        self.pid = pid
+        self.status = status
+        self.control = control
+        self.listener: Listener | None = None
+        self.stopped = False
+        self.report = b""
+        self.messages: dict[str, Any] = {}
+        self.poll = select.poll()
 
-_stubs: list[list[list[Any]]] = []
-
-
-def _clean(upper: Path | None, status: socket.socket) -> None:
-    status.close()
-    if upper is None:
-        return
-    for group in _stubs:
-        remove_stubs(upper, [(path, directory, ctime, mtime) for path, directory, ctime, mtime in group])
-    trees.clear_work(str(upper.parent / "work"))
-
-
-def _parent(upper: int, path: str) -> int | None:
-    """The directory that holds ``path`` inside ``upper``, reached without following any link; None if it is not
-    there.
-    """
-    fd = os.dup(upper)
-    for part in os.path.dirname(path).strip("/").split("/"):
-        if not part:
-            continue
+    def wait(self) -> dict[str, Any]:
+        """Until the last process is gone; then clean the layer."""
         try:
-            inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
-        except OSError:
-            os.close(fd)
-            return None
-        os.close(fd)
-        fd = inner
-    return fd
-
-
-def remove_stubs(upper: Path, stubs: list[tuple[str, bool, int, int]]) -> None:
-    """Take mount points out of the layer again, and parents that are in it only because of them.
-
-    A stub that the process replaced by something of its own stays. A parent that the process did not touch gets its
-    time back.
-    """
-    root = os.open(upper, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        untouched: dict[str, int] = {}
-        parents: dict[str, int | None] = {}
-        for path, _, ctime, mtime in stubs:
-            folder = os.path.dirname(path)
-            if folder in parents:
-                continue
-            parents[folder] = fd = _parent(root, path)
-            if fd is not None and os.fstat(fd).st_ctime_ns == ctime:
-                untouched[folder] = mtime
-        for path, directory, _, _ in reversed(stubs):
-            fd = parents[os.path.dirname(path)]
-            if fd is None:
-                continue
-            name = os.path.basename(path)
-            try:
-                if directory:
-                    os.rmdir(name, dir_fd=fd)
-                else:
-                    found = os.stat(name, dir_fd=fd, follow_symlinks=False)
-                    if stat.S_ISREG(found.st_mode) and found.st_size == 0:
-                        os.unlink(name, dir_fd=fd)
-            except OSError:
-                continue
-        for folder in sorted(untouched, reverse=True):
-            _restore(root, folder, untouched[folder], parents)
-        for fd in parents.values():
-            if fd is not None:
-                os.close(fd)
-    finally:
-        os.close(root)
-
-
-def _restore(root: int, folder: str, mtime: int, parents: dict[str, int | None]) -> None:
-    """An untouched parent that is empty now was only copied up for a stub: it goes, and so do its own parents."""
-    fd = parents[folder]
-    assert fd is not None
-    os.utime(fd, ns=(mtime, mtime))
-    while folder != "/":
-        parent = _parent(root, folder)
-        if parent is None:
-            return
-        try:
-            os.rmdir(os.path.basename(folder), dir_fd=parent)
-        except OSError:
-            return
+            code = self._wait()
         finally:
-            os.close(parent)
-        folder = os.path.dirname(folder)
+            if self.listener is not None:
+                self.listener.leave()
+            self._clean()
+        if self.stopped:
+            raise BuildInterruptedError("interrupted")
+        if "error" in self.messages:
+            raise wire.decode_error(self.messages["error"])
+        if "stubs" not in self.messages:
+            raise SandboxError(f"the process ended before it began (exit code {code})")
+        return {"exit_code": 128 - code if code < 0 else code}
+
+    def _wait(self) -> int:
+        ended = os.pidfd_open(self.pid)
+        for fd in (self.status.fileno(), self.control, ended):
+            self.poll.register(fd, select.POLLIN)
+        while True:
+            for fd, _ in self.poll.poll():
+                if self.listener is not None and fd == self.listener.fd:
+                    self.listener.answer()
+                elif fd == self.status.fileno():
+                    self._read()
+                elif fd == self.control:
+                    self.stopped = True
+                    self.poll.unregister(fd)
+                    os.kill(self.pid, signal.SIGKILL)
+                elif fd == ended:
+                    _, raw = os.waitpid(self.pid, 0)
+                    os.close(ended)
+                    while self._read():
+                        pass
+                    return os.waitstatus_to_exitcode(raw)
+
+    def _read(self) -> bool:
+        """Take in what pid 1 says before exec; False at the end."""
+        piece, fds = syscalls.receive(self.status)
+        self.report += piece
+        *lines, self.report = self.report.split(b"\n")
+        for line in lines:
+            self.messages.update(wire.load(line))
+        for fd in fds:
+            self._listen(fd)
+        if not piece:
+            try:
+                self.poll.unregister(self.status)
+            except KeyError:
+                pass
+        return bool(piece)
+
+    def _listen(self, fd: int) -> None:
+        try:
+            namespace = os.open(f"/proc/{self.pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:  # it has ended meanwhile
+            os.close(fd)
+            return
+        listener = Listener(fd, self.rootfs.upper)
+        try:
+            listener.enter(namespace)
+        finally:
+            os.close(namespace)
+        self.listener = listener
+        self.poll.register(fd, select.POLLIN)
+
+    def _clean(self) -> None:
+        upper = self.rootfs.upper
+        if upper is None:
+            return
+        stubs = [leftovers.Stub(*fields) for fields in self.messages.get("stubs", ())]
+        leftovers.remove_stubs(upper, stubs)
+        trees.clear_work(str(upper.parent / "work"))
+        if self.setting.mode != "single" or self.stopped:
+            return
+        if self.listener is not None:
+            self.listener.write_special()
+        uid, gid = self.messages.get("owner", (0, 0))
+        if uid or gid:
+            try:
+                leftovers.own_new_files(self.rootfs, uid, gid, set(self.messages.get("made", ())))
+            except OSError as error:
+                raise DockermagicError(f"the owners of new files cannot be recorded: {error}") from error

@@ -69,7 +69,7 @@ def _overlay(place: str, mount_point: str) -> None:
     os.chdir(place)
     for name in ("a", "b", "upper", "work"):
         os.mkdir(name)
-    with open("a/gone", "w", encoding="ascii"):  # noqa: PTH123
+    with open("a/gone", "w", encoding="ascii"):
         pass
     options = "lowerdir=b:a,upperdir=upper,workdir=work,volatile,userxattr"
     syscalls.mount("overlay", mount_point, "overlay", 0, options)

@@ -1,0 +1,392 @@
+"""What a single id cannot do, done for it: the listener of the filter that hands over changes of owner.
+
+In a user namespace with one id, chown to another, a change of ids and the making of a device would fail, and with them
+dpkg, rpm and most Dockerfiles. The calls are answered with success; an owner is recorded on the file, so that the layer
+has it. ``stat`` goes on to show the own id.
+
+The ids that a process gave itself are remembered and told to whoever asks (:mod:`.identities`): apt, su and the like
+look whether they became what they wanted.
+
+The answers are given from inside the process's mount namespace, where every path means what it means to the process.
+The memory of a process may change while it is read; the worst that follows is that another file of the same root
+filesystem is meant, which the process may change as well.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+import struct
+from pathlib import Path
+
+from dockermagic.oci.overlay import OVERRIDE, Ownership, Status, ownership_file
+from dockermagic.sandbox import seccomp, syscalls
+from dockermagic.sandbox.identities import Ids, Processes, change, read_stat
+from dockermagic.sandbox.syscall_numbers import numbers
+
+__all__ = ["Listener"]
+
+# struct seccomp_notif: id, pid, flags, then seccomp_data: nr, arch, instruction pointer, six arguments.
+_RECEIVED = struct.Struct("QIIiIQ6Q")
+# struct seccomp_notif_resp: id, val, error, flags.
+_ANSWER = struct.Struct("QqiI")
+_RECV = 0xC0502100
+_SEND = 0xC0182101
+_ID_VALID = 0x40082102
+_KEEP = 0xFFFFFFFF
+_KEEP_16 = 0xFFFF
+_AT_FDCWD = -100
+_AT_SYMLINK_NOFOLLOW = 0x100
+_AT_EMPTY_PATH = 0x1000
+_PATH_MAX = 4096
+_NGROUPS_MAX = 65536
+
+
+class Listener:
+    """Answers the filter's notifications. Made before the process's mount namespace is entered; see :meth:`enter`."""
+
+    def __init__(self, fd: int, upper: Path | None) -> None:
+        self.fd = fd
+        self.upper = upper
+        self.device = 0
+        self.proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        self.own_fds = os.open("/proc/self/fd", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        self.home = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+        # What carries no attribute: links and special files, by device and inode.
+        self.special: dict[tuple[int, int], tuple[str, Status]] = {}
+        self.calls = _calls()
+        self.processes = Processes(lambda pid: read_stat(self.proc, pid))
+        self.buffer = bytearray(_RECEIVED.size)
+
+    def enter(self, namespace: int) -> None:
+        """Go where the process is."""
+        syscalls.setns(namespace, syscalls.CLONE_NEWNS)
+        self.device = os.stat("/").st_dev
+        os.fchdir(self.own_fds)
+
+    def leave(self) -> None:
+        """Come back, so that the process's mounts can vanish, and write down what is left to write."""
+        syscalls.setns(self.home, syscalls.CLONE_NEWNS)
+        for fd in (self.fd, self.proc, self.own_fds, self.home):
+            os.close(fd)
+
+    def answer(self) -> None:
+        """Take one notification and answer it. Quiet if the process that asked is gone."""
+        self.buffer[:] = bytes(_RECEIVED.size)
+        try:
+            fcntl.ioctl(self.fd, _RECV, self.buffer, True)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.EINTR):
+                return
+            raise
+        identity, pid, _, number, arch, _, *arguments = _RECEIVED.unpack(self.buffer)
+        call, bits = self.calls.get((arch, number & ~_x32(arch)), ("", 64))
+        try:
+            value, failed = self._do(call, bits, identity, pid, arguments), 0
+        except OSError as error:
+            value, failed = 0, error.errno or errno.EPERM
+        except _GoneError:
+            return
+        try:
+            fcntl.ioctl(self.fd, _SEND, _ANSWER.pack(identity, value, -failed, 0))
+        except OSError as error:
+            if error.errno != errno.ENOENT:
+                raise
+
+    def _do(self, call: str, bits: int, identity: int, pid: int, arguments: list[int]) -> int:
+        """Carry the call out; its value."""
+        if call.startswith("get"):
+            return self._tell(call, bits, pid, arguments)
+        if call in seccomp.SET_IDS:
+            return self._set(call, bits, pid, arguments)
+        ids = self.processes.get(pid)
+        if call == "fchown":
+            fd = self._of(pid, identity, f"{pid}/fd/{_int(arguments[0])}")
+            self._chown(fd, arguments[1:3], bits, ids)
+        elif call in ("chown", "lchown"):
+            path = self._path(pid, arguments[0])
+            fd = self._open(pid, identity, _AT_FDCWD, path, follow=call == "chown")
+            self._chown(fd, arguments[1:3], bits, ids)
+        elif call == "fchownat":
+            flags = arguments[4]
+            path = self._path(pid, arguments[1])
+            if not path and not flags & _AT_EMPTY_PATH:
+                raise OSError(errno.ENOENT, "")
+            follow = not flags & _AT_SYMLINK_NOFOLLOW
+            fd = self._open(pid, identity, _int(arguments[0]), path, follow=follow)
+            self._chown(fd, arguments[2:4], bits, ids)
+        elif call in ("mknod", "mknodat"):
+            if ids.euid != 0:
+                raise OSError(errno.EPERM, "")
+            at, name, mode, device = (_AT_FDCWD, *arguments[:3]) if call == "mknod" else arguments[:4]
+            self._mknod(pid, identity, _int(at), self._path(pid, name), mode, device)
+        return 0
+
+    def _set(self, call: str, bits: int, pid: int, arguments: list[int]) -> int:
+        before = self.processes.get(pid)
+        keep = _KEEP if bits == 64 else _KEEP_16
+        wanted: tuple[int | None, ...]
+        if call == "setgroups":
+            count, width = arguments[0] & _KEEP, 4 if bits == 64 else 2
+            if count > _NGROUPS_MAX:
+                raise OSError(errno.EINVAL, "")
+            data = self._memory(pid, arguments[1], count * width) if count else b""
+            wanted = struct.unpack(f"{count}{'I' if width == 4 else 'H'}", data)
+        else:
+            size = 3 if "res" in call else 2 if "re" in call else 1
+            words = (word & keep for word in arguments[:size])
+            wanted = tuple(None if word == keep and size > 1 else word for word in words)
+        after = change(before, call, wanted)
+        if after != before:
+            self.processes.set(pid, after)
+        if call.startswith("setfs"):
+            return before.egid if call.endswith("gid") else before.euid
+        return 0
+
+    def _tell(self, call: str, bits: int, pid: int, arguments: list[int]) -> int:
+        ids = self.processes.get(pid)
+        if call in ("getuid", "geteuid", "getgid", "getegid"):
+            return {"getuid": ids.ruid, "geteuid": ids.euid, "getgid": ids.rgid, "getegid": ids.egid}[call]
+        form = "I" if bits == 64 else "H"
+        if call == "getgroups":
+            size = _int(arguments[0])
+            if size and size < len(ids.groups):
+                raise OSError(errno.EINVAL, "")
+            if size:
+                self._store(pid, arguments[1], struct.pack(f"{len(ids.groups)}{form}", *ids.groups))
+            return len(ids.groups)
+        three = (ids.ruid, ids.euid, ids.suid) if call == "getresuid" else (ids.rgid, ids.egid, ids.sgid)
+        for address, value in zip(arguments, three, strict=False):
+            self._store(pid, address, struct.pack(form, value))
+        return 0
+
+    def _memory(self, pid: int, address: int, size: int) -> bytes:
+        fd = os.open(f"{pid}/mem", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.proc)
+        try:
+            data = os.pread(fd, size, address)
+        except OSError:
+            data = b""
+        finally:
+            os.close(fd)
+        if len(data) < size:
+            raise OSError(errno.EFAULT, "")
+        return data
+
+    def _store(self, pid: int, address: int, data: bytes) -> None:
+        fd = os.open(f"{pid}/mem", os.O_WRONLY | os.O_CLOEXEC, dir_fd=self.proc)
+        try:
+            os.pwrite(fd, data, address)
+        except OSError:
+            raise OSError(errno.EFAULT, "") from None
+        finally:
+            os.close(fd)
+
+    def _valid(self, identity: int) -> None:
+        try:
+            fcntl.ioctl(self.fd, _ID_VALID, struct.pack("Q", identity))
+        except OSError:
+            raise _GoneError from None
+
+    def _path(self, pid: int, address: int) -> bytes:
+        fd = os.open(f"{pid}/mem", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.proc)
+        try:
+            # Up to the end of the page first: what follows may not be mapped.
+            size = min(_PATH_MAX, 4096 - address % 4096)
+            data = os.pread(fd, size, address)
+            if b"\0" not in data and size < _PATH_MAX:
+                data += os.pread(fd, _PATH_MAX - size, address + size)
+        except OSError:
+            raise OSError(errno.EFAULT, "") from None
+        finally:
+            os.close(fd)
+        path, end, _ = data.partition(b"\0")
+        if not end:
+            raise OSError(errno.ENAMETOOLONG, "")
+        return path
+
+    def _of(self, pid: int, identity: int, name: str) -> int:
+        """What a link of the process's /proc directory stands for."""
+        try:
+            fd = os.open(name, os.O_PATH | os.O_CLOEXEC, dir_fd=self.proc)
+        except FileNotFoundError:
+            raise OSError(errno.EBADF, "") from None
+        try:
+            self._valid(identity)
+        except _GoneError:
+            os.close(fd)
+            raise
+        return fd
+
+    def _open(self, pid: int, identity: int, at: int, path: bytes, *, follow: bool) -> int:
+        """The file that ``path`` means to the process, as O_PATH."""
+        start = self._of(pid, identity, f"{pid}/cwd" if at == _AT_FDCWD else f"{pid}/fd/{at}")
+        if not path:
+            return start
+        flags = os.O_PATH | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
+        root = self._foreign_root(pid)
+        try:
+            if root is None:
+                return os.open(path, flags, dir_fd=start)
+            os.fchdir(root)
+            os.chroot(".")
+            try:
+                return os.open(path, flags, dir_fd=start)
+            finally:
+                # Entering the namespace once more is the way out: it ends at its own root.
+                self._enter_again()
+        finally:
+            os.close(start)
+            if root is not None:
+                os.close(root)
+
+    def _foreign_root(self, pid: int) -> int | None:
+        """The root directory of a process that has changed it; None for the common one."""
+        name = f"{pid}/root"
+        found, ours = os.stat(name, dir_fd=self.proc), os.stat("/")
+        if (found.st_dev, found.st_ino) == (ours.st_dev, ours.st_ino):
+            return None
+        return os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self.proc)
+
+    def _enter_again(self) -> None:
+        namespace = os.open("self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.proc)
+        try:
+            self.enter(namespace)
+        finally:
+            os.close(namespace)
+
+    def _chown(self, fd: int, owner: list[int], bits: int, ids: Ids) -> None:
+        try:
+            keep = _KEEP if bits == 64 else _KEEP_16
+            uid, gid = (value & keep for value in owner)
+            if ids.euid != 0 and (uid not in (keep, ids.euid) or gid not in (keep, ids.egid, *ids.groups)):
+                raise OSError(errno.EPERM, "")
+            name = str(fd)  # in /proc/self/fd, the working directory
+            # Really done for what it does besides: it fails where it would fail, clears set-id bits, copies the file
+            # up.
+            os.chown(name, 0, 0)
+            found = os.fstat(fd)
+            if found.st_dev != self.device:
+                return
+            if stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode):
+                self._record(name, found, uid, gid, keep)
+                return
+            key = (found.st_dev, found.st_ino)
+            place, before = self.special.get(key) or (os.readlink(name), Status(found.st_mode, 0, 0))
+            wanted = Status(found.st_mode, before.uid if uid == keep else uid, before.gid if gid == keep else gid)
+            self.special[key] = (place, wanted)
+        finally:
+            os.close(fd)
+
+    def _record(self, name: str, found: os.stat_result, uid: int, gid: int, keep: int) -> None:
+        record, tail = b"", ""
+        if uid == keep or gid == keep or not (uid or gid):
+            try:
+                record = os.getxattr(name, OVERRIDE)
+            except OSError:
+                if not (uid or gid):
+                    return
+        if record:
+            old_uid, old_gid, *rest = record.decode("ascii", "replace").split(":")
+            uid = int(old_uid) if uid == keep else uid
+            gid = int(old_gid) if gid == keep else gid
+            tail = f":{rest[1]}" if len(rest) > 1 else ""
+        uid, gid = (0 if value == keep else value for value in (uid, gid))
+        try:
+            if uid or gid or tail:
+                os.setxattr(name, OVERRIDE, f"{uid}:{gid}:0{stat.S_IMODE(found.st_mode):o}{tail}".encode())
+            elif record:
+                os.removexattr(name, OVERRIDE)
+        except OSError as error:
+            if error.errno not in (errno.ENOTSUP, errno.EPERM):
+                raise
+
+    def _mknod(self, pid: int, identity: int, at: int, path: bytes, mode: int, device: int) -> None:
+        """A device becomes an empty file that says what it is meant to be."""
+        folder, name = os.path.split(path)
+        fd = self._open(pid, identity, at, folder or b".", follow=True)
+        try:
+            mask = self._umask(pid)
+            file = os.open(os.fsencode(str(fd)) + b"/" + name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0)
+        finally:
+            os.close(fd)
+        try:
+            if os.fstat(file).st_dev != self.device:
+                return
+            kind = "char" if stat.S_ISCHR(mode) else "block"
+            bits = mode & 0o7777 & ~mask
+            major, minor = (device >> 8) & 0xFFF, (device & 0xFF) | ((device >> 12) & 0xFFF00)
+            os.setxattr(file, OVERRIDE, f"0:0:0{bits:o}:{kind}-{major}-{minor}".encode())
+        except OSError as error:
+            if error.errno != errno.ENOTSUP:
+                raise
+        finally:
+            os.close(file)
+
+    def _umask(self, pid: int) -> int:
+        fd = os.open(f"{pid}/status", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.proc)
+        try:
+            for line in os.read(fd, 4096).splitlines():
+                if line.startswith(b"Umask:"):
+                    return int(line.split()[1], 8)
+        finally:
+            os.close(fd)
+        return 0o022
+
+    def write_special(self) -> None:
+        """Write the owners of links and special files beside the layer. After :meth:`leave`, when all is still."""
+        if self.upper is None or not self.special:
+            return
+        owners = Ownership(ownership_file(str(self.upper)))
+        for (_, inode), (place, wanted) in self.special.items():
+            inside = self._find(place.lstrip("/"), inode, stat.S_IFMT(wanted.mode))
+            if inside is None:
+                continue
+            if wanted.uid or wanted.gid:
+                owners.record(inside, wanted, file=None)
+            else:
+                owners.forget(inside)
+        owners.save()
+
+    def _find(self, place: str, inode: int, kind: int) -> str | None:
+        """Where the file is now in the layer: at its place, or under another name beside it."""
+        assert self.upper is not None
+        folder = self.upper / os.path.dirname(place)
+        if os.path.realpath(folder) != str(folder):
+            return None
+        try:
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if entry.inode() == inode:
+                        return os.path.join(os.path.dirname(place), entry.name)
+            found = os.lstat(self.upper / place)
+        except OSError:
+            return None
+        return place if stat.S_IFMT(found.st_mode) == kind else None
+
+
+class _GoneError(Exception):
+    """The process that asked does not wait any more."""
+
+
+def _int(value: int) -> int:
+    """A C int that came as an unsigned word."""
+    value &= 0xFFFFFFFF
+    return value - (1 << 32) if value >= 1 << 31 else value
+
+
+def _x32(arch: int) -> int:
+    return 1 << 30 if arch == 0xC000003E else 0
+
+
+def _calls() -> dict[tuple[int, int], tuple[str, int]]:
+    """What each number means: the call by its plain name, and 16 where its ids have 16 bits."""
+    found = {}
+    for arch, interface in seccomp.interfaces():
+        known = numbers(interface)
+        for call in (*seccomp.CHOWN, *seccomp.SET_IDS, *seccomp.GET_IDS, *seccomp.MKNOD):
+            if call in known:
+                short = interface in ("i386", "arm") and f"{call}32" in known
+                found[arch, known[call]] = (call.removesuffix("32"), 16 if short else 64)
+    return found
