@@ -6,6 +6,7 @@ The terminal and the ``text/plain`` of every output use the same ones.
 from __future__ import annotations
 
 import re
+import shlex
 import unicodedata
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ __all__ = [
     "age",
     "align",
     "clip",
+    "command_line",
     "duration",
     "history_table",
     "human_size",
@@ -39,8 +41,10 @@ def human_size(size: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    """``0.3s``, ``1m 12s``, ``2h 05m``."""
+    """``4ms``, ``0.3s``, ``1m 12s``, ``2h 05m``."""
     seconds = max(0.0, seconds)
+    if seconds < 0.05:
+        return f"{seconds * 1000:.0f}ms"
     if seconds < 59.95:
         return f"{seconds:.1f}s"
     whole = round(seconds)
@@ -92,6 +96,21 @@ def many(count: int, noun: str, plural: str = "") -> str:
 def short_id(digest: str) -> str:
     """The twelve digits by which Docker shows an image."""
     return digest.partition(":")[2][:12] or digest[:12]
+
+
+def command_line(words: Sequence[str]) -> str:
+    """The words as a shell would read them, in the quotes that need the fewest signs."""
+    shown = []
+    for word in words:
+        if re.fullmatch(r"[\w@%+=:,./-]+", word):
+            shown.append(word)
+        elif "'" not in word:
+            shown.append(f"'{word}'")
+        elif not re.search(r'["$`\\!]', word):
+            shown.append(f'"{word}"')
+        else:
+            shown.append(shlex.quote(word))
+    return " ".join(shown)
 
 
 def text_width(text: str) -> int:

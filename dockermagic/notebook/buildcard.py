@@ -1,0 +1,321 @@
+"""A built cell, or one that is being built, as markup: a row per instruction, what it made and what follows."""
+
+from __future__ import annotations
+
+from dockermagic.events import Status, Warning, now
+from dockermagic.notebook import dockertext
+from dockermagic.notebook.ansi import to_html
+from dockermagic.notebook.listings import history_table
+from dockermagic.notebook.markup import (
+    TEXT,
+    Html,
+    card,
+    cell,
+    chip,
+    code,
+    details,
+    el,
+    esc,
+    head,
+    join,
+    muted,
+    note,
+    pre,
+    row,
+    table,
+)
+from dockermagic.notebook.treeview import tree_body
+from dockermagic.tables import duration, human_size, many, short_id
+from dockermagic.view import BuildView, StepView
+
+__all__ = ["build_card", "foot", "heading", "step_row", "summary"]
+
+SHORT_LOG = 8
+SHOWN_LOG = 400
+LONG_INSTRUCTION = 8
+STATE = "display:inline-block;min-width:64px;margin-left:10px"
+
+
+def build_card(view: BuildView) -> Html:
+    """The whole card."""
+    bodies = [step_row(step, live=not view.finished) for step in shown_steps(view)]
+    return card(heading(view), table(*bodies, label="instructions"), foot(view))
+
+
+def shown_steps(view: BuildView) -> tuple[StepView, ...]:
+    """The rows: the instructions, and before them what else failed or is being fetched."""
+    other = [step for step in view.internal if step.state == "failed" or (not view.finished and _is_fetching(step))]
+    return (*other, *view.steps)
+
+
+def _is_fetching(step: StepView) -> bool:
+    return step.state == "running" and any(status.total for status in step.transfers)
+
+
+# ---- the first line -------------------------------------------------------------------------------------------------
+
+
+def summary(view: BuildView) -> str:
+    """What became of the cell, in a few words."""
+    if not view.finished:
+        return "building"
+    if view.stopped or any(step.state == "stopped" for step in view.steps):
+        return "stopped"
+    if view.failed:
+        return "failed"
+    made = [step for step in view.steps if not step.metadata]
+    return "all CACHED" if made and all(step.state == "cached" for step in made) else "built"
+
+
+def layer_facts(view: BuildView) -> list[str]:
+    """How many layers of which size, and how many of them were there already."""
+    layers = view.layers
+    cached = sum(step.state == "cached" for step in layers)
+    facts = []
+    if layers:
+        facts.append(many(len(layers), "layer"))
+        if 0 < cached < len(layers):
+            facts[-1] += f" ({cached} CACHED)"
+        facts.append(human_size(view.size))
+    return facts
+
+
+def heading(view: BuildView) -> Html:
+    """The first line: which cell, what became of it, its layers, the time, the names of the image."""
+    word = summary(view)
+    tone, mark = {
+        "building": ("run", "●"),
+        "stopped": ("warn", "■"),
+        "failed": ("bad", "✕"),
+        "all CACHED": ("ok", "✓"),
+        "built": ("ok", "✓"),
+    }[word]
+    title = join([el("span", mark, style=f"color:@{tone}", aria_hidden="true"), " ", _sentence(view.cell, word)])
+    facts: list[object] = []
+    if view.finished:
+        facts += layer_facts(view)
+        facts.append(duration(view.seconds) if view.seconds is not None else "")
+    elif view.started is not None:
+        facts.append(clock(view.started))
+    return head(title, *facts, aside=join([chip(name, tone="key") for name in view.images], " "))
+
+
+def _sentence(name: str, word: str) -> str:
+    if name and word == "all CACHED":
+        return f"{name[0].upper()}{name[1:]}: all CACHED"
+    if not name:
+        return {"all CACHED": "Built, all CACHED", "building": "Building"}.get(word, word.capitalize())
+    return f"{name[0].upper()}{name[1:]} {'is building' if word == 'building' else word}"
+
+
+# ---- a row ----------------------------------------------------------------------------------------------------------
+
+
+def step_row(step: StepView, *, live: bool = False) -> Html:
+    """One instruction. While it is ``live`` its clock and its output are left to the widget where there is one."""
+    waits = step.state in ("waiting", "skipped")
+    tint = "background:@badtint" if step.state == "failed" else ""
+    number = cell(
+        muted(str(step.number)),
+        style=f"width:1%;padding-right:0;text-align:right;{tint};font-variant-numeric:tabular-nums",
+    )
+    text = _instruction(step)
+    body = cell(text, *_below(step, live), style=f"{tint};opacity:.62" if waits else tint)
+    figures = el("div", _size(step), _state(step), class_="dm-figures")
+    right = cell(figures, style=f"width:1%;white-space:nowrap;text-align:right;padding-left:0;{tint}")
+    return row(number, body, right, class_="dm-whole")
+
+
+def _instruction(step: StepView) -> Html:
+    style = f"{TEXT};font-size:13px"
+    lines = step.text.rstrip("\n").split("\n")
+    if len(lines) <= LONG_INSTRUCTION:
+        return el("pre" if len(lines) > 1 else "code", dockertext.instruction(step.text), style=style)
+    whole = dockertext.instruction(step.text).split("\n")
+    kept = LONG_INSTRUCTION - 3
+    first = el("pre", Html("\n".join(whole[:kept])), style=style)
+    rest = el("pre", Html("\n".join(whole[kept:])), style=f"{style};display:block")
+    return join([first, details(f"… {len(whole) - kept} more lines", rest)])
+
+
+def _state(step: StepView) -> Html:
+    seconds = step.seconds(step.completed or step.started or 0.0)
+    taken = duration(seconds) if seconds is not None and step.completed is not None else ""
+    match step.state:
+        case "cached":
+            if step.metadata:
+                return Html("")
+            return el("span", "CACHED", style=f"font:600 11px/1.8 @font;letter-spacing:.04em;color:@soft;{STATE}")
+        case "done":
+            return Html("") if step.metadata and not (seconds and seconds >= 0.05) else _mark("ok", "✓", "done", taken)
+        case "failed":
+            return _mark("bad", "✕", "failed", taken)
+        case "stopped":
+            return _mark("warn", "■", "stopped", taken)
+        case "running":
+            return _mark("run", "●", "running", clock(step.started or now()))
+        case "skipped":
+            return muted("not run")
+    return muted("waiting")
+
+
+def _mark(tone: str, mark: str, word: str, after: object) -> Html:
+    sign = el("span", mark, style=f"color:@{tone}", role="img", aria_label=word, title=word)
+    figures = el("span", after, style="font-variant-numeric:tabular-nums")
+    words = join([sign, " ", figures if after else el("span", word, style=f"color:@{tone}")])
+    return el("span", words, style=STATE)
+
+
+def clock(since: float) -> Html:
+    """How long ago that was; a widget keeps it going."""
+    return el("span", duration(now() - since), class_="dm-clock", data_since=f"{since:.3f}")
+
+
+def size_words(step: StepView) -> str:
+    """How much the instruction added to the image, in words."""
+    if step.metadata:
+        return "0 B, metadata" if step.state in ("done", "cached") else ""
+    return human_size(step.size) if step.size is not None and step.state in ("done", "cached") else ""
+
+
+def _size(step: StepView) -> Html:
+    words = size_words(step)
+    style = "color:@soft;font-variant-numeric:tabular-nums"
+    return el("span", words, " ", style=style) if words else Html("")
+
+
+def file_words(step: StepView) -> list[tuple[str, str]]:
+    """Counts of changed files with the tone that each has."""
+    counts = ((step.added, "added", "ok"), (step.modified, "modified", "warn"), (step.removed, "removed", "bad"))
+    found = [(count, word, tone) for count, word, tone in counts if count]
+    out = []
+    for index, (count, word, tone) in enumerate(found):
+        noun = ("file " if count == 1 else "files ") if index == 0 else ""
+        out.append((f"{count:,} {noun}{word}", tone))
+    return out
+
+
+def reason_words(step: StepView) -> str:
+    """Why there was no layer in the cache."""
+    if not step.reason or step.state in ("cached", "waiting", "skipped"):
+        return ""
+    return f"not CACHED: {step.reason}"
+
+
+def _below(step: StepView, live: bool) -> list[Html]:
+    out = []
+    files: list[object] = []
+    if step.state in ("done", "cached"):
+        files += [el("span", words, style=f"color:@{tone}") for words, tone in file_words(step)]
+    if reason := reason_words(step):
+        files.append(esc(reason))
+    if files:
+        out.append(el("div", join(files, " · "), style="color:@soft;font-size:12px"))
+    moving = [status for status in step.transfers if status.total and (live or status.completed is None)]
+    if moving and step.state == "running":
+        out.append(_transfers(moving))
+    if step.error and step.state == "failed":
+        out.append(el("div", step.error, style="color:@bad;overflow-wrap:anywhere"))
+    if step.state == "running" and live:
+        return out
+    if step.log.strip():
+        out.append(log_block(step))
+    return out
+
+
+def log_block(step: StepView) -> Html:
+    """What the process printed: at once where it is short, folded where it is long, open where it failed."""
+    text, count = to_html(step.log.rstrip(b"\r\n"), last=SHOWN_LOG)
+    cut = []
+    if step.log_dropped or count > SHOWN_LOG:
+        cut.append(el("div", "… the lines before these were not kept", style="color:@soft;font-size:12px"))
+    block = pre(text, style="max-height:22rem;overflow:auto", class_="dm-scroll", tabindex="0", aria_label="output")
+    if count <= SHORT_LOG and not cut:
+        return el("div", block, style="margin-top:4px")
+    lines = many(count, "line") + (" or more" if step.log_dropped else "")
+    return details(f"output · {lines}", *cut, block, opened=step.state != "done", style="margin-top:3px")
+
+
+def _transfers(statuses: list[Status]) -> Html:
+    items = []
+    for status in statuses[-6:]:
+        share = min(100.0, 100 * status.current / status.total)
+        bar = el("div", el("div", style=f"width:{share:.1f}%;height:4px;border-radius:2px;background:@run"))
+        track = el("div", bar, style="height:4px;border-radius:2px;background:@line;max-width:26rem;margin:2px 0 4px")
+        name = short_id(status.id) if status.id.startswith("sha256:") else status.name or status.id
+        words = f"{name}  {human_size(status.current)} of {human_size(status.total)}"
+        items.append(el("div", muted(words), track, style="font-size:12px"))
+    return el("div", *items, style="margin-top:3px")
+
+
+# ---- what stands below the rows -------------------------------------------------------------------------------------
+
+
+def foot(view: BuildView) -> Html:
+    """Warnings, stale cells, further notes, and what can be unfolded: layers, files, the image's config."""
+    parts = []
+    if view.warnings:
+        parts.append(note(*[warning_line(warning) for warning in view.warnings], tone="soft"))
+    if view.stale:
+        parts.append(note(stale_sentence(view.stale)))
+    parts += [note(text, tone="soft") for text in view.notes]
+    if view.finished and not view.failed:
+        parts += _sections(view)
+    return join(parts)
+
+
+def warning_line(warning: Warning) -> Html:
+    """A lint warning with its line and the name of its rule."""
+    message = warning.short.removeprefix(f"{warning.rule}: ") if warning.rule else warning.short
+    place = f"line {warning.line}" if warning.line else ""
+    rule = el("span", warning.rule, style="color:@soft") if warning.rule else ""
+    mark = el("span", "⚠", style="color:@warn", role="img", aria_label="warning")
+    shown = [part for part in (place and el("strong", place, style="font-weight:600"), esc(message), rule) if part]
+    return el("div", mark, " ", join(shown, " · "), style="overflow-wrap:anywhere")
+
+
+def stale_sentence(stale: tuple[str, ...]) -> Html:
+    """Which cells are not part of the image any more, and what to do."""
+    names = stale_names(stale)
+    verb = "is" if len(stale) == 1 else "are"
+    again = "it" if len(stale) == 1 else "them"
+    return join(
+        [
+            el("strong", names, style="font-weight:600"),
+            f" {verb} stale: built on what this cell was before. ",
+            code("%dockerfile replay"),
+            f" builds {again} again, from the cache where nothing changed.",
+        ]
+    )
+
+
+def stale_names(stale: tuple[str, ...]) -> str:
+    """``Cell [4]``, ``Cells [4] and [5]``, ``Cell [4] and cell app``."""
+    numbers = [name.removeprefix("cell ") for name in stale]
+    if len(stale) > 1 and all(name.startswith("cell [") for name in stale):
+        return f"Cells {', '.join(numbers[:-1])} and {numbers[-1]}"
+    listed = stale[0] if len(stale) == 1 else f"{', '.join(stale[:-1])} and {stale[-1]}"
+    return listed[:1].upper() + listed[1:]
+
+
+def _sections(view: BuildView) -> list[Html]:
+    out = []
+    style = "padding:5px 12px;border-top:1px solid @line"
+    if view.tree is not None:
+        tree = view.tree
+        counts = [f"{tree.added:,} added" * bool(tree.added), f"{tree.modified:,} modified" * bool(tree.modified)]
+        counts += [f"{tree.removed:,} removed" * bool(tree.removed)]
+        words = " · ".join(["Files", *[count for count in counts if count]])
+        out.append(details(words, tree_body(tree), style=style, class_="dm-files"))
+    if view.history is not None and view.history.rows:
+        out.append(details("History", history_table(view.history), style=style))
+    if view.config:
+        rows = [
+            row(
+                cell(muted(name), style="width:1%;white-space:nowrap;padding:3px 12px 3px 0"),
+                cell(code(value), style="padding:3px 0"),
+            )
+            for name, value in view.config
+        ]
+        out.append(details("Image config", table(*rows, label="image config"), style=style))
+    return out
