@@ -133,9 +133,10 @@ class Builder:
         stages: dict[int, StageResult] = {}
         for index, stage in sorted(plan.stages.items()):
             top = solver.solved(stage.top)
-            chain = snapshotter.ids(top.snapshot) if top.snapshot is not None else ()
+            chain = snapshotter.ids(top.snapshot)
+            times = [found.created if (found := snapshotter.get(identity)) else 0.0 for identity in chain]
             base = stage.base_image.image if stage.base_image is not None else None
-            stages[index] = StageResult(index, stage.name, chain, stage.config.finished(), base)
+            stages[index] = StageResult(index, stage.name, chain, stage.config.finished(times), base)
             steps += self._steps(dockerfile, plan, stage, solver)
         globals_ = [
             Step(number, argument.range.start_line, -1, argument.original, digest_of({"text": argument.original}))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import posixpath
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -33,35 +33,34 @@ def quoted_list(words: Iterable[str]) -> str:
 class StageConfig:
     """One stage's config, history and variables.
 
-    ``variables`` is the single namespace of ENV and ARG in which the last definition wins; ``args`` are the declared
+    ``epoch`` is SOURCE_DATE_EPOCH. ``variables`` is the single namespace of ENV and ARG in which the last definition wins; ``args`` are the declared
     build args (None: declared, without a value). ``image`` is the OCI image config as a JSON value, without rootfs.
     """
 
     image: dict[str, Any]
-    created: float
+    epoch: float | None = None
     history: list[dict[str, Any]] = field(default_factory=list)
     variables: dict[str, str] = field(default_factory=dict)
     args: dict[str, str | None] = field(default_factory=dict)
     cmd_set: bool = False
-    new_history: int = 0
 
     @classmethod
-    def scratch(cls, os: str, architecture: str, variant: str, created: float) -> StageConfig:
+    def scratch(cls, os: str, architecture: str, variant: str, epoch: float | None) -> StageConfig:
         """The config of ``FROM scratch``."""
         image: dict[str, Any] = {"architecture": architecture, "os": os, "config": {"WorkingDir": "/"}}
         if variant:
             image["variant"] = variant
-        return cls(image, created)._with_path()
+        return cls(image, epoch)._with_path()
 
     @classmethod
-    def from_image(cls, config: Mapping[str, Any], created: float) -> StageConfig:
+    def from_image(cls, config: Mapping[str, Any], epoch: float | None) -> StageConfig:
         """The config that a base image hands down: its history stays, its ONBUILD triggers are the caller's to take."""
         image = copy.deepcopy(dict(config))
         history = image.pop("history", None) or []
         image.pop("rootfs", None)
         image.pop("created", None)
         image["config"] = dict(image.get("config") or {})
-        made = cls(image, created, history=list(history))
+        made = cls(image, epoch, history=list(history))
         for entry in made.config.get("Env") or []:
             name, _, value = entry.partition("=")
             made.variables[name] = value
@@ -101,11 +100,12 @@ class StageConfig:
 
     def commit(self, created_by: str, *, layer: bool = False) -> None:
         """Add a history entry; without a layer it is marked ``empty_layer``."""
-        entry: dict[str, Any] = {"created": timestamp(self.created), "created_by": created_by, "comment": COMMENT}
+        entry: dict[str, Any] = {"created_by": created_by, "comment": COMMENT}
+        if self.epoch is not None:
+            entry["created"] = timestamp(self.epoch)
         if not layer:
             entry["empty_layer"] = True
         self.history.append(entry)
-        self.new_history += 1
 
     def set_env(self, name: str, value: str) -> None:
         """ENV: replaces in place, else appends."""
@@ -123,9 +123,40 @@ class StageConfig:
         """The path joined to WORKDIR and cleaned."""
         return posixpath.normpath("/" + posixpath.join(self.workdir, path)).replace("//", "/")
 
-    def finished(self) -> dict[str, Any]:
-        """The whole image config but its rootfs."""
+    def finished(self, layer_times: Sequence[float]) -> dict[str, Any]:
+        """The whole image config but its rootfs. ``layer_times`` are those of all layers, bottom first, in seconds.
+
+        Times come from the layers, as BuildKit takes them, so that a build from the cache gives the same image: an entry
+        without a layer has the time of the layer before it, or of the first new one.
+        """
         image = copy.deepcopy(self.image)
-        image["created"] = timestamp(self.created)
-        image["history"] = list(self.history)
+        history = [dict(entry) for entry in self.history]
+        times = iter(layer_times)
+        for entry in history:
+            if not entry.get("empty_layer"):
+                moment = next(times, None)
+                if moment is not None and not entry.get("created"):
+                    entry["created"] = timestamp(moment)
+        created, missing = None, False
+        for entry in history:
+            if entry.get("created"):
+                created = entry["created"]
+                if missing:
+                    break
+            else:
+                missing = True
+        missing = False
+        for entry in history:
+            if not entry.get("created"):
+                missing = True
+                if created:
+                    entry["created"] = created
+            elif missing:
+                created = entry["created"]
+        stamps = [entry["created"] for entry in history if entry.get("created")]
+        if self.epoch is not None:
+            image["created"] = timestamp(self.epoch)
+        elif stamps:
+            image["created"] = stamps[-1]
+        image["history"] = history
         return image

@@ -24,8 +24,9 @@ from dockermagic.build.mounts import lower_mounts
 from dockermagic.dockerfile import model as ins
 from dockermagic.dockerfile.gitref import parse_git_ref
 from dockermagic.dockerfile.heredoc import parse_heredoc
-from dockermagic.dockerfile.instructions import parse_instructions
+from dockermagic.dockerfile.instructions import instruction
 from dockermagic.dockerfile.literals import format_duration
+from dockermagic.dockerfile.parser import parse
 from dockermagic.dockerfile.shell import expand, expand_text, expand_words
 from dockermagic.dockerfile.stages import Stage
 from dockermagic.errors import DockerfileSyntaxError
@@ -56,12 +57,13 @@ class StageBody:
         self.lowered = lowered
         self.config = lowered.config
         self.shown = shown
-        self.triggers = [instruction for text in triggers for instruction in parse_instructions(text)]
-        own = lowered.base is not None and lowered.base.stage == stage.index and lowered.base.parent is None
-        self.number = 1 if own else 0
+        self.triggers = [instruction(node) for text in triggers for node in parse(text).nodes]
+        self.number = int(lowered.from_image)
         self.total = self.number + sum(isinstance(item, LAYERED) for item in (*self.triggers, *stage.instructions))
-        if own and lowered.base is not None and not lowered.base.name.startswith("["):
-            object.__setattr__(lowered.base, "name", self.prefix(1) + lowered.base.name)
+        base = lowered.base
+        if lowered.from_image and base is not None and not base.name.startswith("["):
+            # Stages on the same image share its vertex; the first one gives it the name.
+            lowered.top = lowered.base = lowering.rename(base, self.prefix(1) + base.name)
         self.index = lowering.numbers[stage.index]
 
     def run(self) -> None:
@@ -142,7 +144,7 @@ class StageBody:
             elif default is not None:
                 value = self.word(default)
             else:
-                value = self.lowering.globals.get(name)
+                value = self.lowering.scope.values.get(name)
             shown.append(name if value is None else f"{name}={value}")
             if name in NON_ENV_ARGS:
                 continue

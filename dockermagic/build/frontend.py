@@ -6,9 +6,8 @@ into its config and layers; everything else is a return value.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from dockermagic.build import dispatch
@@ -16,9 +15,15 @@ from dockermagic.build.config import StageConfig
 from dockermagic.build.graph import ImageSource, LocalSource, Source, Vertex
 from dockermagic.build.request import BuildRequest
 from dockermagic.dockerfile import model as ins
-from dockermagic.dockerfile.shell import expand
-from dockermagic.dockerfile.stages import Dockerfile, Stage
-from dockermagic.errors import BuildError, DockerfileSyntaxError, DockermagicError, Place
+from dockermagic.dockerfile.stages import (
+    Dockerfile,
+    Stage,
+    find_target,
+    global_scope,
+    platform_arguments,
+    references,
+)
+from dockermagic.errors import DockermagicError, Place
 from dockermagic.oci.platform import Platform
 
 __all__ = ["LoweredStage", "Plan", "ResolvedImage", "lower"]
@@ -50,6 +55,7 @@ class LoweredStage:
     top: Vertex | None = None
     base: Vertex | None = None
     base_image: Any = None
+    from_image: bool = False
 
 
 @dataclass(slots=True)
@@ -67,41 +73,50 @@ class Plan:
 
 
 def lower(
-    dockerfile: Dockerfile, request: BuildRequest, resolve: Resolve, platform: Platform, created: float | None = None
+    dockerfile: Dockerfile, request: BuildRequest, resolve: Resolve, platform: Platform, epoch: float | None = None
 ) -> Plan:
     """Lower the target stage, the further stages of the request and all that they need.
 
     Raises :class:`DockerfileSyntaxError` for what the language forbids and whatever ``resolve`` raises, each with the
     line of the instruction that asked.
     """
-    lowering = Lowering(dockerfile, request, resolve, platform, time.time() if created is None else created)
-    return lowering.plan()
+    return Lowering(dockerfile, request, resolve, platform, epoch).plan()
 
 
 class Lowering:
     """The state of one lowering: scopes, and the stages that are already done."""
 
     def __init__(
-        self, dockerfile: Dockerfile, request: BuildRequest, resolve: Resolve, platform: Platform, created: float
+        self, dockerfile: Dockerfile, request: BuildRequest, resolve: Resolve, platform: Platform, epoch: float | None
     ) -> None:
         self.dockerfile = dockerfile
         self.request = request
         self.resolve = resolve
-        self.created = created
+        self.epoch = epoch
         self.build_platform = platform
         self.platform = Platform.parse(request.platform) if request.platform else platform
         self.escape = dockerfile.escape
         self.done: dict[int, LoweredStage] = {}
         self.images: dict[tuple[str, str], Vertex | None] = {}
-        self.numbers = self._number()
         self.texts: dict[int, str] = {}
-        self.automatic = self._automatic()
-        self.globals = self._globals()
+        self.numbers = self._number()
+        automatic = platform_arguments(str(self.platform), str(platform), request.target)
+        self.scope = global_scope(dockerfile, request.build_args, automatic)
+        self.references = references(dockerfile, self.scope, tuple(request.build_contexts))
 
     def plan(self) -> Plan:
-        """Lower what was asked for."""
-        target = self._target()
-        for index in (*self.request.stages, target):
+        """Lower what was asked for and what it needs, in the order of the text."""
+        target = find_target(self.dockerfile, self.request.target)
+        wanted = [*self.request.stages, target]
+        needed: set[int] = set()
+        while wanted:
+            index = wanted.pop()
+            if index not in needed:
+                needed.add(index)
+                found = self.references[index]
+                below = [found.base_stage, *(link.stage for link in found.links)]
+                wanted += [stage for stage in below if stage is not None]
+        for index in sorted(needed):
             self.stage(index)
         return Plan(target, self.numbers, self.done, self.texts)
 
@@ -112,42 +127,6 @@ class Lowering:
             numbers[stage.index] = count
             count += 1 + len(stage.instructions)
         return numbers
-
-    def _target(self) -> int:
-        stages = self.dockerfile.stages
-        if not self.request.target:
-            return stages[-1].index
-        wanted = self.request.target.lower()
-        for stage in reversed(stages):
-            if stage.name == wanted:
-                return stage.index
-        names = ", ".join(stage.name for stage in stages if stage.name) or "none has a name"
-        raise BuildError(
-            f'target stage "{self.request.target}" could not be found', hint=f"The stages of this Dockerfile: {names}."
-        )
-
-    def _automatic(self) -> dict[str, str]:
-        """The automatic platform args (reference: 'Automatic platform ARGs in the global scope')."""
-        found = {"TARGETSTAGE": self.request.target or "default"}
-        for prefix, platform in (("BUILD", self.build_platform), ("TARGET", self.platform)):
-            found[f"{prefix}PLATFORM"] = str(platform)
-            found[f"{prefix}OS"] = platform.os
-            found[f"{prefix}OSVERSION"] = ""
-            found[f"{prefix}ARCH"] = platform.architecture
-            found[f"{prefix}VARIANT"] = platform.variant
-        return found | {name: value for name, value in self.request.build_args.items() if name in found}
-
-    def _globals(self) -> dict[str, str]:
-        """The global scope: automatic args, then ARG instructions before the first FROM."""
-        scope = dict(self.automatic)
-        for instruction in self.dockerfile.global_args:
-            for name, default in instruction.args:
-                if name in self.request.build_args:
-                    scope[name] = self.request.build_args[name]
-                elif default is not None:
-                    with self.at(instruction):
-                        scope[name] = expand(default, scope, self.escape)
-        return scope
 
     def at(self, instruction: ins.Instruction) -> _At:
         """A context in which errors without a place get that of the instruction."""
@@ -169,34 +148,20 @@ class Lowering:
         return lowered
 
     def _base(self, stage: Stage) -> tuple[LoweredStage, tuple[str, ...]]:
-        image = expand(stage.base.image, self.globals, self.escape)
-        if not image.strip():
-            raise DockerfileSyntaxError(
-                f"base name ({stage.base.image}) should not be blank",
-                hint="Declare the variable with ARG before the first FROM, or give it a default.",
-            )
-        platform = self.platform
-        if stage.base.platform:
-            wanted = expand(stage.base.platform, self.globals, self.escape)
-            if not wanted:
-                raise DockerfileSyntaxError(
-                    f"empty platform value from expression {stage.base.platform}",
-                    hint="Declare the variable with ARG before the first FROM.",
-                )
-            platform = Platform.parse(wanted)
-        for earlier in reversed(self.dockerfile.stages[: stage.index]):
-            if earlier.name and earlier.name == image:
-                below = self.stage(earlier.index)
-                config = below.config.child()
-                made = LoweredStage(stage.index, stage.name, config, below.top, below.top, below.base_image)
-                return made, tuple(below.config.config.get("OnBuild") or ())
-        if image == "scratch" and "scratch" not in self.request.build_contexts:
-            config = StageConfig.scratch(platform.os, platform.architecture, platform.variant, self.created)
+        found = self.references[stage.index]
+        platform = Platform.parse(found.platform) if found.platform else self.platform
+        if found.base_stage is not None:
+            below = self.stage(found.base_stage)
+            config = below.config.child()
+            made = LoweredStage(stage.index, stage.name, config, below.top, below.top, below.base_image)
+            return made, tuple(below.config.config.get("OnBuild") or ())
+        if found.base == "scratch" and "scratch" not in self.request.build_contexts:
+            config = StageConfig.scratch(platform.os, platform.architecture, platform.variant, self.epoch)
             return LoweredStage(stage.index, stage.name, config), ()
-        top, resolved = self.image(image, str(platform), stage=stage)
-        config = StageConfig.from_image(resolved.config, self.created)
+        top, resolved = self.image(found.base, str(platform), stage=stage)
+        config = StageConfig.from_image(resolved.config, self.epoch)
         triggers = tuple(config.config.pop("OnBuild", None) or ())
-        return LoweredStage(stage.index, stage.name, config, top, top, resolved), triggers
+        return LoweredStage(stage.index, stage.name, config, top, top, resolved, True), triggers
 
     def image(self, name: str, platform: str, *, stage: Stage) -> tuple[Vertex | None, ResolvedImage]:
         """The vertex of an image, resolved once a name and platform; None where it has no layers."""
@@ -222,6 +187,12 @@ class Lowering:
             )
         return self.images[key], resolved
 
+    def rename(self, vertex: Vertex, name: str) -> Vertex:
+        """The vertex of an image under another name, from now on for every stage."""
+        renamed = replace(vertex, name=name)
+        self.images = {key: renamed if found is vertex else found for key, found in self.images.items()}
+        return renamed
+
     def _named_image(self, name: str) -> str:
         value = self.request.build_contexts.get(name, "")
         return value.removeprefix("docker-image://") if value.startswith("docker-image://") else name
@@ -233,23 +204,11 @@ class Lowering:
             if "://" not in value or value.startswith("oci-layout://"):
                 return LocalSource(name)
         wanted = name.lower()
-        for earlier in reversed(self.dockerfile.stages[: stage.index]):
-            if earlier.name and earlier.name == wanted:
-                return self.stage(earlier.index).top
-        if name.isdigit():
-            if int(name) >= stage.index:
-                raise DockerfileSyntaxError(
-                    f"invalid from flag value {name}: invalid stage index {name}",
-                    hint=f"This stage has the index {stage.index}; --from can only name an earlier one.",
-                )
-            return self.stage(int(name)).top
-        for later in self.dockerfile.stages[stage.index :]:
-            if later.name == wanted:
-                word = "itself" if later.index == stage.index else "a later stage"
-                raise DockerfileSyntaxError(
-                    f"circular dependency detected on stage: {later.name}",
-                    hint=f"--from={name} names {word}; only earlier stages can be copied from.",
-                )
+        for link in self.references[stage.index].links:
+            if link.name == name:
+                if link.stage is not None:
+                    return self.stage(link.stage).top
+                break
         if wanted == "scratch":
             return None
         return self.image(name, str(self.platform), stage=stage)[0]

@@ -316,11 +316,7 @@ def _mounts(op: Exec, shop: Workshop, stack: contextlib.ExitStack) -> tuple[list
     for mount in op.mounts:
         match mount:
             case Bind():
-                path = "/" + mount.path.lstrip("/")
-                if isinstance(mount.source, LocalSource):
-                    source = Subpath(_local_rootfs(mount, shop), path)
-                else:
-                    source = Subpath(shop.rootfs(mount.source), path)
+                source = Subpath(_bound(mount, shop, stack), "/" + mount.path.lstrip("/"))
                 mounts.append(Mount("bind", mount.target, source, readonly=mount.readonly))
             case TmpfsMount():
                 mounts.append(Mount("tmpfs", mount.target, size=mount.size, mode=0o1777))
@@ -365,22 +361,35 @@ def _secret(mount: SecretMount, shop: Workshop) -> bytes | None:
         raise BuildError(f"secret {mount.id} cannot be read: {type(error).__name__}") from None
 
 
-def _local_rootfs(mount: Bind, shop: Workshop) -> Rootfs:
-    """The selected files of a context as a snapshot of their own, made once for each content."""
-    assert isinstance(mount.source, LocalSource)
-    op = Copy(mount.source, (PathFiles("."),), "/")
-    selection = shop.select(op)
-    key = digest_of({"local": selection.digest})
+def _bound(mount: Bind, shop: Workshop, stack: contextlib.ExitStack) -> Rootfs:
+    """What a bind mount shows; what is written to a writable one goes to a layer that is thrown away."""
+    if isinstance(mount.source, LocalSource):
+        snapshot: Snapshot | None = _local_snapshot(mount.source, shop)
+    elif isinstance(mount.source, Vertex):
+        snapshot = shop.solve(mount.source).snapshot
+    else:
+        snapshot = None
+    if mount.readonly:
+        return shop.snapshotter.rootfs(snapshot)
+    active = shop.snapshotter.prepare(snapshot)
+    stack.callback(shop.snapshotter.discard, active)
+    return active.rootfs
+
+
+def _local_snapshot(source: LocalSource, shop: Workshop) -> Snapshot:
+    """The files of a context as a snapshot of their own, made once for each content."""
+    op = Copy(source, (PathFiles("."),), "/")
+    key = digest_of({"local": shop.select(op).digest})
     snapshot = shop.snapshotter.find(key)
-    if snapshot is None:
-        active = shop.snapshotter.prepare(None)
-        try:
-            _execute_copy(op, active, shop)
-        except BaseException:
-            shop.snapshotter.discard(active)
-            raise
-        snapshot = shop.snapshotter.commit(active, key)
-    return Rootfs(shop.snapshotter.chain(snapshot))
+    if snapshot is not None:
+        return snapshot
+    active = shop.snapshotter.prepare(None)
+    try:
+        _execute_copy(op, active, shop)
+        return shop.snapshotter.commit(active, key)
+    except BaseException:
+        shop.snapshotter.discard(active)
+        raise
 
 
 @contextlib.contextmanager
