@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import posixpath
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
-from dockermagic.errors import ArchiveError, ImageNotFoundError, InvalidReferenceError, StoreError
+from dockermagic.errors import ArchiveError, ImageNotFoundError, InvalidReferenceError, StoreError, UsageError
 from dockermagic.oci.blobs import BLOCK
 from dockermagic.oci.compression import decompressed, detect
 from dockermagic.oci.reference import Reference, is_digest
@@ -37,7 +37,7 @@ from dockermagic.oci.store import Store
 from dockermagic.oci.tarheader import DIRECTORY, FILE, LINK, RECORD, SYMLINK, Entry, header
 from dockermagic.oci.tarstream import TarReader
 
-__all__ = ["load", "save"]
+__all__ = ["load", "save", "save_image"]
 
 _SMALL = 1 << 20
 _KEPT_IN_MEMORY = 64 << 20
@@ -67,69 +67,77 @@ def save(
     format: str = "docker",
     platform: Platform | None = None,
 ) -> None:
-    """Write images to ``file``, which only needs ``write``; ``format`` is ``docker`` or ``oci``.
+    """Write images of the store to ``file``, which only needs ``write``; ``format`` is ``docker`` or ``oci``.
 
-    A list of manifests is written whole if all of it is here, else the one for the platform. The same images give the
-    same bytes. Raises ImageNotFoundError before anything is written, and StoreError for a missing or damaged blob.
+    An image that is asked for by its id has no name in the archive. A list of manifests is written whole if all of it
+    is here, else the one for the platform. The same images give the same bytes. Raises ImageNotFoundError before
+    anything is written, and StoreError for a missing or damaged blob.
     """
-    roots = [_root(store, name, platform) for name in names]
-    blobs: dict[str, Descriptor] = {}
-    for root in roots:
-        blobs |= {each.digest: each for each in store.reachable([root.descriptor])}
-    missing = [digest for digest in sorted(blobs) if not store.has(digest)]
-    if missing:
-        raise StoreError(f"blob {missing[0]} is missing from the store", hint="Pull or load the image again.")
+    images: dict[str, tuple[Descriptor, list[Reference]]] = {}
+    for text in names:
+        found = store.find(text)
+        _, tags = images.setdefault(found.descriptor.digest, (found.descriptor, []))
+        try:
+            tags += [each for each in found.names if each == Reference.parse(text) and each not in tags]
+        except InvalidReferenceError:
+            pass
+    _write(store, list(images.values()), file, format, platform)
+
+
+def save_image(
+    store: Store, descriptor: Descriptor, names: Sequence[Reference], file: Writable, *, format: str = "docker"
+) -> None:
+    """Write one image, which need not be recorded, under these names. Otherwise like :func:`save`."""
+    _write(store, [(descriptor, list(names))], file, format, None)
+
+
+_Found = list[tuple[Descriptor, list[Reference]]]
+
+
+def _write(store: Store, images: _Found, file: Writable, format: str, platform: Platform | None) -> None:
+    if format not in ("docker", "oci"):
+        raise UsageError(f"unknown archive format {format!r}", hint="There are docker and oci.")
+    roots = [(_root(store, descriptor, platform), names) for descriptor, names in images]
+    blobs = sorted({each.digest for root, _ in roots for each in store.reachable([root])})
+    for digest in blobs:
+        store.size(digest)  # raises for a missing one, before anything is written
     writer = _Writer(file)
     writer.directory("blobs")
     writer.directory("blobs/sha256")
-    for digest in sorted(blobs):
+    for digest in blobs:
         writer.blob(store, digest)
-    entries: dict[str, Descriptor] = {}
-    for root in roots:
-        annotations = {}
-        if root.name:
-            annotations = {ANNOTATION_REF_NAME: str(root.name), ANNOTATION_IMAGE_NAME: str(root.name)}
-        entries[f"{root.descriptor.digest} {root.name}"] = replace(root.descriptor, annotations=annotations)
-    writer.document("index.json", encode(Index(manifests=tuple(entries.values()))))
+    entries = []
+    for root, names in roots:
+        for name in names:
+            annotations = {ANNOTATION_REF_NAME: str(name), ANNOTATION_IMAGE_NAME: str(name)}
+            entries.append(replace(root, annotations=annotations))
+        if not names:
+            entries.append(root)
+    writer.document("index.json", encode(Index(manifests=tuple(entries))))
     if format == "docker":
         writer.document("manifest.json", encode(_docker_manifest(store, roots, platform)))
     writer.document("oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
     file.write(bytes(2 * RECORD))
 
 
-@dataclass(frozen=True, slots=True)
-class _Root:
-    descriptor: Descriptor
-    name: Reference | None
-
-
-def _root(store: Store, text: str, platform: Platform | None) -> _Root:
-    image = store.find(text)
-    name = None
-    try:
-        name = next((each for each in image.names if each == Reference.parse(text)), None)
-    except InvalidReferenceError:
-        pass
-    descriptor = image.descriptor
+def _root(store: Store, descriptor: Descriptor, platform: Platform | None) -> Descriptor:
+    """What of the image goes into the archive: all, or one platform's part."""
     if is_index(descriptor.media_type):
-        everything = store.reachable([descriptor])
-        if platform is not None or not all(store.has(each.digest) for each in everything):
+        is_whole = all(store.has(each.digest) for each in store.reachable([descriptor]))
+        if platform is not None or not is_whole:
             descriptor = store.resolve_manifest(descriptor, platform)[0]
-    return _Root(Descriptor(descriptor.media_type, descriptor.digest, descriptor.size), name)
+    return Descriptor(descriptor.media_type, descriptor.digest, descriptor.size)
 
 
-def _docker_manifest(store: Store, roots: Iterable[_Root], platform: Platform | None) -> list[dict[str, Any]]:
-    images: dict[str, dict[str, Any]] = {}
-    for root in roots:
-        manifest = store.manifest(root.descriptor, platform)
-        config = manifest.config.digest
-        entry = images.setdefault(
-            config,
-            {"Config": _path(config), "RepoTags": [], "Layers": [_path(layer.digest) for layer in manifest.layers]},
-        )
-        if root.name and root.name.tag:
-            entry["RepoTags"].append(root.name.with_tag(root.name.tag).familiar())
-    return list(images.values())
+def _docker_manifest(store: Store, images: _Found, platform: Platform | None) -> list[dict[str, Any]]:
+    entries: dict[str, dict[str, Any]] = {}
+    for root, names in images:
+        manifest = store.manifest(root, platform)
+        layers = [_path(layer.digest) for layer in manifest.layers]
+        config = _path(manifest.config.digest)
+        entry = entries.setdefault(config, {"Config": config, "RepoTags": [], "Layers": layers})
+        entry["RepoTags"] += [name.with_tag(name.tag).familiar() for name in names if name.tag]
+    return list(entries.values())
 
 
 def _path(digest: str) -> str:
@@ -204,9 +212,6 @@ def load(store: Store, file: Readable, *, progress: Callable[[int], None] | None
     for descriptor, names in found:
         loaded += [name.familiar() for name in names] or [store.find(descriptor.digest).id]
     return loaded
-
-
-_Found = list[tuple[Descriptor, list[Reference]]]
 
 
 class _Parts:

@@ -50,7 +50,8 @@ class GrowingLayer:
         self._resolved: dict[str, str] = {}
         self._opaque: set[str] = set()
         root = self.tree.fd("")
-        self.describe("", 0o755, os.fstat(root).st_mtime_ns)
+        found = os.fstat(root)
+        self.describe("", stat.S_IMODE(found.st_mode) & ~stat.S_ISGID, found.st_mtime_ns)
         os.fchmod(root, 0o700)  # without setgid, which what is made inside would inherit
         below = self._lowers.lookup("")
         if below:

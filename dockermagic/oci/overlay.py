@@ -14,7 +14,7 @@ import json
 import os
 import stat
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -199,6 +199,7 @@ class Stack:
     """
 
     def __init__(self, layers: Sequence[str]) -> None:
+        self.roots = list(layers)
         self.layers = [Directories(layer) for layer in layers]
         self._ownership = [ownership_file(layer) for layer in layers]
         self._owners: dict[int, Ownership] = {}
@@ -220,19 +221,52 @@ class Stack:
                 return None
         return None
 
-    def directories(self, path: str) -> Iterator[tuple[int, int]]:
-        """The directories that merge at a path, topmost first, as (layer, descriptor)."""
+    def level(self, path: str) -> tuple[list[int], bool]:
+        """The layers whose directories merge at a path, topmost first, and whether all below them is hidden there."""
         parts = path.split("/") if path else []
+        layers: list[int] = []
         for layer in reversed(range(len(self.layers))):
             found, hides = self._in_layer(layer, parts)
             if found is not None:
                 if not stat.S_ISDIR(found.st_mode):
-                    return
-                descriptor = self.layers[layer].fd(path)
-                hides = hides or is_opaque(descriptor)
-                yield layer, descriptor
+                    return layers, True
+                layers.append(layer)
+                hides = hides or bool(path and is_opaque(self.layers[layer].fd(path)))
             if hides:
-                return
+                return layers, True
+        return layers, False
+
+    def find(self, level: Sequence[int], directory: str, name: str) -> tuple[int, os.stat_result] | None:
+        """Like :meth:`lookup`, for a name in a directory whose :meth:`level` is known."""
+        for layer in level:
+            try:
+                found = os.stat(name, dir_fd=self.layers[layer].fd(directory), follow_symlinks=False)
+            except FileNotFoundError:
+                continue
+            return None if is_whiteout(found) else (layer, found)
+        return None
+
+    def names(self, path: str) -> tuple[dict[str, int], set[str], bool]:
+        """What is in the directory at a path, the names that are removed there from below, and whether all is hidden.
+
+        Each name comes with the topmost layer that has it.
+        """
+        found: dict[str, int] = {}
+        removed: set[str] = set()
+        layers, hides = self.level(path)
+        for layer in layers:
+            gone = []
+            with os.scandir(self.layers[layer].fd(path)) as items:
+                for item in items:
+                    if item.name in found or item.name in removed:
+                        continue
+                    plain = item.is_symlink() or item.is_dir() or item.is_file()
+                    if not plain and is_whiteout(item.stat(follow_symlinks=False)):
+                        gone.append(item.name)
+                    else:
+                        found[item.name] = layer
+            removed.update(gone)
+        return found, removed, hides
 
     def _in_layer(self, layer: int, parts: list[str]) -> tuple[os.stat_result | None, bool]:
         """What the layer has at the path, and whether what it has above hides the layers below there."""

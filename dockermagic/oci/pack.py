@@ -58,14 +58,15 @@ def pack(
     compression: str = "gzip",
     level: int | None = None,
     source_date_epoch: int | None = None,
-    rewrite_timestamp: bool = False,
+    rewrite_timestamp: bool = True,
     ownership: str | None = None,
 ) -> dict[str, Any]:
     """Write the layer in ``directory`` to ``out`` as a changeset, with ``compression`` none, gzip or zstd.
 
-    Entries are sorted, whiteouts first in their directory; times are whole seconds, and with ``rewrite_timestamp`` none
-    is later than ``source_date_epoch``. Attributes are the file capability and those in ``user.`` that are not the
-    layer's own; owners as recorded in ``ownership`` (see overlay.py); sockets are left out.
+    Entries are sorted, whiteouts first in their directory; times are whole seconds, and none is later than
+    ``source_date_epoch`` where that is given and ``rewrite_timestamp`` is on. Attributes are the file capability and
+    those in ``user.`` that are not the layer's own; owners as recorded in ``ownership`` (see overlay.py); sockets are
+    left out.
 
     Returns digest, diff_id, size, uncompressed_size and the number of entries. Raises StoreFullError or OSError, and
     StoreError if a file changes meanwhile.
