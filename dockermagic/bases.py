@@ -223,7 +223,7 @@ def fill_debian(
     host: str = "/",
     log: int = 2,
 ) -> dict[str, Any]:
-    """Fill the empty directory ``root`` with a minimal Debian; runs as (mapped) root in a mount namespace of its own.
+    """Fill the empty directory ``root`` with a minimal Debian, as root of the namespaces it is called in.
 
     Works with all ids, a range of them, or a single one with faked privilege. ``environment`` is the caller's, for its
     proxy variables. mmdebstrap's lines go to the file descriptor ``log``. Returns ``{"notes": [...]}``. Raises
@@ -239,7 +239,7 @@ def fill_debian(
     settings = host_apt_settings()
     command = debian_command(program, suite, root, slim=slim, settings=settings)
     text = render_deb822(sources)
-    _run(command, text, _environment(environment or {}), log)
+    _run(command, root, text, _environment(environment or {}), log)
     extra = _finish(Path(root), text, settings, Path(host), [source.signed_by for source in sources], slim)
     return {"notes": [*notes, *extra]}
 
@@ -289,25 +289,26 @@ def _environment(given: Mapping[str, str]) -> dict[str, str]:
     return {**kept, "PATH": _PATH, "HOME": "/root", "LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"}
 
 
-def _run(command: list[str], text: str, environment: dict[str, str], log: int) -> None:
+def _run(command: list[str], root: str, text: str, environment: dict[str, str], log: int) -> None:
+    from dockermagic.sandbox.hosted import run_hosted
+
     tail: deque[str] = deque(maxlen=15)
-    process = subprocess.Popen(
-        command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd="/"
-    )
-    assert process.stdin and process.stdout
-    with process:
-        process.stdin.write(text.encode())
-        process.stdin.close()
-        for line in process.stdout:
-            if line.startswith((b"I: skipping ", b"I: running --")):
-                continue
-            os.write(log, line)
-            tail.append(line.decode(errors="replace").rstrip())
-    if process.returncode:
+    rest = b""
+
+    def forward(piece: bytes) -> None:
+        nonlocal rest
+        *lines, rest = (rest + piece).split(b"\n")
+        for line in lines:
+            if not line.startswith((b"I: skipping ", b"I: running --")):
+                os.write(log, line + b"\n")
+                tail.append(line.decode(errors="replace"))
+
+    code = run_hosted(command, root=Path(root), environment=environment, text=text, output=forward)
+    if code:
         raise RunFailedError(
-            f"mmdebstrap ended with exit code {process.returncode}.",
+            f"mmdebstrap ended with exit code {code}.",
             command=" ".join(command),
-            process_exit_code=process.returncode,
+            process_exit_code=code,
             log_tail=tuple(tail),
             hint="Its last lines say why; a mirror that cannot be reached is the usual reason.",
         )

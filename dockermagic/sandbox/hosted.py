@@ -81,6 +81,15 @@ def run_hosted(
     return code
 
 
+class _Listener(Listener):
+    """Records what happens on the device that holds the root filesystem, which need not be that of ``/``."""
+
+    def enter(self, namespace: int) -> None:
+        super().enter(namespace)
+        assert self.upper is not None
+        self.device = os.stat(self.upper).st_dev
+
+
 def _single_id() -> bool:
     with open("/proc/self/uid_map", encoding="ascii") as table:
         return sum(int(line.split()[2]) for line in table) == 1
@@ -92,7 +101,7 @@ def _receive(ours: socket.socket, root: Path) -> Listener | None:
         _, descriptors, _, _ = socket.recv_fds(ours, 1, 1)
     except BlockingIOError:  # a kernel without listeners
         return None
-    listener = Listener(descriptors[0], root)
+    listener = _Listener(descriptors[0], root)
     namespace = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
     try:
         listener.enter(namespace)
