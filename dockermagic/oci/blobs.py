@@ -21,7 +21,7 @@ from dockermagic.oci import lock
 from dockermagic.oci.reference import is_digest
 from dockermagic.oci.spec import Descriptor
 
-__all__ = ["BlobWriter", "Blobs", "full_disk"]
+__all__ = ["BlobWriter", "Blobs", "clear_errors", "full_disk"]
 
 BLOCK = 1 << 20
 _LARGEST_DOCUMENT = 16 << 20
@@ -36,6 +36,17 @@ def full_disk(where: Path | str) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise StoreFullError(f"the disk that holds {where} is full", hint="Make room, then try again.") from error
         raise
+
+
+@contextlib.contextmanager
+def clear_errors(where: Path | str) -> Iterator[None]:
+    """Turn a full disk into StoreFullError and what else the system refuses into StoreError."""
+    try:
+        with full_disk(where):
+            yield
+    except OSError as error:
+        name = f" {error.filename!r:.300}" if error.filename else ""
+        raise StoreError(f"{where}:{name} {error.strerror or error}") from error
 
 
 class BlobWriter:

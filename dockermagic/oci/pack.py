@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from dockermagic.errors import StoreError
+from dockermagic.oci.blobs import clear_errors
 from dockermagic.oci.overlay import (
     CAPABILITY,
     KEPT_CAPABILITY,
@@ -68,19 +69,22 @@ def pack(
     those in ``user.`` that are not the layer's own; owners as recorded in ``ownership`` (see overlay.py); sockets are
     left out.
 
-    Returns digest, diff_id, size, uncompressed_size and the number of entries. Raises StoreFullError or OSError, and
-    StoreError if a file changes meanwhile.
+    Returns digest, diff_id, size, uncompressed_size and the number of entries. Raises StoreFullError, or StoreError,
+    also if a file changes meanwhile.
     """
-    sink = Sink(out, compression, level)
     latest = source_date_epoch if rewrite_timestamp else None
-    packer = _Packer(directory, sink, Ownership(ownership or ownership_file(directory)), latest)
+    with clear_errors(directory):
+        tree = Directories(directory)
+    sink = Sink(out, compression, level)
+    packer = _Packer(tree, sink, Ownership(ownership or ownership_file(directory)), latest)
     try:
-        packer.pack()
-        sink.write(_END)
-        sink.finish()
+        with clear_errors(directory):
+            packer.pack()
+            sink.write(_END)
+            sink.finish()
     finally:
         sink.close()
-        packer.close()
+        tree.close()
     return {
         "digest": sink.digest,
         "diff_id": sink.diff_id,
@@ -91,9 +95,9 @@ def pack(
 
 
 class _Packer:
-    def __init__(self, directory: str, sink: Sink, owners: Ownership, latest: int | None) -> None:
+    def __init__(self, tree: Directories, sink: Sink, owners: Ownership, latest: int | None) -> None:
         self.entries = 0
-        self._tree = Directories(directory)
+        self._tree = tree
         self._sink = sink
         self._owners = owners
         self._latest_ns = None if latest is None else latest * 1_000_000_000
@@ -108,10 +112,6 @@ class _Packer:
                 waiting.pop()
             elif self._add(path):
                 waiting.append(iter(self._names(path)))
-
-    def close(self) -> None:
-        """Close every descriptor."""
-        self._tree.close()
 
     def _names(self, directory: str) -> Iterator[str]:
         """What is in a directory, in the order of its bytes, with whiteouts first."""

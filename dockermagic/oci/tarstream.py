@@ -65,7 +65,7 @@ class TarReader:
                 return None
             _check(raw)
             kind = raw[156:157]
-            size = _number(raw[124:136])
+            size = _size(raw[124:136])
             if kind in (b"x", b"g", b"L", b"K"):
                 body = self._extension(size)
                 if kind == b"x":
@@ -119,7 +119,7 @@ class TarReader:
             os.fsdecode(long_link or _text(raw[157:257])),
         )
         if kind in (CHARACTER, BLOCK_DEVICE):
-            entry.major, entry.minor = _number(raw[329:337]), _number(raw[337:345])
+            entry.major, entry.minor = _size(raw[329:337]) & 0xFFFFF, _size(raw[337:345]) & 0xFFFFF
         if entry.kind not in _KNOWN:
             raise ArchiveError(f"the tar entry {entry.name!r} has the unknown type {kind!r}")
         if pax:
@@ -141,7 +141,7 @@ class TarReader:
 
     def _old_gnu_sparse(self, entry: Entry, raw: bytes) -> None:
         pieces = _sparse_numbers(raw[386:482])
-        entry.real_size = _number(raw[483:495])
+        entry.real_size = _size(raw[483:495])
         more = raw[482]
         while more:
             block = self._read(RECORD)
@@ -220,10 +220,8 @@ class TarReader:
 
 
 def _check(raw: bytes) -> None:
-    try:
-        stored = int(raw[148:156].strip(b" \0") or b"0", 8)
-    except ValueError:
-        raise ArchiveError("this is not a tar stream, or it is damaged: bad header checksum") from None
+    digits = raw[148:156].strip(b" \0")
+    stored = int(digits or b"0", 8) if not digits.strip(b"01234567") else -1
     rest = sum(raw) - sum(raw[148:156]) + 8 * 32
     if stored != rest:
         signed = rest - 256 * sum(byte > 127 for byte in raw[:148] + raw[156:])
@@ -234,18 +232,32 @@ def _check(raw: bytes) -> None:
 def _number(data: bytes) -> int:
     if data[0] & 0x80:  # GNU's base 256
         value = int.from_bytes(data, "big") & ((1 << (8 * len(data) - 1)) - 1)
-        return value - (1 << (8 * len(data) - 1)) if data[0] & 0x40 else value
+        value = value - (1 << (8 * len(data) - 1)) if data[0] & 0x40 else value
+        return _plausible(value)
     text = data.partition(b"\0")[0].strip(b" ")
-    try:
-        return int(text, 8) if text else 0
-    except ValueError:
-        raise ArchiveError(f"a tar header has the number {data!r}") from None
+    if text.strip(b"01234567"):
+        raise ArchiveError(f"a tar header has the number {data!r}")
+    return int(text, 8) if text else 0
+
+
+def _size(data: bytes) -> int:
+    value = _number(data)
+    if value < 0:
+        raise ArchiveError(f"a tar header has the size {value}")
+    return value
 
 
 def _decimal(text: bytes) -> int:
     if not text.isdigit() or len(text) > 20:
         raise ArchiveError(f"a tar header has the number {text!r:.60}")
-    return int(text)
+    return _plausible(int(text))
+
+
+def _plausible(value: int) -> int:
+    """Numbers that no file system could hold are refused, so that nobody trips over them later."""
+    if abs(value) >= 1 << 62:
+        raise ArchiveError(f"a tar header has the number {value}")
+    return value
 
 
 def _text(data: bytes) -> bytes:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from dockermagic.errors import ArchiveError
-from dockermagic.oci.blobs import full_disk
+from dockermagic.oci.blobs import clear_errors
 from dockermagic.oci.growing import NEW_FILE, OLD_FILE, GrowingLayer, set_attributes, write_all
 from dockermagic.oci.overlay import (
     CAPABILITY,
@@ -54,13 +54,14 @@ def unpack(
     ``limit`` uncompressed bytes are refused. What cannot be owned is recorded in ``ownership`` (see overlay.py).
 
     Returns digest, diff_id, size, uncompressed_size, and how many entries and bytes of files were made. Raises
-    ArchiveError, StoreFullError or OSError; the caller then throws the directory away.
+    ArchiveError, StoreFullError or StoreError; the caller then throws the directory away.
     """
-    before = os.umask(0)
-    layer = GrowingLayer(directory, lowers, ownership or ownership_file(directory))
+    with clear_errors(directory):
+        layer = GrowingLayer(directory, lowers, ownership or ownership_file(directory))
     source = Source(blob, limit=limit)
+    before = os.umask(0)
     try:
-        with full_disk(directory):
+        with clear_errors(directory):
             reader = TarReader(source)
             maker = _Maker(layer, reader)
             for entry in reader:
@@ -207,7 +208,7 @@ class _Maker:
                 self._placeholder(here, name, path, status)
                 return
         layer.own_name(here, name, path, status)
-        if entry.kind != SYMLINK and not layer.owners.is_me(*layer.owners.real(entry.uid, entry.gid)):
+        if entry.kind != SYMLINK:  # a change of owner clears what says setuid, and so does making a pipe
             os.chmod(name, entry.mode, dir_fd=here)
         os.utime(name, ns=(entry.mtime_ns, entry.mtime_ns), dir_fd=here, follow_symlinks=False)
 

@@ -39,7 +39,8 @@ def snapshot(directory: Path, *, times: bool = False) -> dict[str, tuple[Any, ..
             same = (
                 links.setdefault(status.st_ino, relative) if status.st_nlink > 1 and kind != stat.S_IFDIR else relative
             )
-            time = (status.st_mtime_ns // 10**9,) if times else ()
+            is_whiteout = kind == stat.S_IFCHR and not status.st_rdev  # has no time of its own
+            time = (status.st_mtime_ns // 10**9,) if times and not is_whiteout else ()
             mode = stat.S_IMODE(status.st_mode)
             found[relative] = (kind, mode, status.st_uid, status.st_gid, content, xattrs, same, *time)
     return found
