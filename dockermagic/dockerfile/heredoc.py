@@ -11,7 +11,7 @@ from dockermagic.errors import DockerfileSyntaxError
 
 __all__ = ["Heredoc", "heredocs_of", "parse_heredoc"]
 
-_WORD = re.compile(r"([0-9]*)<<(-?)[ \t\n\r\f]*([^<]+)\Z")
+_WORD = re.compile(r"([0-9]*)<<(-?)[ \t\n\r\f]*([^<]*)\Z")
 _TABS = re.compile(r"^\t+", re.MULTILINE)
 
 
@@ -41,7 +41,7 @@ def parse_heredoc(word: str) -> Heredoc | None:
     Raises DockerfileSyntaxError when a quote in it is not closed.
     """
     match = _WORD.match(word)
-    if not match:
+    if not match or not match[3]:
         return None
     fd, dash, rest = match.groups()
     words = unquoted_words(rest)

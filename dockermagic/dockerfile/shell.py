@@ -225,7 +225,7 @@ class _Expander:
             return self.substitute(name, modifier)
         if modifier == "/":
             return self.replace(name)
-        if not modifier:
+        if modifier in ("", ":"):
             raise _Failure("syntax error: missing '}'")
         raise _Failure(f"unsupported modifier ({modifier}) in substitution")
 

@@ -166,9 +166,10 @@ class _Walk:
         self.last_run = made if mergeable else None
         for command, where in commands:
             self.command(command, made, where)
+        others = [command for command, _ in commands]
         for command, where in commands:
             for check in PACKAGE_RULES:
-                for rule, detail in check(command, made, [other for other, _ in commands]):
+                for rule, detail in check(command, made, others):
                     self.note(rule, detail, made, where)
         pipe = next((where for command, where in commands if command.piped), None)
         safe = self.end.pipefail or any(
