@@ -7,13 +7,14 @@ exit code 126 or 127 for a command that cannot be run, or in an error sent throu
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import resource
 import shutil
 import signal
 import socket
 import stat
-from dataclasses import dataclass
+import termios
 from typing import Any, NoReturn
 
 from dockermagic.errors import SandboxError
@@ -22,25 +23,21 @@ from dockermagic.sandbox import syscalls as sys
 from dockermagic.sandbox.base import Process, Rootfs
 from dockermagic.sandbox.capabilities import LAST, allowed
 from dockermagic.sandbox.mounts import Stubs, mount_rootfs
+from dockermagic.sandbox.stage import Profile, Setting, Stage
 from dockermagic.sandbox.surroundings import Surroundings
 
-__all__ = ["Setting", "Status", "start"]
+__all__ = ["Status", "start"]
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """What the resident process knows and the request does not say: id mode, directories, what the host allows."""
+def start(setting: Setting, profile: Profile, status: Status) -> NoReturn:
+    """Build the stage, wait for the job on ``status``, and become its process; ``status`` closes itself with exec.
 
-    mode: str
-    base: str
-    mount_point: str
-    fresh_proc: bool = True
-
-
-def start(setting: Setting, rootfs: Rootfs, process: Process, status: Status, fds: dict[str, int]) -> NoReturn:
-    """Become the process. ``fds`` has stdin, stdout and stderr; ``status`` closes itself when exec succeeds."""
+    The job is one line of JSON, ``{"rootfs": ..., "process": ...}``, with stdin, stdout and stderr.
+    """
     try:
-        _become(setting, rootfs, process, status, fds)
+        stage = _stage(setting, profile)
+        rootfs, process, fds = _job(status)
+        _become(stage, rootfs, process, status, fds)
     except BaseException as error:
         status.send(wire.dump({"error": wire.encode_error(error)}))
     os._exit(125)
@@ -58,34 +55,59 @@ class Status:
         sys.send(channel, data, fds)
         channel.detach()
 
+    def receive(self) -> tuple[bytes, list[int]]:
+        """Some bytes and the descriptors that came with them; nothing at the end."""
+        channel = socket.socket(fileno=self.fd)
+        try:
+            return sys.receive(channel)
+        finally:
+            channel.detach()
+
     def move(self, fd: int) -> None:
         """Go on as ``fd``; whatever was there is closed."""
         os.dup2(self.fd, fd, inheritable=False)
         self.fd = fd
 
 
-def _become(setting: Setting, rootfs: Rootfs, process: Process, status: Status, fds: dict[str, int]) -> None:
+def _stage(setting: Setting, profile: Profile) -> Stage:
     sys.prctl(sys.PR_SET_PDEATHSIG, signal.SIGKILL)
     os.setsid()
     sys.unshare(sys.CLONE_NEWNS)
     sys.make_private()
+    if profile.network == "none":
+        sys.set_loopback_up()
+    stage = Stage(setting, profile)
+    stage.build()
+    return stage
+
+
+def _job(status: Status) -> tuple[Rootfs, Process, list[int]]:
+    data, fds = status.receive()
+    while not data.endswith(b"\n"):
+        piece, more = status.receive()
+        if not piece:
+            os._exit(0)  # nothing to do any more
+        data, fds = data + piece, fds + more
+    job = wire.load(data)
+    return wire.rootfs_from_json(job["rootfs"]), wire.process_from_json(job["process"]), fds
+
+
+def _become(stage: Stage, rootfs: Rootfs, process: Process, status: Status, fds: list[int]) -> None:
+    setting = stage.setting
     if process.hostname:
         sys.sethostname(process.hostname)
-    if process.network == "none":
-        sys.set_loopback_up()
-
-    root = setting.mount_point
-    mount_rootfs(rootfs, root, setting.base)
     surroundings = Surroundings(setting, process)
     surroundings.collect()
-    # Afterwards the old root lies over the new one, where no path reaches it. It stays until /proc and /sys are
-    # mounted: in a user namespace the kernel allows that only where full ones are to be seen.
+    root = stage.place("root")
+    mount_rootfs(rootfs, root, setting.base)
+    # Afterwards the old root lies over the new one, where no path reaches it.
     old = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     os.chdir(root)
     sys.pivot_root(".", ".")
     os.chdir("/")
 
     stubs = Stubs(os.stat("/").st_dev)
+    stage.move_in(old, stubs, process.shm_size)
     surroundings.attach(stubs)
     os.fchdir(old)
     sys.umount(".", sys.MNT_DETACH)
@@ -102,13 +124,30 @@ def _become(setting: Setting, rootfs: Rootfs, process: Process, status: Status, 
         report |= {"owner": [identity.uid, identity.gid], "made": made}
     status.send(wire.dump(report))
 
-    for number, name in enumerate(("stdin", "stdout", "stderr")):
-        os.dup2(fds[name], number, inheritable=True)
+    if process.tty:
+        fds = _terminal(status, identity)
+    for number, fd in enumerate(fds):
+        os.dup2(fd, number, inheritable=True)
     status.move(3)
     sys.close_from(4)
     _limit(process)
     _drop_privileges(setting, process, identity, status)
     _execute(process.args, environment)
+
+
+def _terminal(status: Status, identity: users.Identity) -> list[int]:
+    """A terminal of the new /dev/pts as the controlling one; its other side goes out through ``status``."""
+    master, slave = os.openpty()
+    fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
+    try:
+        os.fchown(slave, identity.uid, -1)
+    except OSError:
+        pass  # the single id mode has no other
+    os.close(os.open("/dev/console", os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+    sys.mount(os.ttyname(slave), "/dev/console", "", sys.MS_BIND)
+    status.send(wire.dump({"terminal": True}), [master])
+    os.close(master)
+    return [slave, slave, slave]
 
 
 def _enter_directory(path: str) -> list[str]:
@@ -167,7 +206,8 @@ def _drop_privileges(setting: Setting, process: Process, identity: users.Identit
     if setting.mode != "single":
         os.setresuid(identity.uid, identity.uid, identity.uid)
     if setting.mode == "single" or identity.uid == 0:
-        sys.capset(keep if identity.uid == 0 else 0)
+        # What the sandbox itself was not given, nobody inside can have.
+        sys.capset(keep & sys.capget() if identity.uid == 0 else 0)
     # A change of ids clears it.
     sys.prctl(sys.PR_SET_PDEATHSIG, signal.SIGKILL)
     for name in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):

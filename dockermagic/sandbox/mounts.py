@@ -35,19 +35,18 @@ def _escape(path: str) -> str:
     return path.replace("\\", "\\\\").replace(":", "\\:").replace(",", "\\,")
 
 
-def overlay_options(rootfs: Rootfs, base: str, *, volatile: bool = True) -> str:
-    """The mount data of an overlay, with names relative to ``base`` where they can be."""
+def overlay_options(rootfs: Rootfs, base: str, work: Path | None = None) -> str:
+    """The mount data of an overlay, with names relative to ``base`` where they can be; ``work`` is beside ``upper``."""
     lowers = ":".join(_escape(_relative(lower, base)) for lower in reversed(rootfs.lowers))
     options = f"lowerdir={lowers}"
     if rootfs.upper is not None:
-        work = rootfs.upper.parent / "work"
+        work = work or rootfs.upper.parent / "work"
         options += f",upperdir={_escape(_relative(rootfs.upper, base))},workdir={_escape(_relative(work, base))}"
-        if volatile:
-            options += ",volatile"
+        options += ",volatile"
     return options + ",userxattr"
 
 
-def mount_rootfs(rootfs: Rootfs, target: str, base: str) -> None:
+def mount_rootfs(rootfs: Rootfs, target: str, base: str, *, work: Path | None = None) -> None:
     """Mount ``rootfs`` on the directory ``target``; the working directory becomes ``base``.
 
     One directory alone is bound, several are an overlay. Without an upper the mount is read-only. Raises SandboxError
@@ -64,11 +63,11 @@ def mount_rootfs(rootfs: Rootfs, target: str, base: str) -> None:
         sys.mount_setattr(target, sys.MOUNT_ATTR_RDONLY)
         return
     os.chdir(base)
-    options = overlay_options(rootfs, base)
+    options = overlay_options(rootfs, base, work)
     flags = sys.MS_RDONLY if rootfs.upper is None else 0
     try:
         if len(os.fsencode(options)) >= _PAGE:
-            _mount_by_parts(rootfs, target, base)
+            _mount_by_parts(rootfs, target, base, work)
         else:
             sys.mount("overlay", target, "overlay", flags, options)
     except OSError as error:
@@ -78,7 +77,7 @@ def mount_rootfs(rootfs: Rootfs, target: str, base: str) -> None:
         raise SandboxError(f"the overlay of {len(rootfs.lowers)} layers was refused: {error.strerror}") from error
 
 
-def _mount_by_parts(rootfs: Rootfs, target: str, base: str) -> None:
+def _mount_by_parts(rootfs: Rootfs, target: str, base: str, work: Path | None) -> None:
     """The same through the new mount interface, which takes one layer at a time (Linux 6.5): for very deep chains."""
     context = sys.syscall(sys.SYS_FSOPEN, b"overlay", 1)
     try:
@@ -93,7 +92,7 @@ def _mount_by_parts(rootfs: Rootfs, target: str, base: str) -> None:
             option("lowerdir+", _relative(lower, base))
         if rootfs.upper is not None:
             option("upperdir", _relative(rootfs.upper, base))
-            option("workdir", _relative(rootfs.upper.parent / "work", base))
+            option("workdir", _relative(work or rootfs.upper.parent / "work", base))
             option("volatile", None)
         option("userxattr", None)
         sys.syscall(sys.SYS_FSCONFIG, context, 6, None, None, 0)  # FSCONFIG_CMD_CREATE
@@ -114,8 +113,13 @@ class Stubs:
     made: list[tuple[str, bool]] = field(default_factory=list)
     times: dict[str, int] = field(default_factory=dict)
 
-    def directory(self, path: str, *, keep: bool = False, mode: int = 0o755) -> None:
-        """Make ``path`` and its parents as far as they are missing."""
+    def directory(self, path: str, *, keep: bool = False, mode: int = 0o755) -> bool:
+        """Make ``path`` and its parents as far as they are missing; whether anything was."""
+        try:
+            if stat.S_ISDIR(os.stat(path).st_mode):
+                return False
+        except OSError:
+            pass
         done = "/"
         for part in path.strip("/").split("/"):
             if part in ("", "."):
@@ -127,12 +131,15 @@ class Stubs:
                 raise SandboxError(f"mount point {path}: {done} is not a directory")
             except FileNotFoundError:
                 self._make(done, True, keep, mode)
+        return True
 
     def file(self, path: str) -> None:
         """Make an empty file at ``path``, and its parents."""
-        if os.path.exists(path):
+        try:
+            os.stat(path)
             return
-        path = os.path.realpath(path)
+        except OSError:
+            path = os.path.realpath(path)
         self.directory(os.path.dirname(path))
         self._make(path, False, False, 0o644)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import socket
@@ -13,6 +14,7 @@ from dockermagic.errors import BuildInterruptedError, SandboxError
 from dockermagic.sandbox import wire
 from dockermagic.sandbox.base import Cancel, Output, Process, Rootfs
 from dockermagic.sandbox.probe import choose
+from dockermagic.sandbox.terminal import Terminal
 from dockermagic.sandbox.worker import Worker, result
 
 __all__ = ["NamespaceSandbox", "open_sandbox"]
@@ -71,20 +73,28 @@ class _Running:
     def __init__(
         self, worker: Worker, rootfs: Rootfs, process: Process, output: Output | None, cancel: Cancel | None
     ) -> None:
+        self.process = process
         self.output = output
         self.cancel = cancel
+        self.terminal: Terminal | None = None
         self.streams: dict[int, int] = {}
         self.answer = b""
         given: dict[str, int] = {}
         try:
-            given["stdin"] = os.open(os.devnull, os.O_RDONLY) if process.stdin is None else os.dup(process.stdin)
+            own_input = process.stdin is None or process.tty
+            given["stdin"] = os.open(os.devnull, os.O_RDONLY) if own_input else os.dup(process.stdin or 0)
             for stream, name in ((1, "stdout"), (2, "stderr")):
-                if output is None:
+                if output is None or process.tty:
                     given[name] = os.open(os.devnull, os.O_WRONLY)
                 else:
                     ours, given[name] = os.pipe()
                     self.streams[ours] = stream
-            self.control, _ = worker.send("run", fds=given, arguments={"rootfs": rootfs, "process": process})
+            self.control, _ = worker.send(
+                "run",
+                fds=given,
+                profile=(process.network, process.security != "insecure"),
+                arguments={"rootfs": rootfs, "process": process},
+            )
         except BaseException:
             for fd in self.streams:
                 os.close(fd)
@@ -111,25 +121,52 @@ class _Running:
         while control is not None or self.streams:
             for fd, _ in poll.poll():
                 if fd == control:
-                    piece = self.control.recv(1 << 18)
-                    self.answer += piece
-                    if not piece or self.answer.endswith(b"\n"):
+                    if not self._hear(poll):
                         poll.unregister(fd)
                         control = None
                 elif fd in self.streams:
-                    data = os.read(fd, 1 << 16)
-                    if data:
-                        assert self.output is not None
-                        self.output(self.streams[fd], data)
-                    else:
-                        poll.unregister(fd)
-                        del self.streams[fd]
-                        os.close(fd)
+                    self._pass_on(fd, poll)
+                elif self.terminal is not None:
+                    self.terminal.feed(poll)
         if not self.answer:
             if self.cancel is not None and self.cancel.is_set():
                 raise BuildInterruptedError("interrupted")
             raise SandboxError("the sandbox's process died", hint="It may have run out of memory.")
         return int(result(wire.load(self.answer))["exit_code"])
+
+    def _hear(self, poll: select.poll) -> bool:
+        """Take in what the supervisor says; False after the last of it."""
+        from dockermagic.sandbox import syscalls
+
+        piece, fds = syscalls.receive(self.control)
+        *lines, self.answer = (self.answer + piece).split(b"\n")
+        for line in lines:
+            if fds:  # our side of the process's terminal
+                self.terminal = Terminal(fds.pop(), self.process.stdin)
+                self.streams[self.terminal.fd] = 1
+                poll.register(self.terminal.fd, select.POLLIN)
+                self.terminal.listen(poll)
+            else:
+                self.answer = line
+                return False
+        return bool(piece)
+
+    def _pass_on(self, fd: int, poll: select.poll) -> None:
+        try:
+            data = os.read(fd, 1 << 16)
+        except OSError as error:
+            if error.errno != errno.EIO:  # that is how a terminal ends
+                raise
+            data = b""
+        if data:
+            if self.output is not None:
+                self.output(self.streams[fd], data)
+            return
+        poll.unregister(fd)
+        del self.streams[fd]
+        if self.terminal is not None and fd == self.terminal.fd:
+            self.terminal.stop(poll)
+        os.close(fd)
 
     def close(self) -> None:
         """Give everything back; a process that still runs (an interrupt came) is killed."""

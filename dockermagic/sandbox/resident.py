@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from dockermagic.errors import SandboxError
-from dockermagic.sandbox import capabilities, launch, mounts, ownership, seccomp, supervise, syscalls, wire
+from dockermagic.sandbox import capabilities, mounts, ownership, seccomp, stage, supervise, syscalls, wire
 
 __all__ = ["enter_user_namespace", "main"]
 
@@ -70,7 +70,8 @@ def _enter(settings: Settings, channel: socket.socket) -> NoReturn:
         os.setsid()
     os.chdir(settings.base)
     syscalls.mount("tmpfs", settings.mount_point, "tmpfs", 0, "mode=755,size=1m")
-    os.mkdir(f"{settings.mount_point}/root")
+    for name in stage.PLACES:
+        os.mkdir(f"{settings.mount_point}/{name}")
     Server(settings, channel).serve()
 
 
@@ -103,12 +104,18 @@ def _write(path: str, text: str) -> None:
 
 
 class Server:
-    """The loop, and what it knows: which child serves which request."""
+    """The loop, and what it knows: which child serves which request, and the one that is ready for the next RUN.
+
+    A spare is a child with its namespaces made and its stage built. It waits for a job, which saves the time from a
+    request to its first system call.
+    """
 
     def __init__(self, settings: Settings, channel: socket.socket) -> None:
         self.settings = settings
         self.channel = channel
+        self.setting = stage.Setting(settings.mode, settings.base, settings.mount_point, settings.fresh_proc)
         self.children: dict[int, int] = {}
+        self.spare: tuple[int, socket.socket] | None = None
         self.wake, self.waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
     def serve(self) -> NoReturn:
@@ -116,9 +123,8 @@ class Server:
         signal.set_wakeup_fd(self.waker, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         poll = select.poll()
-        poll.register(self.channel, select.POLLIN)
-        poll.register(self.settings.client, select.POLLIN)
-        poll.register(self.wake, select.POLLIN)
+        for fd in (self.channel.fileno(), self.settings.client, self.wake):
+            poll.register(fd, select.POLLIN)
         self.channel.send(wire.dump({"ready": os.getpid()}))
         # Done once here, not in every child.
         seccomp.default_profile(capabilities.DEFAULT)
@@ -136,7 +142,7 @@ class Server:
                     data, fds = syscalls.receive(self.channel)
                     if not data:
                         self._end()
-                    self._take(wire.load(data), fds)
+                    self._take(data, fds)
 
     def _end(self) -> NoReturn:
         for pid in self.children:
@@ -155,6 +161,9 @@ class Server:
                 return
             if pid == 0:
                 return
+            if self.spare is not None and pid == self.spare[0]:
+                self.spare[1].close()
+                self.spare = None
             if self.children.pop(pid, None) is not None and status:
                 self._kill_orphans()
 
@@ -166,31 +175,59 @@ class Server:
         except OSError:
             return
         for pid in pids:
-            if pid not in self.children:
+            if pid not in self.children and (self.spare is None or pid != self.spare[0]):
                 os.kill(pid, signal.SIGKILL)
 
-    def _take(self, request: dict[str, Any], fds: list[int]) -> None:
+    def _take(self, data: bytes, fds: list[int]) -> None:
+        head, _, payload = data.partition(b"\n")
+        request = wire.load(head)
         if "cancel" in request:
             for pid, number in self.children.items():
                 if number == request["cancel"]:
                     os.kill(pid, signal.SIGTERM)
             return
-        module = request["function"].partition(":")[0]
-        if module not in sys.modules:
-            # Imported here once, so that the children have it; a broken one is for the child to report.
+        running = request["function"] == "run"
+        if running and self.spare is not None and request["profile"] == [_USUAL.network, _USUAL.masked]:
+            pid, channel = self.spare
+            self.spare = None
+            with channel:
+                try:
+                    syscalls.send(channel, data, fds)
+                except OSError:  # it has died
+                    pid = 0
+            if pid:
+                self._serves(pid, request, fds)
+                self._make_spare()
+                return
+        if not running:
             try:
-                importlib.import_module(module)
-                gc.freeze()
+                _load(request["function"])
             except Exception:
-                pass
+                pass  # the child runs into it again, and reports it
         pid = os.fork()
         if pid == 0:
-            self._child(request, fds)
+            self._child(lambda: _Request(request, payload, fds), None)
+        self._serves(pid, request, fds)
+        if running and self.spare is None:
+            self._make_spare()
+
+    def _serves(self, pid: int, request: dict[str, Any], fds: list[int]) -> None:
         self.children[pid] = request["id"]
         for fd in fds:
             os.close(fd)
 
-    def _child(self, request: dict[str, Any], fds: list[int]) -> NoReturn:
+    def _make_spare(self) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        pid = os.fork()
+        if pid:
+            theirs.close()
+            self.spare = (pid, ours)
+            return
+        ours.close()
+        self._child(lambda: _wait_for_job(theirs), _USUAL)
+
+    def _child(self, get: Callable[[], _Request], profile: stage.Profile | None) -> NoReturn:
+        """Serve one request and end. With ``profile`` it is a RUN, and is made ready before it is there."""
         code = 1
         try:
             signal.set_wakeup_fd(-1)
@@ -199,10 +236,11 @@ class Server:
             self.channel.close()
             for fd in (self.settings.client, self.wake, self.waker):
                 os.close(fd)
-            gc.enable()
-            control = socket.socket(fileno=fds[0])
+            supervisor = supervise.Supervisor(self.setting, profile) if profile is not None else None
+            request = get()
+            control = socket.socket(fileno=request.fds[0])
             try:
-                answer = {"result": self._answer(request, control, fds)}
+                answer = {"result": self._answer(request, control, supervisor)}
             except BaseException as error:
                 answer = {"error": wire.encode_error(error)}
             control.sendall(wire.dump(answer))
@@ -210,25 +248,21 @@ class Server:
         finally:
             os._exit(code)
 
-    def _answer(self, request: dict[str, Any], control: socket.socket, fds: list[int]) -> Any:
-        given = dict(zip(request["fds"], fds[1:], strict=True))
-        arguments = request.get("arguments")
-        if arguments is None:
-            arguments = wire.load(_line(control))
-        name = request["function"]
-        if name == "run":
-            setting = launch.Setting(
-                self.settings.mode, self.settings.base, f"{self.settings.mount_point}/root", self.settings.fresh_proc
-            )
-            return supervise.run(setting=setting, control=control.fileno(), **arguments, **given)
-        module, _, attribute = name.partition(":")
-        if not (module == "dockermagic" or module.startswith("dockermagic.")):
-            raise SandboxError(f"not a function of dockermagic: {name}")
-        function = getattr(importlib.import_module(module), attribute)
-        arguments.update(self._mount(request["mounts"]))
-        if request.get("output"):
+    def _answer(self, request: _Request, control: socket.socket, supervisor: supervise.Supervisor | None) -> Any:
+        head = request.head
+        payload = request.payload if head["inline"] else _line(control)
+        given = request.fds[1:]
+        if head["function"] == "run":
+            if supervisor is None:
+                supervisor = supervise.Supervisor(self.setting, stage.Profile(*head["profile"]))
+            return supervisor.run(payload, control, given)
+        gc.enable()
+        arguments = wire.load(payload)
+        arguments.update(self._mount(head["mounts"]))
+        arguments.update(zip(head["fds"], given, strict=True))
+        if head["output"]:
             arguments["emit"] = lambda value: control.sendall(wire.dump({"output": value}))
-        result = function(**arguments, **given)
+        result = _load(head["function"])(**arguments)
         ownership.save()
         return result
 
@@ -238,13 +272,44 @@ class Server:
         syscalls.unshare(syscalls.CLONE_NEWNS)
         places = {}
         for name, value in wanted.items():
-            place = f"{self.settings.mount_point}/{name}"
+            place = f"{self.settings.mount_point}/call-{name}"
             os.makedirs(place, exist_ok=True)
             rootfs = wire.rootfs_from_json(value)
             mounts.mount_rootfs(rootfs, place, self.settings.base)
             ownership.mounted(place, rootfs)
             places[name] = place
         return places
+
+
+_USUAL = stage.Profile()
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    head: dict[str, Any]
+    payload: bytes
+    fds: list[int]
+
+
+def _wait_for_job(channel: socket.socket) -> _Request:
+    data, fds = syscalls.receive(channel)
+    channel.close()
+    if not data:
+        os._exit(0)
+    head, _, payload = data.partition(b"\n")
+    return _Request(wire.load(head), payload, fds)
+
+
+def _load(name: str) -> Callable[..., Any]:
+    """The function of this name; its module is imported once in the resident process, so that children have it."""
+    module, _, attribute = name.partition(":")
+    if not module.startswith("dockermagic."):
+        raise SandboxError(f"not a function of dockermagic: {name}")
+    if module not in sys.modules:
+        importlib.import_module(module)
+        gc.freeze()
+    found: Callable[..., Any] = getattr(sys.modules[module], attribute)
+    return found
 
 
 def _line(control: socket.socket) -> bytes:

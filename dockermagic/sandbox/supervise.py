@@ -1,7 +1,8 @@
 """One RUN seen from outside of its namespaces: start it, wait for it, kill it, and leave the layer clean.
 
-:func:`run` is called in a child of the resident process. It is the parent of pid 1, so its own end kills everything
-inside.
+A :class:`Supervisor` lives in a child of the resident process. It is the parent of pid 1, so its own end kills
+everything inside. It can be made before there is anything to run: then the namespaces and the stage are ready when the
+job comes.
 """
 
 from __future__ import annotations
@@ -13,70 +14,49 @@ import signal
 import socket
 from typing import Any
 
-from dockermagic.errors import BuildInterruptedError, DockermagicError, SandboxError
+from dockermagic.errors import BuildInterruptedError, SandboxError
 from dockermagic.sandbox import leftovers, syscalls, trees, wire
-from dockermagic.sandbox.base import Process, Rootfs
-from dockermagic.sandbox.launch import Setting, Status, start
+from dockermagic.sandbox.base import Rootfs
+from dockermagic.sandbox.launch import Status, start
 from dockermagic.sandbox.listener import Listener
+from dockermagic.sandbox.stage import Profile, Setting
 
-__all__ = ["run"]
-
-
-def run(
-    *,
-    setting: Setting,
-    rootfs: dict[str, Any],
-    process: dict[str, Any],
-    stdin: int,
-    stdout: int,
-    stderr: int,
-    control: int,
-) -> dict[str, Any]:
-    """Run to the end; ``{"exit_code": n}``. ``control`` becomes readable or broken when the client wants it stopped."""
-    root, wanted = wire.rootfs_from_json(rootfs), wire.process_from_json(process)
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-    _leave_namespaces(wanted)
-    pid = os.fork()
-    if pid == 0:
-        ours.close()
-        start(setting, root, wanted, Status(theirs.fileno()), {"stdin": stdin, "stdout": stdout, "stderr": stderr})
-    theirs.close()
-    for fd in (stdin, stdout, stderr):
-        os.close(fd)
-    return _Supervisor(setting, root, pid, ours, control).wait()
+__all__ = ["Supervisor"]
 
 
-def _leave_namespaces(process: Process) -> None:
-    flags = syscalls.CLONE_NEWPID | syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWUTS
-    if process.network == "none":
-        flags |= syscalls.CLONE_NEWNET
-    try:
-        syscalls.unshare(flags | syscalls.CLONE_NEWCGROUP)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.EPERM, errno.ENOSYS):
-            raise
-        syscalls.unshare(flags)
+class Supervisor:
+    """Starts pid 1 and waits for it, and meanwhile for what it reports, for the wish to stop, and for notifications."""
 
-
-class _Supervisor:
-    """Waits for pid 1, and meanwhile for what it reports, for the client's wish to stop, and for notifications."""
-
-    def __init__(self, setting: Setting, rootfs: Rootfs, pid: int, status: socket.socket, control: int) -> None:
+    def __init__(self, setting: Setting, profile: Profile) -> None:
         self.setting = setting
-        self.rootfs = rootfs
-        self.pid = pid
-        self.status = status
-        self.control = control
+        self.rootfs = Rootfs()
         self.listener: Listener | None = None
         self.stopped = False
         self.report = b""
         self.messages: dict[str, Any] = {}
         self.poll = select.poll()
+        self.status, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        _leave_namespaces(profile)
+        self.pid = os.fork()
+        if self.pid == 0:
+            self.status.close()
+            start(setting, profile, Status(theirs.fileno()))
+        theirs.close()
 
-    def wait(self) -> dict[str, Any]:
-        """Until the last process is gone; then clean the layer."""
+    def run(self, job: bytes, control: socket.socket, streams: list[int]) -> dict[str, Any]:
+        """Run ``job`` (see :func:`dockermagic.sandbox.launch.start`) to the end; ``{"exit_code": n}``.
+
+        ``control`` becomes readable or broken when the client wants it stopped. ``streams`` are closed.
+        """
         try:
-            code = self._wait()
+            syscalls.send(self.status, job, streams)
+        except OSError:
+            pass  # it ended while it built the stage, and said why
+        for fd in streams:
+            os.close(fd)
+        self.rootfs = wire.rootfs_from_json(wire.load(job)["rootfs"])
+        try:
+            code = self._wait(control)
         finally:
             if self.listener is not None:
                 self.listener.leave()
@@ -89,36 +69,41 @@ class _Supervisor:
             raise SandboxError(f"the process ended before it began (exit code {code})")
         return {"exit_code": 128 - code if code < 0 else code}
 
-    def _wait(self) -> int:
+    def _wait(self, control: socket.socket) -> int:
         ended = os.pidfd_open(self.pid)
-        for fd in (self.status.fileno(), self.control, ended):
+        for fd in (self.status.fileno(), control.fileno(), ended):
             self.poll.register(fd, select.POLLIN)
         while True:
             for fd, _ in self.poll.poll():
                 if self.listener is not None and fd == self.listener.fd:
                     self.listener.answer()
                 elif fd == self.status.fileno():
-                    self._read()
-                elif fd == self.control:
+                    self._read(control)
+                elif fd == control.fileno():
                     self.stopped = True
                     self.poll.unregister(fd)
                     os.kill(self.pid, signal.SIGKILL)
                 elif fd == ended:
                     _, raw = os.waitpid(self.pid, 0)
                     os.close(ended)
-                    while self._read():
+                    while self._read(control):
                         pass
                     return os.waitstatus_to_exitcode(raw)
 
-    def _read(self) -> bool:
+    def _read(self, control: socket.socket) -> bool:
         """Take in what pid 1 says before exec; False at the end."""
         piece, fds = syscalls.receive(self.status)
         self.report += piece
         *lines, self.report = self.report.split(b"\n")
         for line in lines:
-            self.messages.update(wire.load(line))
-        for fd in fds:
-            self._listen(fd)
+            message = wire.load(line)
+            self.messages.update(message)
+            if "listener" in message:
+                self._listen(fds.pop())
+            elif "terminal" in message:
+                fd = fds.pop()
+                syscalls.send(control, wire.dump(message), [fd])
+                os.close(fd)
         if not piece:
             try:
                 self.poll.unregister(self.status)
@@ -153,7 +138,16 @@ class _Supervisor:
             self.listener.write_special()
         uid, gid = self.messages.get("owner", (0, 0))
         if uid or gid:
-            try:
-                leftovers.own_new_files(self.rootfs, uid, gid, set(self.messages.get("made", ())))
-            except OSError as error:
-                raise DockermagicError(f"the owners of new files cannot be recorded: {error}") from error
+            leftovers.own_new_files(self.rootfs, uid, gid, set(self.messages.get("made", ())))
+
+
+def _leave_namespaces(profile: Profile) -> None:
+    flags = syscalls.CLONE_NEWPID | syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWUTS
+    if profile.network == "none":
+        flags |= syscalls.CLONE_NEWNET
+    try:
+        syscalls.unshare(flags | syscalls.CLONE_NEWCGROUP)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EPERM, errno.ENOSYS):
+            raise
+        syscalls.unshare(flags)

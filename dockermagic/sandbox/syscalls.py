@@ -16,6 +16,7 @@ from functools import cache
 from typing import Any
 
 __all__ = [
+    "capget",
     "capset",
     "close_from",
     "join_new_session_keyring",
@@ -92,8 +93,8 @@ RESOLVE_NO_MAGICLINKS = 0x02
 RESOLVE_IN_ROOT = 0x10
 
 _NUMBERS = {
-    "x86_64": {"pivot_root": 155, "capset": 126, "keyctl": 250, "seccomp": 317},
-    "aarch64": {"pivot_root": 41, "capset": 91, "keyctl": 219, "seccomp": 277},
+    "x86_64": {"pivot_root": 155, "capget": 125, "capset": 126, "keyctl": 250, "seccomp": 317},
+    "aarch64": {"pivot_root": 41, "capget": 90, "capset": 91, "keyctl": 219, "seccomp": 277},
 }
 
 
@@ -180,22 +181,23 @@ def open_tree(path: str, *, recursive: bool = False, directory: int = AT_FDCWD, 
     )
 
 
-def move_mount(tree: int, target: str, *, directory: int = AT_FDCWD) -> None:
-    """Attach what :func:`open_tree` or :func:`fsmount` gave and close the descriptor."""
+def move_mount(tree: int, target: str, *, source: str = "", source_directory: int = AT_FDCWD) -> None:
+    """Attach the detached mount ``tree`` and close it; or, with -1, the mount at ``source`` with all on top of it."""
     try:
         _check(
             libc().syscall(
                 ctypes.c_long(SYS_MOVE_MOUNT),
-                ctypes.c_long(tree),
-                b"",
-                ctypes.c_long(directory),
+                ctypes.c_long(tree if tree >= 0 else source_directory),
+                os.fsencode(source),
+                ctypes.c_long(AT_FDCWD),
                 os.fsencode(target),
-                ctypes.c_ulong(MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_SYMLINKS),
+                ctypes.c_ulong((MOVE_MOUNT_F_EMPTY_PATH if tree >= 0 else 0) | MOVE_MOUNT_T_SYMLINKS),
             ),
             target,
         )
     finally:
-        os.close(tree)
+        if tree >= 0:
+            os.close(tree)
 
 
 def mount_setattr(path: str, attributes: int, *, directory: int = AT_FDCWD, recursive: bool = False) -> None:
@@ -219,6 +221,15 @@ def prctl(option: int, *words: int) -> int:
     """prctl(2)."""
     padded = [ctypes.c_ulong(word) for word in (*words, 0, 0, 0, 0)[:4]]
     return _check(libc().prctl(option, *padded))
+
+
+def capget() -> int:
+    """The permitted capabilities of this thread."""
+    header = struct.pack("Ii", 0x20080522, 0)
+    data = ctypes.create_string_buffer(24)
+    _check(libc().syscall(ctypes.c_long(number("capget")), header, data))
+    words = struct.unpack("IIIIII", data.raw)
+    return int(words[1] | words[4] << 32)
 
 
 def capset(permitted: int, inheritable: int = 0) -> None:

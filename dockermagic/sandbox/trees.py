@@ -61,13 +61,16 @@ def clear_work(work: str) -> None:
     """Empty overlayfs's work directory, so that the next mount may use it again. Idempotent."""
     inner = os.path.join(work, "work")
     try:
-        os.chmod(inner, 0o700)
+        os.rmdir(inner)
+        return
     except FileNotFoundError:
         return
+    except OSError:
+        pass
+    os.chmod(inner, 0o700)
     try:
+        os.rmdir(f"{inner}/incompat/volatile")
+        os.rmdir(f"{inner}/incompat")
         os.rmdir(inner)
     except OSError:
-        for place, names, _ in os.walk(inner):  # the kernel's mark of a volatile mount: directories of mode 000
-            for name in names:
-                os.chmod(os.path.join(place, name), 0o700)
         shutil.rmtree(inner)

@@ -106,7 +106,7 @@ def lookup(user: str, *, additional: Iterable[str] = (), root: str = "/") -> Ide
         supplementary.append(found)
     if not 0 <= gid <= MAX_ID:
         raise SandboxError("uids and gids must be in range 0-2147483647")
-    return Identity(uid, gid, tuple(dict.fromkeys(supplementary)), home)
+    return Identity(uid, gid, tuple(dict.fromkeys([gid, *supplementary])), home)
 
 
 def _numbered(groups: list[list[str]]) -> Iterator[tuple[int, list[str]]]:

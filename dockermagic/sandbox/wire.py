@@ -32,6 +32,8 @@ def load(data: bytes) -> Any:
 
 def to_json(value: Any) -> Any:
     """The values of :mod:`dockermagic.sandbox.base`, paths and bytes as JSON."""
+    if isinstance(value, Rootfs):
+        return {"lowers": [str(lower) for lower in value.lowers], "upper": str(value.upper) if value.upper else None}
     if isinstance(value, Path):
         return str(value)
     if isinstance(value, bytes):

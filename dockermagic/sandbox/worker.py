@@ -115,26 +115,30 @@ class Worker:
         mounts: Mapping[str, Rootfs] | None = None,
         fds: Mapping[str, int] | None = None,
         output: bool = False,
+        profile: tuple[Any, ...] = (),
         arguments: Mapping[str, Any],
     ) -> tuple[socket.socket, int]:
         """Send a request; the socket on which its answer comes, and its number. The caller closes the socket.
 
-        Closing or shutting it down stops a ``run``.
+        Closing or shutting it down stops a ``run``, whose ``profile`` says what it depends on.
         """
         given = dict(fds or {})
-        request: dict[str, Any] = {
-            "id": next(self._numbers),
+        payload = wire.dump(arguments)
+        inline = len(payload) <= _INLINE
+        number = next(self._numbers)
+        head = {
+            "id": number,
             "function": function,
             "fds": list(given),
             "mounts": dict(mounts or {}),
             "output": output,
+            "inline": inline,
+            "profile": profile,
         }
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            payload = wire.dump(arguments)
-            inline = len(payload) <= _INLINE
-            packet = wire.dump({**request, "arguments": wire.load(payload)} if inline else request)
-            self._send(packet, [theirs.fileno(), *given.values()])
+            packet = wire.dump(head)
+            self._send(packet + payload if inline else packet, [theirs.fileno(), *given.values()])
             theirs.close()
             if not inline:
                 ours.sendall(payload)
@@ -143,7 +147,7 @@ class Worker:
             raise
         finally:
             theirs.close()
-        return ours, request["id"]
+        return ours, number
 
     def _send(self, packet: bytes, fds: list[int]) -> None:
         from dockermagic.sandbox import syscalls

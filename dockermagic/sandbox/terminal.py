@@ -1,0 +1,67 @@
+"""The client's side of a process's terminal: input goes in, and the size of the window follows that of the input."""
+
+from __future__ import annotations
+
+import os
+import select
+
+__all__ = ["Terminal"]
+
+_END_OF_INPUT = b"\x04"
+
+
+class Terminal:
+    """The master of a pseudo terminal, fed from ``source``: a descriptor, or None for a process without input.
+
+    Whoever reads the output reads ``fd`` and closes it.
+    """
+
+    def __init__(self, fd: int, source: int | None) -> None:
+        self.fd = fd
+        self.source = source
+        self.size = b""
+        self.resize()
+
+    def listen(self, poll: select.poll) -> None:
+        """Have input watched for."""
+        if self.source is None:
+            return
+        try:
+            poll.register(self.source, select.POLLIN)
+        except OSError:
+            self.source = None
+
+    def stop(self, poll: select.poll) -> None:
+        """Watch for input no more."""
+        if self.source is not None:
+            poll.unregister(self.source)
+            self.source = None
+
+    def feed(self, poll: select.poll) -> None:
+        """Pass some input on; at its end the process sees end of file."""
+        assert self.source is not None
+        self.resize()
+        data = os.read(self.source, 1 << 12)
+        if not data:
+            self.stop(poll)
+            data = _END_OF_INPUT
+        try:
+            while data:
+                data = data[os.write(self.fd, data) :]
+        except OSError:
+            self.stop(poll)
+
+    def resize(self) -> None:
+        """Make the window as large as that of the input, where the input is a terminal."""
+        import fcntl
+        import termios
+
+        if self.source is None:
+            return
+        try:
+            size = fcntl.ioctl(self.source, termios.TIOCGWINSZ, bytes(8))
+        except OSError:
+            return
+        if size != self.size:
+            self.size = size
+            fcntl.ioctl(self.fd, termios.TIOCSWINSZ, size)
