@@ -39,8 +39,9 @@ class RunRequest:
     """One ``docker run``.
 
     ``entrypoint`` None is the image's own, ``()`` is none. ``env`` is in order; a value of None removes the name.
-    ``stdin`` is a file descriptor that the process reads from (None: end of file); with ``tty`` it is the terminal that
-    becomes the process's own, for all three streams. ``remove`` deletes the container at its end.
+    ``stdin`` is a file descriptor that the process's input comes from (None: end of file). With ``tty`` the process has
+    a terminal of its own, as large as that behind ``stdin``, and one stream of output. ``remove`` deletes the container
+    at its end.
     """
 
     image: str

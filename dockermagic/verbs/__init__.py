@@ -89,7 +89,7 @@ def find(words: Sequence[str], program: str) -> tuple[str, list[str]]:
         known = ", ".join(f"{first} {name}" for name in sorted(group))
         what = f"unknown command: {program} {first} {rest[0]}" if rest else f"'{program} {first}' requires a command"
         raise UsageError(what, hint=f"There is: {known}.")
-    guess = closest(first, [*SUMMARIES, *GROUPS])
+    guess = closest(first, SUMMARIES) or closest(first, GROUPS)
     hint = f"Did you mean '{program} {guess}'?\n" if guess else ""
     raise UsageError(f"unknown command: {program} {first}", hint=f"{hint}Run '{program} --help' for the commands.")
 

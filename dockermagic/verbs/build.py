@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import IO
 
 from dockermagic.build.request import BuildRequest, BuildResult, Output
-from dockermagic.errors import ContextError, UsageError
+from dockermagic.errors import ContextError, DockermagicError, UsageError
 from dockermagic.verbs import values
 from dockermagic.verbs.base import Console, Verb
 from dockermagic.verbs.options import Arguments, Option, flag, many, text, unsupported
 from dockermagic.verbs.outfile import cannot_write
 
-__all__ = ["BUILD", "SOURCE_OPTIONS", "Source", "read_source", "request_for"]
+__all__ = ["BUILD", "SOURCE_OPTIONS", "Source", "naming", "read_source", "request_for"]
 
 MODES = ("auto", "plain", "quiet", "rawjson", "tty")
 REMOTE = ("http://", "https://", "git://", "ssh://", "git@", "github.com/")
@@ -265,6 +265,17 @@ def _options(request: BuildRequest, console: Console, arguments: Arguments) -> B
     )
 
 
+@contextmanager
+def naming(source: Source) -> Iterator[None]:
+    """Errors inside the block name the Dockerfile, where they know only its line."""
+    try:
+        yield
+    except DockermagicError as error:
+        if error.place is not None and not error.place.file:
+            error.place = replace(error.place, file=source.filename)
+        raise
+
+
 def _image_id(console: Console, request: BuildRequest, result: BuildResult) -> str:
     """The id of the image that was built; one is made where neither a tag nor an output asked for it."""
     if result.image_id or request.outputs:
@@ -285,7 +296,7 @@ def build(console: Console, arguments: Arguments) -> int:
         Path(iidfile).unlink(missing_ok=True)
     with read_source(console, arguments.words[0], arguments.text("file")) as source:
         request = _options(request_for(source, arguments), console, arguments)
-        with console.progress(mode, source.filename) as emit:
+        with console.progress(mode, source.filename) as emit, naming(source):
             result = console.engine.build(request, emit)
             image_id = _image_id(console, request, result)
     if quiet and image_id:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["FORMAT_HELP", "IMAGES", "image_rows", "select"]
 
 FORMAT_HELP = "Format output: 'table' (default), 'table TEMPLATE', 'json' or a Go template such as '{{.ID}}: {{.Size}}'"
+NONE = "<none>"
 HEADERS = {
     "ID": "IMAGE ID",
     "Repository": "REPOSITORY",
@@ -33,9 +34,9 @@ def image_rows(images: Sequence[ImageSummary], *, full: bool = False) -> list[di
     """The images as Docker's template fields."""
     return [
         {
-            "Repository": image.repository or "<none>",
-            "Tag": image.tag or "<none>",
-            "Digest": image.digest or "<none>",
+            "Repository": image.repository or NONE,
+            "Tag": image.tag or NONE,
+            "Digest": image.digest or NONE,
             "ID": full_id(image.id, full),
             "CreatedSince": age(image.created),
             "CreatedAt": moment(image.created),
@@ -60,12 +61,16 @@ def _filters(values: Sequence[str]) -> list[tuple[str, str]]:
     return found
 
 
+def _is_dangling(image: ImageSummary) -> bool:
+    return image.repository in ("", NONE)
+
+
 def _is_named(image: ImageSummary, pattern: str) -> bool:
     """Whether a name matches ``repository[:tag]``, in which each part between slashes may hold wildcards."""
     wanted = pattern.split("/")
     for name in (image.repository, f"{image.repository}:{image.tag}"):
         parts = name.split("/")
-        if len(parts) == len(wanted) and all(map(fnmatch.fnmatchcase, parts, wanted)) and image.repository:
+        if len(parts) == len(wanted) and all(map(fnmatch.fnmatchcase, parts, wanted)) and not _is_dangling(image):
             return True
     return False
 
@@ -75,7 +80,7 @@ def select(engine: Engine, images: Sequence[ImageSummary], filters: Sequence[tup
     found = list(images)
     for key, wanted in filters:
         if key == "dangling":
-            found = [image for image in found if (not image.repository) == (wanted.lower() in ("true", "1"))]
+            found = [image for image in found if _is_dangling(image) == (wanted.lower() in ("true", "1"))]
         elif key == "label":
             name, equals, value = wanted.partition("=")
             kept = []

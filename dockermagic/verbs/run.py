@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 from dockermagic.containers.request import RunRequest, parse_volume
@@ -92,25 +93,33 @@ def request_for(arguments: Arguments, stdin: int | None, known: Mapping[str, str
     )
 
 
+@contextmanager
+def _raw(terminal: int) -> Iterator[None]:
+    """Hand every key on as it is, Ctrl-C too; the terminal is as before afterwards."""
+    import termios
+    import tty
+
+    before = termios.tcgetattr(terminal)
+    tty.setraw(terminal)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(terminal, termios.TCSADRAIN, before)
+
+
 def run(console: Console, arguments: Arguments) -> int:
     """Run a container to its end; the exit code is the container's, or 125, 126, 127 where it could not be run."""
-    interactive = arguments.flag("interactive")
-    if not arguments.flag("tty"):
-        stdin = console.stdin.fileno() if interactive and console.stdin is not None else None
-        request = request_for(arguments, stdin, os.environ)
+    stdin = console.stdin.fileno() if arguments.flag("interactive") and console.stdin is not None else None
+    keyboard: AbstractContextManager[None] = nullcontext()
+    if arguments.flag("tty") and stdin is not None:
+        if not console.stdin_is_terminal:
+            raise ContainerError(
+                "the input device is not a TTY", exit_code=1, hint="Leave -t out, or run it in a terminal."
+            )
+        keyboard = _raw(stdin)
+    request = request_for(arguments, stdin, os.environ)
+    with keyboard:
         return console.engine.run(request, output=console.output).exit_code
-    if interactive and not console.stdin_is_terminal:
-        raise ContainerError(
-            "the input device is not a TTY", exit_code=1, hint="Leave -t out, or run it in a terminal."
-        )
-    from dockermagic.verbs.attach import attached
-
-    def in_terminal(terminal: int) -> int:
-        request = request_for(arguments, terminal, os.environ)
-        return console.engine.run(request, output=console.output).exit_code
-
-    keyboard = console.stdin.fileno() if interactive and console.stdin is not None else None
-    return attached(in_terminal, lambda data: console.output(1, data), keyboard=keyboard)
 
 
 RUN = Verb(
