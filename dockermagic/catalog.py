@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 from dockermagic.oci.image import Image
 from dockermagic.oci.spec import Descriptor, HistoryEntry, is_index
 from dockermagic.oci.store import Store, StoredImage
+from dockermagic.sandbox.probe import Probe
+from dockermagic.view import InfoRow, InfoView, TreeEntry
 
-__all__ = ["HistoryRow", "ImageSummary", "history_rows", "inspect", "list_images"]
+__all__ = ["Change", "HistoryRow", "ImageSummary", "history_rows", "host_info", "inspect", "list_images", "tree_entry"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,55 @@ class HistoryRow:
     comment: str
     empty_layer: bool
     image_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A path that differs: ``state`` is added, modified or removed; ``size`` in bytes."""
+
+    path: str
+    state: str
+    kind: str
+    size: int
+
+
+KINDS = {"dir": "directory", "char": "device", "block": "device"}
+
+
+def tree_entry(entry: Mapping[str, Any], *, compared: bool) -> TreeEntry:
+    """A line of the file tree as a value to show. Of a directory it is only known that something below changed."""
+    kind = KINDS.get(entry["kind"], entry["kind"])
+    state = "" if entry["state"] == "unchanged" or not compared else entry["state"]
+    below = kind == "directory" and state == "modified"
+    return TreeEntry(
+        entry["name"],
+        kind,
+        entry["size"],
+        entry["mode"],
+        entry["uid"],
+        entry["gid"],
+        entry["link"],
+        "" if below else state,
+        changed_below=below,
+    )
+
+
+def host_info(home: Path, found: Probe) -> InfoView:
+    """What this host can do, as rows to show."""
+    facts = found.explain()
+    state: Literal["good", "none"] = "good" if found.mode else "none"
+    rows = [
+        InfoRow("Runs a RUN with", facts["runs_with"], state, "" if found.mode else " ".join(facts["improve"])),
+        InfoRow("Id mode", found.mode or "none", state),
+        InfoRow("Kernel", facts["kernel"]),
+        InfoRow("Store", str(home)),
+    ]
+    rows += [InfoRow("Not isolated", text, "less") for text in facts["not_isolated"]]
+    rows += [InfoRow("Could be better", text, "less") for text in facts["improve"] if found.mode]
+    for trial in found.trials:
+        if not trial.works:
+            rows.append(InfoRow(f"Mode {trial.mode}", "not possible", "", f"{trial.failed}: {trial.reason}"))
+    return InfoView(tuple(rows))
 
 
 def _layer_size(store: Store, layer: Descriptor, diff_id: str) -> int:

@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from dockermagic.build.request import FailedStep
 from dockermagic.catalog import HistoryRow, ImageSummary
 from dockermagic.errors import ContainerError, ImageNotFoundError
 from dockermagic.events import Emit, Event
@@ -21,12 +22,15 @@ if TYPE_CHECKING:
     from dockermagic.build.builder import Builder
     from dockermagic.build.images import Images
     from dockermagic.build.request import BuildRequest, BuildResult, StageResult
+    from dockermagic.catalog import Change
     from dockermagic.containers.request import ContainerResult, RunRequest
+    from dockermagic.dockerfile.linter import Diagnostic
     from dockermagic.oci.store import Store
     from dockermagic.records import Records
     from dockermagic.sandbox.base import Cancel
     from dockermagic.sandbox.namespaces import NamespaceSandbox
     from dockermagic.sandbox.snapshot import Snapshot, Snapshotter
+    from dockermagic.view import InfoView, TreeEntry
 
 __all__ = ["Engine", "HistoryRow", "ImageSummary", "default_home"]
 
@@ -37,6 +41,20 @@ def default_home() -> Path:
         return Path(os.environ["DOCKERMAGIC_HOME"]).absolute()
     data = os.environ.get("XDG_DATA_HOME")
     return (Path(data) if data else Path.home() / ".local" / "share") / "dockermagic"
+
+
+Layers = Sequence[int] | FailedStep
+"""A chain of snapshots, bottom first, or what a failed RUN left."""
+
+
+def _common(layers: Sequence[str], base: Sequence[str]) -> int:
+    """How many of the layers are those of the base, from the bottom up."""
+    count = 0
+    for one, other in zip(layers, base, strict=False):
+        if one != other:
+            break
+        count += 1
+    return count
 
 
 def silence(event: Event) -> None:
@@ -233,9 +251,54 @@ class Engine:
         image = Image.load(self.store, self.store.find(name).descriptor)
         return self.snapshotter.ids(self.images_.snapshots(image, silence))
 
-    def directories(self, snapshots: Sequence[int]) -> list[str]:
-        """Where the layers lie, bottom first."""
-        return [str(self.home / "snapshots" / str(identity) / "fs") for identity in snapshots]
+    def directories(self, layers: Layers) -> list[str]:
+        """Where layers lie, bottom first."""
+        if isinstance(layers, FailedStep):
+            return [str(path) for path in (*layers.parents, layers.directory)]
+        return [str(self.home / "snapshots" / str(identity) / "fs") for identity in layers]
+
+    def tree(
+        self, layers: Layers, path: str = "/", *, base: Sequence[int] = (), sizes: bool = False
+    ) -> list[TreeEntry]:
+        """One directory of the tree that layers make, sorted by name; states are relative to the layers of ``base``.
+
+        ``sizes`` gives directories the bytes of what is below, at the cost of a walk. Raises :class:`UsageError` if
+        there is no such directory.
+        """
+        from dockermagic.catalog import tree_entry
+
+        stack = self.directories(layers)
+        found = self.sandbox.call(
+            "dockermagic.oci.filetree:list_directory",
+            layers=stack,
+            path=path,
+            base=_common(stack, self.directories(base)),
+            sizes=sizes,
+        )
+        return [tree_entry(entry, compared=bool(base)) for entry in found["entries"]]
+
+    def changes(self, layers: Layers, base: Sequence[int] = (), limit: int | None = None) -> list[Change]:
+        """What layers do to the tree of those of ``base``, sorted by path; the cost is in proportion to the change."""
+        from dockermagic.catalog import Change
+
+        stack = self.directories(layers)
+        below = _common(stack, self.directories(base))
+        found = self.sandbox.call("dockermagic.oci.filetree:changes", layers=stack, base=below, limit=limit)
+        return [Change(one["path"], one["state"], one["kind"], one["size"]) for one in found["paths"]]
+
+    # checks and facts
+
+    def check(self, request: BuildRequest) -> list[Diagnostic]:
+        """Every warning about the Dockerfile, and its first error as an exception; nothing is built."""
+        return self.builder.check(request)
+
+    def info(self) -> InfoView:
+        """What was found on this host: what runs a RUN, what it does not isolate, and what would be better."""
+        from dockermagic.catalog import host_info
+        from dockermagic.sandbox.probe import probe
+
+        self.home.mkdir(parents=True, exist_ok=True)
+        return host_info(self.home, probe(self.home))
 
     # containers
 

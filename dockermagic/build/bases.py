@@ -38,7 +38,7 @@ def make_base(name: str, images: Images, emit: Emit) -> list[str]:
                 notes = _busybox(images, active)
             else:
                 notes = _debian(base, images, active, step.digest, emit)
-            created = 0.0 if base.kind == "busybox" else time.time()
+            created = bases.find_busybox().stat().st_mtime if base.kind == "busybox" else time.time()
             snapshot = images.snapshotter.commit(active, f"base:{base.reference}:{os.urandom(8).hex()}")
         except BaseException:
             images.snapshotter.discard(active)

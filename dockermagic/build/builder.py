@@ -11,16 +11,19 @@ from typing import Any
 from dockermagic.build.cache import Cache, TrailEntry
 from dockermagic.build.context import StatCache
 from dockermagic.build.contexts import Contexts, reads_context
+from dockermagic.build.epoch import source_date_epoch
 from dockermagic.build.frontend import LoweredStage, Plan, lower
 from dockermagic.build.graph import Copy, ImageSource, Vertex, digest_of, walk
 from dockermagic.build.images import BaseImage, Images
-from dockermagic.build.internal import Internal
+from dockermagic.build.internal import Internal, InternalStep
 from dockermagic.build.ops import NOTHING, Solved, Workshop, inputs_of
 from dockermagic.build.request import BuildRequest, BuildResult, StageResult, Step
 from dockermagic.build.solver import Solver
+from dockermagic.dockerfile.linter import BaseImage as KnownBase
+from dockermagic.dockerfile.linter import Diagnostic, Report, check
 from dockermagic.dockerfile.stages import Dockerfile, parse_dockerfile
-from dockermagic.errors import BuildError
-from dockermagic.events import Emit
+from dockermagic.errors import BuildError, InvalidReferenceError, Place
+from dockermagic.events import Emit, Warning
 from dockermagic.oci.image import Image
 from dockermagic.oci.platform import Platform
 from dockermagic.oci.reference import Reference
@@ -64,7 +67,8 @@ class Builder:
         with internal.step(f"[internal] load build definition from {request.filename}") as step:
             step.status("transferring dockerfile:", len(request.text.encode("utf-8", "surrogateescape")))
             dockerfile = parse_dockerfile(request.text)
-        contexts = self.contexts(request, internal)
+            contexts = self.contexts(request, internal)
+            self._warn(request, contexts, step)
         plan = self.lower(dockerfile, request, emit, internal)
         contexts.load_ignore()
         name = trail_name(request)
@@ -107,7 +111,8 @@ class Builder:
                     seen[name, platform] = self.images().resolve(name, platform, emit, always_pull=request.pull)
             return seen[name, platform]
 
-        return lower(dockerfile, request, resolve, Platform.host(), source_date_epoch(request))
+        epoch = source_date_epoch(dockerfile, request, self.home)
+        return lower(dockerfile, request, resolve, Platform.host(), epoch)
 
     def contexts(self, request: BuildRequest, internal: Internal) -> Contexts:
         """The local sources of a build."""
@@ -230,6 +235,54 @@ class Builder:
             solved[id(vertex)] = Solved(key, snapshot, True, *base)
         return key
 
+    def report(self, request: BuildRequest, contexts: Contexts, *, reachable_only: bool) -> Report:
+        """The linter's findings, with what the store knows of base images."""
+        return check(
+            request.text,
+            ignore=contexts.patterns(),
+            reachable_only=reachable_only,
+            build_args=request.build_args,
+            target=request.target or None,
+            platform=str(Platform.parse(request.platform) if request.platform else Platform.host()),
+            bases=self._known_base,
+            contexts=tuple(request.build_contexts),
+        )
+
+    def _known_base(self, name: str) -> KnownBase | None:
+        """What the linter can use of a base image that is here already."""
+        try:
+            descriptor = self.store.resolve(Reference.parse(name))
+        except InvalidReferenceError:
+            return None
+        if descriptor is None:
+            return None
+        image = Image.load(self.store, descriptor)
+        env = dict(entry.split("=", 1) for entry in image.config.config.env if "=" in entry)
+        made = image.config.config
+        return KnownBase(env, str(image.config.platform), made.shell, made.onbuild)
+
+    def check(self, request: BuildRequest) -> list[Diagnostic]:
+        """See :meth:`dockermagic.engine.Engine.check`."""
+        report = self.report(request, self.contexts(request, Internal(lambda event: None)), reachable_only=False)
+        if report.error is not None:
+            raise report.error
+        return list(report.diagnostics)
+
+    def _warn(self, request: BuildRequest, contexts: Contexts, step: InternalStep) -> None:
+        """Tell the warnings that concern this build. Raises where ``# check=error=true`` makes errors of them."""
+        report = self.report(request, contexts, reachable_only=True)
+        for found in report.diagnostics:
+            short = f"{found.rule}: {found.detail} (line {found.line})"
+            detail = (found.description,) if found.description else ()
+            step.emit(Warning(step.digest, 1, short, detail, found.url, found.line, found.rule))
+        if report.violation and report.error is None:
+            first = report.diagnostics[0]
+            raise BuildError(
+                report.message,
+                place=Place(first.line, file=request.filename),
+                hint="Mend them, or take error=true out of the # check= line.",
+            )
+
     def _save_trail(self, name: str, before: list[TrailEntry], solver: Solver, dockerfile: Dockerfile) -> None:
         new = solver.trail_entries()
         if not new:
@@ -302,14 +355,3 @@ def trail_name(request: BuildRequest) -> str:
     if request.trail:
         return request.trail
     return f"{request.context or ''}\0{request.filename}"
-
-
-def source_date_epoch(request: BuildRequest) -> float | None:
-    """``SOURCE_DATE_EPOCH`` from the build args. Raises :class:`BuildError` when it is no number."""
-    text = request.build_args.get("SOURCE_DATE_EPOCH", "")
-    if not text:
-        return None
-    try:
-        return float(int(text))
-    except ValueError:
-        raise BuildError(f"invalid SOURCE_DATE_EPOCH: {text}", hint="It is a number of seconds since 1970.") from None

@@ -33,8 +33,9 @@ def quoted_list(words: Iterable[str]) -> str:
 class StageConfig:
     """One stage's config, history and variables.
 
-    ``epoch`` is SOURCE_DATE_EPOCH. ``variables`` is the single namespace of ENV and ARG in which the last definition wins; ``args`` are the declared
-    build args (None: declared, without a value). ``image`` is the OCI image config as a JSON value, without rootfs.
+    ``epoch`` is SOURCE_DATE_EPOCH. ``variables`` is the single namespace of ENV and ARG in which the last definition
+    wins; ``args`` are the declared build args (None: declared, without a value). ``image`` is the OCI image config as a
+    JSON value, without rootfs.
     """
 
     image: dict[str, Any]
@@ -126,8 +127,8 @@ class StageConfig:
     def finished(self, layer_times: Sequence[float]) -> dict[str, Any]:
         """The whole image config but its rootfs. ``layer_times`` are those of all layers, bottom first, in seconds.
 
-        Times come from the layers, as BuildKit takes them, so that a build from the cache gives the same image: an entry
-        without a layer has the time of the layer before it, or of the first new one.
+        Times come from the layers, as BuildKit takes them, so that a build from the cache gives the same image: an
+        entry without a layer has the time of the layer before it, or of the first new one.
         """
         image = copy.deepcopy(self.image)
         history = [dict(entry) for entry in self.history]

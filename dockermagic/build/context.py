@@ -105,7 +105,12 @@ class Context:
     ) -> None:
         self.directory = str(directory)
         self.ignore_name = ignore_name or ".dockerignore"
-        self.matcher = ignore.Matcher(list(patterns)) if patterns else None
+        self.matcher = None
+        if patterns:
+            try:
+                self.matcher = ignore.Matcher(list(patterns))
+            except ValueError as error:
+                raise ContextError(str(error), hint=f"Mend the pattern in {self.ignore_name}.") from None
         self.tree = Tree(self.directory, self.matcher)
         self.cache = cache
 

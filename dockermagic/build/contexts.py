@@ -50,6 +50,10 @@ class Contexts:
             return list(self.request.ignore), f"{self.request.filename}.dockerignore"
         return ignore_patterns(directory, self.request.filename if not name else "")
 
+    def patterns(self) -> list[str]:
+        """The ignore patterns of the main context."""
+        return self._ignore("", self.directory(""))[0]
+
     def load_ignore(self) -> None:
         """Announce the ignore file, as BuildKit does."""
         with self.internal.step("[internal] load .dockerignore") as step:

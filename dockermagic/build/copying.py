@@ -63,9 +63,9 @@ def copy(
     """Put every source below ``destination`` (absolute; a trailing slash makes it a directory).
 
     A source is ``{"groups": rows, "base": directory}`` (selected beforehand), ``{"pattern": ...}`` (selected here, from
-    ``source``), ``{"inline": text, "name": ...}`` or ``{"file": path, "name": ..., "mtime": ns}``, a download. ``record``
-    is the file for owners that cannot be set here. Raises :class:`BuildError` where a file and a directory stand in
-    each other's way.
+    ``source``), ``{"inline": text, "name": ...}`` or ``{"file": path, "name": ..., "mtime": ns}``, a download.
+    ``record`` is the file for owners that cannot be set here. Raises :class:`BuildError` where a file and a directory
+    stand in each other's way.
     """
     os.umask(0)
     copier = Copier(root, look(root, chown, chmod, link=link), record)
@@ -140,14 +140,14 @@ def group_row(group: Group) -> dict[str, Any]:
     return {
         "name": group.name,
         "entries": [entry.row() for entry in group.entries],
-        "parents": [entry.row() for entry in group.parents],
+        "parents": None if group.parents is None else [entry.row() for entry in group.parents],
     }
 
 
 def group_from_row(row: dict[str, Any]) -> Group:
     """The reverse of :func:`group_row`."""
-    entries, parents = (tuple(map(Entry.from_row, row[key])) for key in ("entries", "parents"))
-    return Group(row["name"], entries, parents)
+    parents = None if row["parents"] is None else tuple(map(Entry.from_row, row["parents"]))
+    return Group(row["name"], tuple(map(Entry.from_row, row["entries"])), parents)
 
 
 def look(root: str, chown: str, chmod: str, *, link: bool = False) -> Look:
@@ -287,32 +287,41 @@ class Copier:
     def unpack(self, archive: str, destination: str) -> None:
         """ADD of an archive: its members go below the destination, which becomes a directory."""
         place = self.directory(destination)
-        extract(archive, self.root, place, self.owners, uid=self.look.uid, gid=self.look.gid)
+        extract(archive, place, self.owners, uid=self.look.uid, gid=self.look.gid)
 
     def group(self, group: Group, base: str, destination: str, *, from_context: bool) -> None:
         """One selected source."""
-        if group.parents or "/" in group.name:
-            destination = self._parents(group, destination, from_context)
         top = group.entries[0]
-        if group.is_directory:
+        if group.parents is not None:
+            self._parents(group, destination, from_context)
+            where = clean(posixpath.join(destination, group.name))
+            if not group.is_directory:
+                self.entry(
+                    top, base, self.place(posixpath.dirname(where) + "/", posixpath.basename(where)), from_context
+                )
+                return
+            place = self._like(where, top, from_context)
+        elif group.is_directory:
             place = self.directory(destination)
-            for entry in group.entries[1:]:
-                self.entry(entry, base, f"{place}/{entry.target}", from_context)
         else:
-            name = posixpath.basename(group.name)
-            self.entry(top, base, self.place(destination, name), from_context)
+            self.entry(top, base, self.place(destination, posixpath.basename(group.name)), from_context)
+            return
+        for entry in group.entries[1:]:
+            self.entry(entry, base, f"{place}/{entry.target}", from_context)
 
-    def _parents(self, group: Group, destination: str, from_context: bool) -> str:
-        """``--parents``: the directories above keep the source's mode."""
-        for parent in group.parents:
-            where = clean(posixpath.join(destination, parent.target))
-            missing = resolve_inside(self.root, where)[1]
-            place = self.directory(where)
-            if missing:
-                uid, gid = self.look.owner(*((0, 0) if from_context else (parent.uid, parent.gid)))
-                self._dress(place, uid, gid, self.look.mode(parent.mode, directory=True), stat.S_IFDIR)
-        above = posixpath.join(destination, posixpath.dirname(group.name), "")
-        return posixpath.join(destination, group.name, "") if group.is_directory else above
+    def _parents(self, group: Group, destination: str, from_context: bool) -> None:
+        """``--parents``: the directories above come along, with the source's modes."""
+        for parent in group.parents or ():
+            self._like(clean(posixpath.join(destination, parent.target)), parent, from_context)
+
+    def _like(self, path: str, source: Entry, from_context: bool) -> str:
+        """A directory that looks like the source's where it has to be made."""
+        missing = resolve_inside(self.root, path)[1]
+        place = self.directory(path)
+        if missing:
+            uid, gid = self.look.owner(*((0, 0) if from_context else (source.uid, source.gid)))
+            self._dress(place, uid, gid, self.look.mode(source.mode, directory=True), stat.S_IFDIR)
+        return place
 
     def entry(self, entry: Entry, base: str, place: str, from_context: bool) -> None:
         """One file, link, directory or special file at its place."""

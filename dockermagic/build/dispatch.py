@@ -70,8 +70,8 @@ class StageBody:
         """Fold every instruction."""
         for trigger in self.triggers:
             self._one(trigger, self.index, self.stage.base)
-        for offset, instruction in enumerate(self.stage.instructions, start=1):
-            self._one(instruction, self.index + offset, instruction)
+        for offset, own in enumerate(self.stage.instructions, start=1):
+            self._one(own, self.index + offset, own)
         labels = self.config.config.setdefault("Labels", {}) if self.request.labels else {}
         labels.update(self.request.labels)
 
@@ -193,9 +193,11 @@ class StageBody:
         self.config.commit(f"USER {user}")
 
     def workdir(self, instruction: ins.Workdir, index: int) -> None:
-        path = self.config.absolute(self.word(instruction.path))
-        self.config.config["WorkingDir"] = path
-        self.config.commit(f"WORKDIR {path}", layer=path != "/")
+        word = self.word(instruction.path)
+        path = self.config.absolute(word)
+        shown = path + "/" * (word.endswith("/") and path != "/")  # the reference keeps a trailing slash
+        self.config.config["WorkingDir"] = shown
+        self.config.commit(f"WORKDIR {shown}", layer=path != "/")
         if path != "/":
             self.add(MakeDirectory(path, self.config.config.get("User") or ""), instruction, index)
         else:

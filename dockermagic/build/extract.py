@@ -69,14 +69,13 @@ def is_archive(path: str) -> bool:
         raise
 
 
-def extract(
-    archive: str, root: str, place: str, owners: Owners, *, uid: int | None = None, gid: int | None = None
-) -> None:
-    """Unpack below ``place`` (inside ``root``); owners are the archive's numbers unless given.
+def extract(archive: str, place: str, owners: Owners, *, uid: int | None = None, gid: int | None = None) -> None:
+    """Unpack below ``place``, which is the root for every name and link of the archive.
 
+    Owners are the archive's numbers unless given.
     Raises :class:`ArchiveError` for a broken archive.
     """
-    unpacker = Unpacker(root, place.removeprefix(root).strip("/"), owners, uid, gid)
+    unpacker = Unpacker(place, owners, uid, gid)
     try:
         with open_archive(archive) as tar:
             for member in tar:
@@ -92,8 +91,8 @@ def extract(
 class Unpacker:
     """One extraction: remembers the directories it has resolved, and sets their times at the end."""
 
-    def __init__(self, root: str, base: str, owners: Owners, uid: int | None, gid: int | None) -> None:
-        self.root, self.base, self.owners, self.uid, self.gid = root, base, owners, uid, gid
+    def __init__(self, root: str, owners: Owners, uid: int | None, gid: int | None) -> None:
+        self.root, self.owners, self.uid, self.gid = root, owners, uid, gid
         self.times: dict[str, int] = {}
 
     def finish(self) -> None:
@@ -120,7 +119,7 @@ class Unpacker:
         leaf = posixpath.basename(name)
         if not name or leaf.startswith(".wh."):
             return
-        place = f"{self.directory(posixpath.join(self.base, posixpath.dirname(name)))}/{leaf}"
+        place = f"{self.directory(posixpath.dirname(name))}/{leaf}"
         self._clear(place, keep_directory=member.isdir())
         mode = stat.S_IMODE(member.mode)
         if member.isdir():
@@ -134,9 +133,7 @@ class Unpacker:
             os.symlink(member.linkname, place)
             kind = stat.S_IFLNK
         elif member.islnk():
-            existing, missing = resolve_inside(
-                self.root, posixpath.join(self.base, posixpath.normpath("/" + member.linkname).lstrip("/"))
-            )
+            existing, missing = resolve_inside(self.root, posixpath.normpath("/" + member.linkname))
             if missing:
                 raise ArchiveError(f"the archive links {member.name} to {member.linkname}, which is not there")
             os.link(f"{self.root}/{existing}", place, follow_symlinks=False)

@@ -23,7 +23,7 @@ from dockermagic.dockerfile.stages import (
     platform_arguments,
     references,
 )
-from dockermagic.errors import DockermagicError, Place
+from dockermagic.errors import DockerfileSyntaxError, DockermagicError, Place
 from dockermagic.oci.platform import Platform
 
 __all__ = ["LoweredStage", "Plan", "ResolvedImage", "lower"]
@@ -204,11 +204,17 @@ class Lowering:
             if "://" not in value or value.startswith("oci-layout://"):
                 return LocalSource(name)
         wanted = name.lower()
-        for link in self.references[stage.index].links:
-            if link.name == name:
-                if link.stage is not None:
-                    return self.stage(link.stage).top
-                break
+        stages = self.dockerfile.stages
+        index = next((found.index for found in reversed(stages) if found.name and found.name == wanted), None)
+        if index is None and name.isdigit() and int(name) < len(stages):
+            index = int(name)
+        if index is not None:
+            if index >= stage.index:
+                raise DockerfileSyntaxError(
+                    f'cannot copy from stage "{name}", it needs to be defined before current stage "{stage.label}"',
+                    hint="Move that stage up.",
+                )
+            return self.stage(index).top
         if wanted == "scratch":
             return None
         return self.image(name, str(self.platform), stage=stage)[0]

@@ -63,8 +63,8 @@ class Images:
         if descriptor is None:
             raise ImageNotFoundError(
                 f"{reference}: not found",
-                hint=f"Make it from this machine's own packages (dockermagic base {reference.familiar()}, for busybox and "
-                "debian), or load it from an archive (dockermagic load -i FILE). What is here: dockermagic images",
+                hint=f"Make it from this machine's own packages (dockermagic base {reference.familiar()}, for busybox "
+                "and debian), or load it from an archive (dockermagic load -i FILE). What is here: dockermagic images",
             )
         image = Image.load(self.store, descriptor, wanted)
         shown = str(reference)

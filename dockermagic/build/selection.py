@@ -81,11 +81,14 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """One matched source: its ``name`` in the destination, and what is in it. ``entries[0]`` is the source itself."""
+    """One matched source: its ``name`` in the destination, and what is in it. ``entries[0]`` is the source itself.
+
+    ``parents`` are the directories of its path that come along, None unless ``--parents`` asked for them.
+    """
 
     name: str
     entries: tuple[Entry, ...]
-    parents: tuple[Entry, ...] = ()
+    parents: tuple[Entry, ...] | None = None
 
     @property
     def is_directory(self) -> bool:
@@ -272,11 +275,14 @@ def select(tree: Tree, pattern: str, *, excludes: Paths | None = None, parents: 
     A wildcard without a match gives no groups. Raises FileNotFoundError for a literal path that is not there and
     ValueError for a malformed wildcard.
     """
-    pivot = ""
+    depth = None
     if parents:
+        # What stands before "/./" says where to look and does not come along.
         kept = pattern.lstrip("/")
-        head, dot, tail = kept.partition("/./") if not kept.startswith("./") else ("", "./", kept[2:])
-        pivot = clean(head) if dot else ""
+        while kept.startswith("./"):
+            kept = kept[2:]
+        head, dot, tail = kept.partition("/./")
+        depth = len([part for part in clean(head).split("/") if part]) if dot else 0
         pattern = f"{head}/{tail}" if dot else kept
     wanted = clean(pattern)
     wild = is_pattern(wanted)
@@ -289,12 +295,12 @@ def select(tree: Tree, pattern: str, *, excludes: Paths | None = None, parents: 
             if wild and parents:
                 continue
             raise FileNotFoundError(named)
-        groups.append(_group(tree, named, path, status, excludes, pivot if parents else None))
+        groups.append(_group(tree, named, path, status, excludes, depth))
     return groups
 
 
 def _group(
-    tree: Tree, named: str, path: str, status: os.stat_result, excludes: Paths | None, pivot: str | None
+    tree: Tree, named: str, path: str, status: os.stat_result, excludes: Paths | None, depth: int | None
 ) -> Group:
     top = tree.entry("", path, status)
     entries = [top]
@@ -307,18 +313,16 @@ def _group(
             entries.append(tree.entry(target, below, found))
         if skip is not None:
             entries = skip.without_empty_parents(entries)
-    above: list[Entry] = []
-    name = posixpath.basename(named)
-    if pivot is not None:
-        name = named[len(pivot) :].lstrip("/") if pivot and (named + "/").startswith(pivot + "/") else named
-        walked = [posixpath.join(pivot, part) for part in _ancestors(name)]
-        for directory in walked:
-            real = resolve(tree, directory)
-            found_parent = tree.lstat(real) if real is not None else None
-            if real is not None and found_parent is not None:
-                target = directory[len(pivot) :].lstrip("/") if pivot else directory
-                above.append(tree.entry(target, real, found_parent))
-    return Group(name, tuple(entries), tuple(above))
+    if depth is None:
+        return Group(posixpath.basename(named), tuple(entries))
+    parts = named.split("/")
+    above = []
+    for end in range(depth + 1, len(parts)):
+        real = resolve(tree, "/".join(parts[:end]))
+        found_parent = tree.lstat(real) if real is not None else None
+        if real is not None and found_parent is not None:
+            above.append(tree.entry("/".join(parts[depth:end]), real, found_parent))
+    return Group("/".join(parts[depth:]), tuple(entries), tuple(above))
 
 
 def _ancestors(path: str) -> list[str]:
@@ -359,13 +363,15 @@ def digest_groups(
     total = hashlib.sha256()
     files: dict[str, str] = {}
     for number, group in enumerate(groups):
-        for entry in (*group.parents, *group.entries):
+        for entry in (*(group.parents or ()), *group.entries):
             kind = stat.S_IFMT(entry.mode)
             body = content(entry) if stat.S_ISREG(entry.mode) else entry.link
             # the top of a copied directory gets a mode of its own; a link's mode means nothing
-            bits = 0 if (group.is_directory and entry is group.entries[0]) or stat.S_ISLNK(entry.mode) else entry.mode
+            is_top = group.is_directory and group.parents is None and entry is group.entries[0]
+            bits = 0 if is_top or stat.S_ISLNK(entry.mode) else entry.mode
             owner = f"{entry.uid}:{entry.gid}" if owners else ""
-            name = entry.target if group.is_directory else f"{group.name}\0{entry.target}"
+            named = group.name if group.parents is not None or not group.is_directory else ""
+            name = f"{named}\0{entry.target}"
             line = f"{number}\0{name}\0{kind:o}\0{bits:o}\0{owner}\0{body}\n"
             data = line.encode("utf-8", "surrogateescape")
             total.update(data)

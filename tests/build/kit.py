@@ -1,4 +1,4 @@
-"""What the build tests share: an engine with a busybox base, a context written from a table, and the tree of a stage."""
+"""What the build tests share: an engine with a busybox base, and a context written from a table."""
 
 from __future__ import annotations
 

@@ -138,8 +138,9 @@ def test_owners_and_modes(bench: Bench) -> None:
     """--chown by name and number, --chmod, and the defaults: the saved layer has them in every id mode."""
     write(bench.context, {"f": "x"})
     text = (
-        "FROM busybox\nRUN echo app:x:1234:1234::/home:/bin/sh >> /etc/passwd; echo app:x:1234: >> /etc/group\nCOPY f /plain\nCOPY --chown=app:app f /named\n"
-        "COPY --chown=5:6 --chmod=4711 f /numbered\nUSER app\nWORKDIR /work/deep\n"
+        "FROM busybox\nRUN echo app:x:1234:1234::/home:/bin/sh >> /etc/passwd; echo app:x:1234: >> /etc/group\n"
+        "COPY f /plain\nCOPY --chown=app:app f /named\nCOPY --chown=5:6 --chmod=4711 f /numbered\n"
+        "USER app\nWORKDIR /work/deep\n"
     )
     result = bench.build(text, tags=("owned",))
 
@@ -181,7 +182,7 @@ def test_add_unpacks_archives(bench: Bench, tmp_path: Path) -> None:
         with tarfile.open(bench.context / f"a{kind}.bin", f"w:{kind}") as tar:
             tar.add(tmp_path / "in/file", "in/file")
     text = "".join(f"ADD a{kind}.bin /{kind or 'tar'}\n" for kind in ("", "gz", "bz2", "xz"))
-    text = f"FROM busybox\n{text}COPY a.bin /copied\nRUN cat /tar/in/file /gz/in/file /bz2/in/file /xz/in/file; ls /copied\n"
+    text = f"FROM busybox\n{text}COPY a.bin /copied\nRUN cat /tar/in/f* /gz/in/f* /bz2/in/f* /xz/in/f*; ls /copied\n"
 
     assert bench.printed(text) == "content" * 4 + "/copied\n"
 
