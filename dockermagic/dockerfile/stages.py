@@ -11,7 +11,7 @@ from typing import Literal
 
 from dockermagic.dockerfile.directives import Directive
 from dockermagic.dockerfile.instructions import Arg, Copy, From, Instruction, Run, instruction
-from dockermagic.dockerfile.names import Platform, parse_platform
+from dockermagic.dockerfile.names import parse_platform
 from dockermagic.dockerfile.parser import Notice, Parsed, parse
 from dockermagic.dockerfile.shell import expand, expand_with_matches
 from dockermagic.dockerfile.suggest import nearest, with_suggestion
@@ -24,7 +24,6 @@ __all__ = [
     "Scope",
     "Stage",
     "argument_value",
-    "default_platform",
     "divide",
     "find_target",
     "global_scope",
@@ -336,8 +335,3 @@ def reachable(dockerfile: Dockerfile, target: str = "", found: tuple[References,
                 seen.add(source)
                 wanted.append(source)
     return sorted(seen)
-
-
-def default_platform(scope: Scope) -> Platform:
-    """The platform that a FROM without ``--platform`` builds for."""
-    return parse_platform(scope.values.get("TARGETPLATFORM") or "linux/amd64")
