@@ -57,7 +57,8 @@ def unwatched(script: Script) -> Emit:
 class Session:
     """One chain, its engine and its place on disk.
 
-    ``folder`` is the build context where no cell names another. ``failed`` is what the last failed RUN left behind.
+    ``folder`` is the build context where no cell names another. ``failed`` is what the last failed RUN left behind,
+    ``left`` are the cells that the last failure took off the chain.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Session:
         self.folder = folder
         self.file = (store or SessionStore(engine.home)).open(name, cell_id)
         self.failed: FailedStep | None = None
+        self.left: tuple[Cell, ...] = ()
 
     @property
     def chain(self) -> Chain:
@@ -105,7 +107,7 @@ class Session:
             state = self.file.read()
             plan = state.chain.plan(cell, after)
             inputs = inputs_of((*plan.below, cell), self.folder)
-            self.failed = None
+            self.failed, self.left = None, ()
             try:
                 script = Script.of((*plan.below, cell))
                 run = self._build(script, inputs, watch, no_cache, cancel)

@@ -1,0 +1,172 @@
+"""What the magics do, once their line is parsed."""
+
+from __future__ import annotations
+
+import os
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dockermagic.build.request import FailedStep
+from dockermagic.errors import SessionError, UsageError
+from dockermagic.export import export
+from dockermagic.notebook import views
+from dockermagic.notebook.cellshow import CellShow
+from dockermagic.notebook.console import CellConsole
+from dockermagic.notebook.display import show
+from dockermagic.notebook.identity import Sender, sender
+from dockermagic.oci.reference import Reference
+from dockermagic.session import Chain, Session, labels
+from dockermagic.verbs import SUMMARIES
+from dockermagic.verbs import run as run_verb
+from dockermagic.verbs.values import with_environment
+from dockermagic.view import MessageView
+
+if TYPE_CHECKING:
+    from dockermagic.notebook.magics import DockerMagics
+
+__all__ = ["look", "run_cell", "verb"]
+
+
+def run_cell(magics: DockerMagics, arguments: Namespace, body: str) -> None:
+    """``%%dockerfile``: build the cell and show what it made."""
+    for tag in arguments.tag:
+        Reference.parse(tag)
+    who, session = _session(magics, arguments.session)
+    folder = session.folder or Path.cwd()
+    options = {
+        "name": arguments.name,
+        "build_args": tuple(with_environment(arguments.build_arg, os.environ).items()),
+        "context": str(folder / Path(arguments.context).expanduser()) if arguments.context else "",
+        "target": arguments.target,
+        "tags": tuple(arguments.tag),
+    }
+    cell = magics.bench.cell(session, body, who, magics.raw_cell, options)
+    with CellShow(session, magics.bench.engine) as shown:
+        run = session.run(
+            cell,
+            shown.watch,
+            after=arguments.after,
+            no_cache=arguments.no_cache,
+            remember=bool(arguments.name or who.cell_id),
+            cancel=shown.cancel,
+        )
+        shown.done(run)
+
+
+def look(magics: DockerMagics, arguments: Namespace) -> None:
+    """``%dockerfile ACTION``."""
+    _, session = _session(magics, arguments.session)
+    {
+        "show": _show,
+        "status": _status,
+        "history": _history,
+        "tree": _tree,
+        "diff": _diff,
+        "undo": _undo,
+        "reset": _reset,
+        "replay": _replay,
+        "export": _export,
+    }[arguments.action](magics, session, arguments)
+
+
+def verb(magics: DockerMagics, words: Sequence[str]) -> None:
+    """``%docker VERB ...``; the exit code is left in ``_exit_code``, as it is for ``!command``."""
+    console = CellConsole(magics.bench.engine)
+    if not words or words[0] in ("help", "--help", "-h"):
+        lines = "".join(f"  {name:<9} {summary}\n" for name, summary in SUMMARIES.items())
+        console.write(f"Usage:  {console.program} COMMAND\n\nCommands:\n{lines}")
+        return
+    magics.bench.shell.user_ns["_exit_code"] = run_verb(words, console)
+
+
+def _session(magics: DockerMagics, name: str) -> tuple[Sender, Session]:
+    who = sender(magics.metadata())
+    deleted, magics.deleted = frozenset(magics.deleted), set()
+    return who, magics.bench.session(name, who, deleted)
+
+
+def _show(magics: DockerMagics, session: Session, arguments: Namespace) -> None:
+    show(views.dockerfile_view(session.script(), f"Dockerfile of {session.name}"))
+
+
+def _status(magics: DockerMagics, session: Session, arguments: Namespace) -> None:
+    show(views.session_view(session))
+
+
+def _history(magics: DockerMagics, session: Session, arguments: Namespace) -> None:
+    run = session.build(" ".join(arguments.words))
+    if run.stage is None:
+        raise SessionError(f"{run.cell.label} builds nothing", hint="A history begins with FROM.")
+    show(views.history_view(magics.bench.engine.stage_history(run.stage), run, str(session.name)))
+
+
+def _tree(magics: DockerMagics, session: Session, arguments: Namespace) -> None:
+    engine, path = magics.bench.engine, " ".join(arguments.words) or "/"
+    if arguments.failed:
+        show(views.failed_tree(engine, _failure(session), path))
+        return
+    run = session.build(arguments.cell)
+    show(views.tree_view(engine, run, path), entries=views.lister(engine, run))
+
+
+def _diff(magics: DockerMagics, session: Session, arguments: Namespace) -> None:
+    engine = magics.bench.engine
+    if arguments.failed:
+        show(views.failed_changes(engine, _failure(session)))
+        return
+    show(views.changes_view(engine, session.build(" ".join(arguments.words) or arguments.cell)))
+
+
+def _failure(session: Session) -> FailedStep:
+    if session.failed is None:
+        raise SessionError("no RUN of this session has failed since the last build", hint="--failed looks at that.")
+    return session.failed
+
+
+def _undo(magics: DockerMagics, session: Session, arguments: Namespace) -> None:
+    before = session.chain
+    _moved("Undone.", before, session.undo())
+
+
+def _reset(magics: DockerMagics, session: Session, arguments: Namespace) -> None:
+    before = session.reset()
+    gone = f"{labels(before.on)} left it." if before.ids else "It was empty already."
+    show(MessageView("The chain is empty.", (gone,), "%dockerfile undo brings it back." if before.ids else ""))
+
+
+def _moved(what: str, before: Chain, now: Chain) -> None:
+    back = [cell for cell in now.on if cell not in before.on]
+    gone = [cell for cell in before.on if cell not in now.on]
+    lines = [f"On the chain again: {labels(back)}."] if back else []
+    lines += [f"Not on it any more: {labels(gone)}."] if gone else []
+    lines.append(f"The chain is now: {labels(now.on)}." if now.ids else "The chain is empty now.")
+    show(MessageView(what, tuple(lines)))
+
+
+def _replay(magics: DockerMagics, session: Session, arguments: Namespace) -> None:
+    shown = CellShow(session, magics.bench.engine)
+    cancel = shown.cancel
+    runs = session.replay(lambda script: shown.watch(script), cancel=cancel)
+    count = 0
+    while True:
+        with shown:
+            run = next(runs, None)
+            if run is None:
+                break
+            shown.done(run)
+        count += 1
+        shown = CellShow(session, magics.bench.engine)
+        shown.cancel = cancel
+    if not count:
+        show(MessageView("Nothing is stale: every cell is built as it stands.", state="good"))
+
+
+def _export(magics: DockerMagics, session: Session, arguments: Namespace) -> None:
+    if len(arguments.words) != 1:
+        raise UsageError(
+            "%dockerfile export needs the name of one file", hint="For example: %dockerfile export Dockerfile"
+        )
+    path = export(session, Path(arguments.words[0]).expanduser(), force=arguments.force)
+    show(MessageView(f"The Dockerfile is in {path}.", state="good"))

@@ -1,0 +1,23 @@
+"""Answers of Docker's verbs as the values that are shown."""
+
+from __future__ import annotations
+
+from dockermagic import view
+from dockermagic.notebook.views import history_view
+from dockermagic.verbs.base import Shown
+
+__all__ = ["view_of"]
+
+
+def view_of(answer: Shown) -> view.View | None:
+    """The view for an answer; None where its text is all there is to show."""
+    if answer.kind == "images":
+        rows = (
+            view.ImageRow(one.repository, one.tag, one.id, one.created, one.size, one.digest) for one in answer.value
+        )
+        return view.ImagesView(tuple(rows))
+    if answer.kind == "history":
+        return history_view(answer.value)
+    if isinstance(answer.value, view.InfoView):
+        return answer.value
+    return None

@@ -1,0 +1,81 @@
+"""Where a verb of ``%docker`` runs: a cell. It has no standard input, and nothing of it goes to stderr."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, BinaryIO, cast
+
+from dockermagic.containers.request import ContainerResult, RunRequest
+from dockermagic.engine import Engine
+from dockermagic.errors import UsageError
+from dockermagic.events import Emit
+from dockermagic.notebook.answers import view_of
+from dockermagic.notebook.display import BuildDisplay, ContainerDisplay, show
+from dockermagic.sandbox.base import Cancel
+from dockermagic.terminal import printer
+from dockermagic.verbs.base import Shown
+
+__all__ = ["CellConsole"]
+
+
+class ShownRuns:
+    """An engine whose containers are shown while they run."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.engine, name)
+
+    def run(self, request: RunRequest, *, output: Callable[[int, bytes], None]) -> ContainerResult:
+        """Run a container on display; one with a terminal of its own writes to the cell's stdout."""
+        if request.tty:
+            return self.engine.run(request, output=output)
+        cancel = Cancel()
+        with ContainerDisplay(request.image, request.command, name=request.name, stop=cancel.set) as shown:
+            result = self.engine.run(request, output=shown.output, cancel=cancel)
+            shown.finish(result.exit_code, seconds=result.seconds)
+        return result
+
+
+class CellConsole:
+    """A verb's console in a cell: its answers are displays and the cell's stdout."""
+
+    program = "%docker"
+    width = 0
+    stdin: BinaryIO | None = None
+    stdin_is_terminal = False
+    stdout_is_terminal = True
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = cast(Engine, ShownRuns(engine))
+
+    def stdout(self) -> BinaryIO:
+        raise UsageError("a cell has no standard output for bytes", hint="Write to a file: -o FILE.")
+
+    def write(self, text: str) -> None:
+        sys.stdout.write(text)
+
+    def note(self, text: str) -> None:
+        sys.stdout.write(f"{text}\n")
+
+    def output(self, stream: int, data: bytes) -> None:
+        sys.stdout.write(data.decode("utf-8", "replace"))
+
+    def show(self, answer: Shown) -> None:
+        view = view_of(answer)
+        if view is None:
+            self.write(answer.text)
+        else:
+            show(view)
+
+    @contextmanager
+    def progress(self, mode: str, name: str = "") -> Iterator[Emit]:
+        if mode not in ("auto", "tty"):
+            with printer(mode, sys.stdout) as emit:
+                yield emit
+            return
+        with BuildDisplay(cell=name) as shown:
+            yield shown.emit

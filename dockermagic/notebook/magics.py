@@ -1,0 +1,152 @@
+"""``%%dockerfile``, ``%dockerfile`` and ``%docker``: thin shells that parse a line, ask a session or a verb, and show.
+
+Registering them costs next to nothing: engine, sessions and displays are imported when the first cell runs.
+"""
+
+from __future__ import annotations
+
+import shlex
+from argparse import Namespace
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from IPython.core import magic
+from IPython.core import magic_arguments as arguments
+from IPython.core.error import UsageError as IPythonUsageError
+from IPython.core.interactiveshell import InteractiveShell
+
+from dockermagic.errors import UsageError
+
+if TYPE_CHECKING:
+    from dockermagic.notebook.workbench import Workbench
+
+__all__ = ["DockerMagics", "register"]
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class Decorator(Protocol):
+    """Gives back what it is given."""
+
+    def __call__(self, function: Function, /) -> Function: ...
+
+
+class Decorators(Protocol):
+    """Makes a decorator. IPython's own have no types."""
+
+    def __call__(self, *words: Any, **options: Any) -> Decorator: ...
+
+
+magic_arguments: Decorators = arguments.magic_arguments
+argument: Decorators = arguments.argument
+cell_magic: Decorators = magic.cell_magic
+line_magic: Decorators = magic.line_magic
+no_var_expand: Decorator = magic.no_var_expand
+
+ACTIONS = ("show", "status", "history", "tree", "diff", "undo", "reset", "replay", "export")
+
+
+def register(shell: InteractiveShell) -> None:
+    """Give a shell the magics. Idempotent."""
+    known = shell.magics_manager.registry.get("DockerMagics")
+    if known is None:
+        magics = DockerMagics(shell)
+        shell.register_magics(magics)
+        shell.events.register("pre_run_cell", magics.before_cell)
+
+
+@magic.magics_class
+class DockerMagics(magic.Magics):
+    """The magics of one shell, and what its front end says of the cell that runs."""
+
+    def __init__(self, shell: InteractiveShell) -> None:
+        super().__init__(shell)
+        self.shell: InteractiveShell = shell
+        self.raw_cell = ""
+        self.deleted: set[str] = set()
+        self._bench: Workbench | None = None
+
+    @property
+    def bench(self) -> Workbench:
+        """The engine and the sessions of this kernel, made when first used."""
+        if self._bench is None:
+            from dockermagic.notebook.workbench import Workbench
+
+            self._bench = Workbench(self.shell)
+        return self._bench
+
+    def metadata(self) -> dict[str, Any]:
+        """What the front end sent with the request that is being answered."""
+        get_parent = getattr(self.shell, "get_parent", None)
+        parent = get_parent() if get_parent is not None else {}
+        return dict(parent.get("metadata") or {})
+
+    def before_cell(self, info: Any) -> None:
+        """IPython's hook before each cell, also those that are none of ours: front ends name deleted cells but once."""
+        self.raw_cell = info.raw_cell or ""
+        deleted = self.metadata().get("deletedCells")
+        if isinstance(deleted, list):
+            self.deleted.update(one for one in deleted if isinstance(one, str))
+
+    @magic_arguments()
+    @argument("-t", "--tag", action="append", default=[], metavar="NAME[:TAG]", help="Give the image this name.")
+    @argument("-s", "--session", default="", metavar="SESSION", help="Another session than the notebook's own.")
+    @argument("-c", "--context", default="", help="The folder that COPY and ADD read; the notebook's by default.")
+    @argument("--build-arg", action="append", default=[], metavar="K=V", help="Set an ARG of the Dockerfile.")
+    @argument("--target", default="", metavar="STAGE", help="The stage that becomes the image; the last by default.")
+    @argument("--no-cache", action="store_true", help="Build this cell again, even if nothing changed.")
+    @argument("--name", default="", metavar="CELL", help="A name for this cell, which beats its id.")
+    @argument("--after", default="", metavar="CELL", help="Put this cell behind another one: a name or a number.")
+    @cell_magic("dockerfile")
+    def dockerfile_cell(self, line: str, body: str) -> None:
+        """Add this cell's instructions to the session's Dockerfile and build them: every cell is a cached layer.
+
+        A cell that was run before is built again where it stands. If it changed, the cells behind it are stale until
+        `%dockerfile replay`.
+        """
+        from dockermagic.notebook import actions
+
+        actions.run_cell(self, self._parse(self.dockerfile_cell, line, "%%dockerfile"), body)
+
+    @magic_arguments()
+    @argument("action", nargs="?", default="status", help=" | ".join(ACTIONS))
+    @argument("words", nargs="*", help="PATH for tree, CELL for diff, history and tree, FILE for export.")
+    @argument("-s", "--session", default="", metavar="SESSION", help="Another session than the notebook's own.")
+    @argument("--cell", default="", metavar="CELL", help="tree: as it was after this cell.")
+    @argument("--failed", action="store_true", help="tree, diff: what the last failed RUN left behind.")
+    @argument("--force", action="store_true", help="export: replace a file that holds something else.")
+    @line_magic("dockerfile")
+    def dockerfile_line(self, line: str) -> None:
+        """Look at the session's Dockerfile, or change it.
+
+        show: the Dockerfile. status: its cells. history: its layers. tree [PATH]: its files. diff [CELL]: what a cell
+        changed. undo: back to the chain before. reset: an empty chain. replay: run what is stale. export FILE.
+        """
+        from dockermagic.notebook import actions
+
+        arguments = self._parse(self.dockerfile_line, line, "%dockerfile")
+        if arguments.action not in ACTIONS:
+            raise UsageError(f"unknown action: %dockerfile {arguments.action}", hint=f"There is: {', '.join(ACTIONS)}.")
+        actions.look(self, arguments)
+
+    @no_var_expand
+    @line_magic("docker")
+    def docker(self, line: str) -> None:
+        """Docker's verbs on dockermagic's engine: `%docker images`, `%docker run IMAGE`; `%docker` alone lists them."""
+        from dockermagic.notebook import actions
+
+        actions.verb(self, _words(line))
+
+    def _parse(self, function: Callable[..., None], line: str, name: str) -> Namespace:
+        try:
+            parsed: Namespace = function.parser.parse_args(_words(line))  # type: ignore[attr-defined]
+        except IPythonUsageError as error:
+            raise UsageError(f"{name}: {error}", hint=f"{name}? shows what it takes.") from None
+        return parsed
+
+
+def _words(line: str) -> list[str]:
+    try:
+        return shlex.split(line)
+    except ValueError as error:
+        raise UsageError(f"cannot read this line: {error}: {line}") from None

@@ -1,0 +1,149 @@
+"""What an engine and a session say, as the values that are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from dockermagic import view
+from dockermagic.build.request import FailedStep
+from dockermagic.engine import Engine, HistoryRow, Layers
+from dockermagic.session import Run, Script, Session
+
+__all__ = [
+    "card",
+    "changes_view",
+    "config_rows",
+    "dockerfile_view",
+    "failed_changes",
+    "failed_tree",
+    "history_view",
+    "instructions_of",
+    "lister",
+    "session_view",
+    "tree_view",
+]
+
+NO_HISTORY = frozenset({"FROM", "ONBUILD"})
+
+
+def instructions_of(script: Script) -> tuple[view.Instruction, ...]:
+    """The instructions of the script's last cell, their lines counted in the notebook cell."""
+    part = script.parts[-1]
+    return tuple(
+        view.Instruction(index, text, script.line_in_cell(line))
+        for index, text, line in zip(part.indices, part.originals, part.lines, strict=True)
+    )
+
+
+def card(shown: view.BuildView, run: Run, engine: Engine) -> view.BuildView:
+    """A built cell's card: the fold of its events, and what is known at the end."""
+    if run.result is not None:
+        steps = [step for step in run.steps if view.keyword(step.text) != "FROM"]  # a base's size is known to its event
+        shown = view.with_results(shown, steps, instructions_of(run.script))
+    notes = tuple(f"{cell.label} was built again: what it reads has changed" for cell in run.again)
+    shown = replace(
+        shown,
+        stale=tuple(cell.label for cell in run.left),
+        images=run.cell.tags,
+        image_id=run.result.image_id if run.result else "",
+        notes=(*shown.notes, *notes),
+        finished=True,
+    )
+    if run.stage is None:
+        return shown
+    return replace(
+        shown,
+        history=history_view(engine.stage_history(run.stage), run),
+        tree=tree_view(engine, run),
+        config=config_rows(run.stage.config),
+    )
+
+
+def history_view(rows: Sequence[HistoryRow], run: Run | None = None, title: str = "") -> view.HistoryView:
+    """A history, the newest step first; of a run it is known which cell made a step and whether it was cached."""
+    shown = [
+        view.HistoryRow(row.created, row.created_by, row.size, row.comment, row.image_id, empty=row.empty_layer)
+        for row in rows
+    ]
+    if run is not None and run.result is not None and run.stage is not None:
+        made = [step for step in run.result.steps if step.stage == run.stage.index]
+        made = [step for step in made if view.keyword(step.text) not in NO_HISTORY]
+        for number, step in enumerate(reversed(made)):
+            part = run.script.part_of(step.index)
+            if number < len(shown) and part is not None:
+                cached = step.cached if step.snapshot is not None else None
+                shown[number] = replace(shown[number], cell=part.cell.label, cached=cached)
+    return view.HistoryView(tuple(shown), title)
+
+
+def tree_view(engine: Engine, run: Run, path: str = "/") -> view.TreeView:
+    """One directory of the root filesystem that a run gave, against what was there before the cell."""
+    label = run.cell.label
+    return view.TreeView(tuple(lister(engine, run)(path)), path, f"Files after {label}", f"the state before {label}")
+
+
+def lister(engine: Engine, run: Run) -> Callable[[str], Sequence[view.TreeEntry]]:
+    """Lists the directories of the root filesystem that a run gave."""
+    snapshots = run.stage.snapshots if run.stage else ()
+    return lambda path: engine.tree(snapshots, path, base=run.base)
+
+
+def changes_view(engine: Engine, run: Run) -> view.ChangesView:
+    """What a cell changed in the root filesystem."""
+    snapshots = run.stage.snapshots if run.stage else ()
+    return _changes(engine, snapshots, run.base, f"What {run.cell.label} changed")
+
+
+def failed_tree(engine: Engine, failed: FailedStep, path: str = "/") -> view.TreeView:
+    """One directory of what a failed RUN left behind, against what was there before it."""
+    entries = engine.tree(failed, path, base=_parents(failed))
+    return view.TreeView(tuple(entries), path, "Files after the failed RUN", "the state before it")
+
+
+def failed_changes(engine: Engine, failed: FailedStep) -> view.ChangesView:
+    """What a failed RUN had changed."""
+    return _changes(engine, failed, _parents(failed), "What the failed RUN changed")
+
+
+def _parents(failed: FailedStep) -> tuple[int, ...]:
+    return tuple(int(directory.parent.name) for directory in failed.parents)
+
+
+def _changes(engine: Engine, layers: Layers, base: Sequence[int], title: str) -> view.ChangesView:
+    rows = ((one.path, one.state, one.size) for one in engine.changes(layers, base))
+    return view.ChangesView(tuple(rows), title)  # type: ignore[arg-type]
+
+
+def config_rows(config: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """What an image config says about running the image."""
+    found: dict[str, Any] = dict(config.get("config") or {})
+    rows = [(name, _value(value)) for name, value in found.items() if value not in (None, "", [], {})]
+    platform = "/".join(str(config[key]) for key in ("os", "architecture", "variant") if config.get(key))
+    return (*rows, ("Platform", platform)) if platform else tuple(rows)
+
+
+def _value(value: Any) -> str:
+    import json
+
+    if isinstance(value, str):
+        return value
+    if isinstance(value, dict) and all(one in ({}, None) for one in value.values()):
+        return " ".join(value)
+    return json.dumps(value, ensure_ascii=False)
+
+
+def dockerfile_view(script: Script, title: str = "Dockerfile") -> view.DockerfileView:
+    """A session's Dockerfile, with the cell that each line came from."""
+    return view.DockerfileView(script.text, tuple((part.line, part.cell.label) for part in script.parts), title=title)
+
+
+def session_view(session: Session, images: Iterable[str] = ()) -> view.SessionView:
+    """The cells of a session as they stand."""
+    rows = tuple(
+        view.CellRow(one.cell.label, one.cell.text.strip("\n"), one.state, why=one.reason)  # type: ignore[arg-type]
+        for one in session.status()
+    )
+    names = dict.fromkeys(tag for cell in session.chain.on for tag in cell.tags)
+    return view.SessionView(str(session.name), rows, str(session.folder or ""), (*names, *images))

@@ -1,0 +1,108 @@
+"""What a kernel keeps between its cells: the engine, the sessions that it opened, and whom it has seen."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import uuid
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+from dockermagic.engine import Engine
+from dockermagic.notebook.identity import Sender, kernel_name, lines_above, notebook_path
+from dockermagic.session import Cell, Session, SessionName, SessionStore
+
+__all__ = ["Shell", "Workbench"]
+
+
+class Shell(Protocol):
+    """The part of an IPython shell that is asked here."""
+
+    user_ns: dict[str, Any]
+    history_manager: Any
+
+
+class Workbench:
+    """One kernel's engine and sessions.
+
+    ``seen`` are the ids that front ends have sent in this kernel's life, ``claimed`` those that each session has taken
+    in. Sessions are opened when first used.
+    """
+
+    def __init__(self, shell: Shell) -> None:
+        self.shell = shell
+        self.seen: set[str] = set()
+        self.sessions: dict[SessionName, Session] = {}
+        self.claimed: dict[SessionName, set[str]] = {}
+
+    @cached_property
+    def engine(self) -> Engine:
+        """The engine, closed with the kernel."""
+        engine = Engine()
+        atexit.register(engine.close)
+        return engine
+
+    @cached_property
+    def kernel(self) -> str:
+        """This kernel's name, the same after a restart."""
+        kernel = getattr(self.shell, "kernel", None)
+        return kernel_name(str(getattr(getattr(kernel, "parent", None), "connection_file", "")))
+
+    @cached_property
+    def store(self) -> SessionStore:
+        """All sessions of this engine's home."""
+        store = SessionStore(self.engine.home)
+        store.sweep()
+        return store
+
+    def session(self, name: str, sender: Sender, deleted: frozenset[str] = frozenset()) -> Session:
+        """The session that a cell means: the one that ``-s`` names, else the notebook's, else the kernel's own.
+
+        A notebook has a session of its own only where its cells have ids: nbclient may well run in the environment of
+        another notebook's kernel. Cells in ``deleted`` leave their chains first.
+        """
+        if sender.cell_id:
+            self.seen.add(sender.cell_id)
+        path = notebook_path(os.environ, self.shell.user_ns) if self.seen else None
+        if name:
+            key = SessionName("named", name)
+        elif path is not None:
+            key = SessionName("notebook", str(path))
+        else:
+            key = SessionName("kernel", self.kernel)
+        if key not in self.sessions:
+            folder = path.parent if path is not None and path.parent.is_dir() else Path.cwd()
+            cell_id = sender.cell_id if sender.lasting else ""
+            self.sessions[key] = Session(key, self.engine, folder=folder, store=self.store, cell_id=cell_id)
+        for session in self.sessions.values():
+            session.forget(deleted - {sender.cell_id})
+        return self.sessions[key]
+
+    def cell(self, session: Session, text: str, sender: Sender, raw: str, options: Mapping[str, Any]) -> Cell:
+        """The cell that is about to run in a session.
+
+        Where the front end sends no ids, a kernel's first cell begins a fresh chain: a notebook that is run from top to
+        bottom is always right. Where its ids do not last, earlier kernels' cells are found by their text.
+        """
+        cell = Cell(
+            sender.cell_id or uuid.uuid4().hex,
+            text,
+            number=self._number(),
+            above=lines_above(raw),
+            **options,
+        )
+        if session.name not in self.claimed:
+            self.claimed[session.name] = set()
+            if not sender.cell_id and session.chain.cells:
+                session.reset()
+        claimed = self.claimed[session.name]
+        if sender.cell_id and not sender.lasting and sender.cell_id not in claimed:
+            session.claim(cell, claimed)
+        claimed.add(cell.id)
+        return cell
+
+    def _number(self) -> int:
+        """The ``[3]`` of the cell that runs. IPython 9.18 counts ``execution_count`` up before a cell, not after it."""
+        return len(self.shell.history_manager.input_hist_raw) - 1
