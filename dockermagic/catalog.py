@@ -56,7 +56,7 @@ KINDS = {"dir": "directory", "char": "device", "block": "device"}
 def tree_entry(entry: Mapping[str, Any], *, compared: bool) -> TreeEntry:
     """A line of the file tree as a value to show. Of a directory it is only known that something below changed."""
     kind = KINDS.get(entry["kind"], entry["kind"])
-    state = "" if entry["state"] == "unchanged" or not compared else entry["state"]
+    state: Any = "" if entry["state"] == "unchanged" or not compared else entry["state"]
     below = kind == "directory" and state == "modified"
     return TreeEntry(
         entry["name"],
@@ -66,7 +66,7 @@ def tree_entry(entry: Mapping[str, Any], *, compared: bool) -> TreeEntry:
         entry["uid"],
         entry["gid"],
         entry["link"],
-        "" if below else state,
+        state="" if below else state,
         changed_below=below,
     )
 

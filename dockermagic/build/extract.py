@@ -8,7 +8,7 @@ import stat
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import IO, cast
+from typing import IO, Any, cast
 
 from dockermagic.build.ownership import Owners
 from dockermagic.build.rootpath import resolve_inside
@@ -38,7 +38,8 @@ def _decompressed(file: IO[bytes], magic: bytes) -> IO[bytes]:
         except ImportError:
             import gzip  # type: ignore[no-redef]
 
-        return cast(IO[bytes], gzip.GzipFile(fileobj=file))
+        opened: Any = gzip.GzipFile
+        return cast(IO[bytes], opened(fileobj=file))
     if magic.startswith(b"BZh"):
         import bz2
 

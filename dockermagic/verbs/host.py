@@ -22,7 +22,11 @@ def base(console: Console, arguments: Arguments) -> int:
 def info(console: Console, arguments: Arguments) -> int:
     """Show what this machine can do."""
     found = console.engine.info()
-    console.show(Shown("info", found, f"{found}\n"))
+    lines = []
+    for row in found.rows:
+        lines.append(f"{row.name + ':':<18}{row.value}\n")
+        lines += [f"{'':<20}{row.why}\n"] if row.why else []
+    console.show(Shown("info", found, "".join(lines)))
     return 0
 
 
