@@ -84,6 +84,7 @@ class StepView:
     transfers: tuple[Status, ...] = ()
     line: int | None = None
     digest: str = ""
+    internal: bool = False
 
     @property
     def metadata(self) -> bool:
@@ -389,6 +390,7 @@ def _step(number: int, row: Row, known: Instruction | None) -> StepView:
         transfers=row.statuses,
         line=known.line if known else vertex.line,
         digest=vertex.digest,
+        internal=vertex.instruction is None,
     )
 
 

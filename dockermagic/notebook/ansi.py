@@ -25,6 +25,7 @@ _SEQUENCE = re.compile(
     r"\x1b(?:\[([0-9;:?<=>]*)([ -/]*[@-~])|\][^\x07\x1b]*(?:\x07|\x1b\\)|[PX^_][^\x1b]*\x1b\\|[ -/]*[0-~])"
     r"|[\x00-\x1f\x7f]"
 )
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _OPEN_END = re.compile(r"\x1b(?:\[[0-9;:?<=>]*[ -/]*|\][^\x07\x1b]*\x1b?|[PX^_][^\x1b]*\x1b?|[ -/]*)?$")
 
 
@@ -145,6 +146,9 @@ class AnsiLines:
         *whole, rest = text.split("\n")
         out = []
         for line in whole:
+            if not self._cells and not self._column and not _CONTROL.search(line):
+                out.append(self._styled(line[:LONGEST_LINE], self._style))
+                continue
             self._write(line)
             out.append(self._line())
             self._cells, self._column = [], 0
@@ -196,11 +200,14 @@ class AnsiLines:
         for char, own in [*self._cells, ("", None)]:
             if own != style:
                 if run:
-                    text, css = escape("".join(run), quote=False), style.css()
-                    out.append(f'<span style="{css}">{text}</span>' if css else text)
+                    out.append(self._styled("".join(run), style))
                 run, style = [], own or NORMAL
             run.append(char)
         return Html("".join(out))
+
+    def _styled(self, text: str, style: Style) -> Html:
+        text, css = escape(text, quote=False), style.css()
+        return Html(f'<span style="{css}">{text}</span>' if css and text else text)
 
 
 def to_html(data: bytes, *, last: int = 0) -> tuple[Html, int]:

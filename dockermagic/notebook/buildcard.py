@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from html import escape
+
 from dockermagic.events import Status, Warning, now
 from dockermagic.notebook import dockertext
 from dockermagic.notebook.ansi import to_html
@@ -28,18 +30,46 @@ from dockermagic.notebook.treeview import tree_body
 from dockermagic.tables import duration, human_size, many, short_id
 from dockermagic.view import BuildView, StepView
 
-__all__ = ["build_card", "foot", "heading", "step_row", "summary"]
+__all__ = ["build_card", "clock", "live_card", "live_parts", "part_name", "shown_steps", "step_row", "summary"]
 
 SHORT_LOG = 8
 SHOWN_LOG = 400
+FAILED_LOG = 20
 LONG_INSTRUCTION = 8
 STATE = "display:inline-block;min-width:64px;margin-left:10px"
 
 
-def build_card(view: BuildView) -> Html:
-    """The whole card."""
-    bodies = [step_row(step, live=not view.finished) for step in shown_steps(view)]
-    return card(heading(view), table(*bodies, label="instructions"), foot(view))
+def build_card(view: BuildView, *, files: Html | None = None) -> Html:
+    """The whole card. ``files`` is shown in place of the view's own tree."""
+    rows = [step_row(step) for step in shown_steps(view)]
+    return card(heading(view), table(*rows, label="instructions"), foot(view, files))
+
+
+def live_parts(view: BuildView, button: Html) -> dict[str, Html]:
+    """The parts of a card that is being built, by name: a widget replaces those that have changed.
+
+    Clocks and the output of what runs are left to it; ``button`` stands at the end of the first line.
+    """
+    parts = {"head": heading(view, button=button)}
+    for step in shown_steps(view):
+        parts[part_name(step)] = step_row(step, live=True)
+    return parts | {"foot": foot(view)}
+
+
+def part_name(step: StepView) -> str:
+    """What a row is called by the widget."""
+    return f"step-{'internal-' if step.internal else ''}{step.number}"
+
+
+def live_card(parts: dict[str, Html]) -> Html:
+    """A card of parts that can be replaced one by one."""
+    rows = [
+        Html(part.replace("<tr ", f'<tr data-part="{escape(name)}" ', 1))
+        for name, part in parts.items()
+        if "step-" in name
+    ]
+    head, foot = (el("div", parts[name], data_part=name) for name in ("head", "foot"))
+    return card(head, table(*rows, label="instructions"), foot)
 
 
 def shown_steps(view: BuildView) -> tuple[StepView, ...]:
@@ -80,7 +110,7 @@ def layer_facts(view: BuildView) -> list[str]:
     return facts
 
 
-def heading(view: BuildView) -> Html:
+def heading(view: BuildView, button: Html | None = None) -> Html:
     """The first line: which cell, what became of it, its layers, the time, the names of the image."""
     word = summary(view)
     tone, mark = {
@@ -96,8 +126,9 @@ def heading(view: BuildView) -> Html:
         facts += layer_facts(view)
         facts.append(duration(view.seconds) if view.seconds is not None else "")
     elif view.started is not None:
-        facts.append(clock(view.started))
-    return head(title, *facts, aside=join([chip(name, tone="key") for name in view.images], " "))
+        facts.append(clock(view.started, live=button is not None))
+    names = [chip(name, tone="key") for name in view.images]
+    return head(title, *facts, aside=join([*names, *([button] if button else [])], " "))
 
 
 def _sentence(name: str, word: str) -> str:
@@ -121,7 +152,7 @@ def step_row(step: StepView, *, live: bool = False) -> Html:
     )
     text = _instruction(step)
     body = cell(text, *_below(step, live), style=f"{tint};opacity:.62" if waits else tint)
-    figures = el("div", _size(step), _state(step), class_="dm-figures")
+    figures = el("div", _size(step), _state(step, live), class_="dm-figures")
     right = cell(figures, style=f"width:1%;white-space:nowrap;text-align:right;padding-left:0;{tint}")
     return row(number, body, right, class_="dm-whole")
 
@@ -138,7 +169,7 @@ def _instruction(step: StepView) -> Html:
     return join([first, details(f"… {len(whole) - kept} more lines", rest)])
 
 
-def _state(step: StepView) -> Html:
+def _state(step: StepView, live: bool) -> Html:
     seconds = step.seconds(step.completed or step.started or 0.0)
     taken = duration(seconds) if seconds is not None and step.completed is not None else ""
     match step.state:
@@ -153,7 +184,7 @@ def _state(step: StepView) -> Html:
         case "stopped":
             return _mark("warn", "■", "stopped", taken)
         case "running":
-            return _mark("run", "●", "running", clock(step.started or now()))
+            return _mark("run", "●", "running", clock(step.started or now(), live=live))
         case "skipped":
             return muted("not run")
     return muted("waiting")
@@ -166,9 +197,10 @@ def _mark(tone: str, mark: str, word: str, after: object) -> Html:
     return el("span", words, style=STATE)
 
 
-def clock(since: float) -> Html:
-    """How long ago that was; a widget keeps it going."""
-    return el("span", duration(now() - since), class_="dm-clock", data_since=f"{since:.3f}")
+def clock(since: float, *, live: bool = False) -> Html:
+    """How long ago that was; where it is ``live`` a widget fills it in."""
+    words = "" if live else duration(now() - since)
+    return el("span", words, class_="dm-clock", data_since=f"{since:.3f}")
 
 
 def size_words(step: StepView) -> str:
@@ -224,16 +256,30 @@ def _below(step: StepView, live: bool) -> list[Html]:
 
 
 def log_block(step: StepView) -> Html:
-    """What the process printed: at once where it is short, folded where it is long, open where it failed."""
+    """What the process printed: at once where it is short, folded where it is long; of a failure its end stays open."""
     text, count = to_html(step.log.rstrip(b"\r\n"), last=SHOWN_LOG)
-    cut = []
-    if step.log_dropped or count > SHOWN_LOG:
-        cut.append(el("div", "… the lines before these were not kept", style="color:@soft;font-size:12px"))
-    block = pre(text, style="max-height:22rem;overflow:auto", class_="dm-scroll", tabindex="0", aria_label="output")
-    if count <= SHORT_LOG and not cut:
-        return el("div", block, style="margin-top:4px")
-    lines = many(count, "line") + (" or more" if step.log_dropped else "")
-    return details(f"output · {lines}", *cut, block, opened=step.state != "done", style="margin-top:3px")
+    lines = text.split("\n")
+    open_lines = 0 if count > SHORT_LOG or step.log_dropped else len(lines)
+    if step.state in ("failed", "stopped", "running"):
+        open_lines = min(len(lines), FAILED_LOG)
+    parts = []
+    if folded := lines[: len(lines) - open_lines]:
+        more = " or more" if step.log_dropped else ""
+        words = (
+            f"output · {many(count, 'line')}{more}"
+            if not open_lines
+            else f"… {many(count - open_lines, 'line')}{more} before"
+        )
+        cut = "… the lines before these were not kept\n" if step.log_dropped or count > SHOWN_LOG else ""
+        parts.append(details(words, _log([muted(cut) if cut else "", Html("\n".join(folded))])))
+    if open_lines:
+        parts.append(_log([Html("\n".join(lines[-open_lines:]))]))
+    return el("div", *parts, style="margin-top:4px")
+
+
+def _log(parts: list[Html | str]) -> Html:
+    style = "max-height:22rem;overflow:auto;margin:2px 0"
+    return pre(*parts, style=style, class_="dm-scroll", tabindex="0", aria_label="output")
 
 
 def _transfers(statuses: list[Status]) -> Html:
@@ -251,7 +297,7 @@ def _transfers(statuses: list[Status]) -> Html:
 # ---- what stands below the rows -------------------------------------------------------------------------------------
 
 
-def foot(view: BuildView) -> Html:
+def foot(view: BuildView, files: Html | None = None) -> Html:
     """Warnings, stale cells, further notes, and what can be unfolded: layers, files, the image's config."""
     parts = []
     if view.warnings:
@@ -260,7 +306,7 @@ def foot(view: BuildView) -> Html:
         parts.append(note(stale_sentence(view.stale)))
     parts += [note(text, tone="soft") for text in view.notes]
     if view.finished and not view.failed:
-        parts += _sections(view)
+        parts += _sections(view, files)
     return join(parts)
 
 
@@ -298,7 +344,7 @@ def stale_names(stale: tuple[str, ...]) -> str:
     return listed[:1].upper() + listed[1:]
 
 
-def _sections(view: BuildView) -> list[Html]:
+def _sections(view: BuildView, files: Html | None) -> list[Html]:
     out = []
     style = "padding:5px 12px;border-top:1px solid @line"
     if view.tree is not None:
@@ -306,7 +352,7 @@ def _sections(view: BuildView) -> list[Html]:
         counts = [f"{tree.added:,} added" * bool(tree.added), f"{tree.modified:,} modified" * bool(tree.modified)]
         counts += [f"{tree.removed:,} removed" * bool(tree.removed)]
         words = " · ".join(["Files", *[count for count in counts if count]])
-        out.append(details(words, tree_body(tree), style=style, class_="dm-files"))
+        out.append(details(words, tree_body(tree) if files is None else files, style=style, class_="dm-files"))
     if view.history is not None and view.history.rows:
         out.append(details("History", history_table(view.history), style=style))
     if view.config:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from dockermagic.events import now
 from dockermagic.notebook import dockertext
 from dockermagic.notebook.ansi import to_html
 from dockermagic.notebook.markup import (
@@ -43,12 +44,14 @@ __all__ = [
     "history_table",
     "images_card",
     "info_card",
+    "live_container",
     "message_card",
     "session_card",
 ]
 
 NUMBER = "text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums"
 CONTAINER_LINES = 1000
+OUTPUT = "background:transparent;padding:9px 12px;max-height:30rem;overflow:auto;border-radius:0"
 
 
 # ---- history --------------------------------------------------------------------------------------------------------
@@ -147,7 +150,7 @@ _NOTE = "padding:8px 12px;color:@soft"
 # ---- a container ----------------------------------------------------------------------------------------------------
 
 
-def container_heading(view: ContainerView) -> Html:
+def container_heading(view: ContainerView, button: Html | None = None) -> Html:
     """Which image and command, and how it ended."""
     if view.exit_code is None:
         mark, tone = ("■", "warn") if view.stopped else ("●", "run")
@@ -159,8 +162,11 @@ def container_heading(view: ContainerView) -> Html:
     command = code(command_line(view.command), style="overflow-wrap:anywhere") if view.command else ""
     taken: object = duration(view.seconds) if view.seconds is not None else ""
     if view.exit_code is None and not view.stopped and view.started is not None:
-        taken = el("span", class_="dm-clock", data_since=f"{view.started:.3f}")
-    return head(state, muted(taken) if taken else "", command, aside=chip(view.image, tone="key"))
+        words = "" if button else duration(now() - view.started)
+        taken = el("span", words, class_="dm-clock", data_since=f"{view.started:.3f}")
+    return head(
+        state, muted(taken) if taken else "", command, aside=join([chip(view.image, tone="key"), button or ""], " ")
+    )
 
 
 def container_card(view: ContainerView) -> Html:
@@ -171,14 +177,14 @@ def container_card(view: ContainerView) -> Html:
     text, count = to_html(view.output.rstrip(b"\r\n"), last=CONTAINER_LINES)
     cut = view.output_dropped or count > CONTAINER_LINES
     before = el("div", "… the lines before these were not kept", style=f"{_NOTE};padding-bottom:0") if cut else ""
-    block = pre(
-        text,
-        style="background:transparent;padding:9px 12px;max-height:30rem;overflow:auto;border-radius:0",
-        class_="dm-scroll",
-        tabindex="0",
-        aria_label="output",
-    )
+    block = pre(text, style=OUTPUT, class_="dm-scroll", tabindex="0", aria_label="output")
     return card(container_heading(view), before, block)
+
+
+def live_container(view: ContainerView, button: Html) -> Html:
+    """A card of a running container, whose output a widget fills in."""
+    block = pre(style=OUTPUT, class_="dm-scroll", tabindex="0", aria_label="output", data_log="output")
+    return card(el("div", container_heading(view, button), data_part="head"), block)
 
 
 # ---- a session ------------------------------------------------------------------------------------------------------

@@ -1,0 +1,49 @@
+"""The widget: a card that Python draws and that lives in the page. Importing this module imports anywidget."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import traitlets
+
+__all__ = ["VIEW", "CardWidget"]
+
+VIEW = "application/vnd.jupyter.widget-view+json"
+_STATIC = Path(__file__).parent / "static"
+
+
+class CardWidget(anywidget.AnyWidget):
+    """A card in the page. ``html`` is all of it; messages replace parts and add output while something runs.
+
+    ``handlers`` answer messages from the page by their kind. ``still`` is the card's bundle without the widget, for
+    front ends that show none.
+    """
+
+    _esm = _STATIC / "card.js"
+    _css = _STATIC / "card.css"
+    html = traitlets.Unicode("").tag(sync=True)
+
+    def __init__(self, html: str, still: dict[str, Any], handlers: Mapping[str, Callable[..., None]]) -> None:
+        super().__init__(html=html)
+        self.still = still
+        self.handlers = dict(handlers)
+        self.on_msg(self._received)
+        # ipykernel 7.4 hands a comm's messages to the shell that the kernel last sent from: the one that runs the cell
+        # and hears nothing until it is done. The button to stop it is heard where the front end sends it.
+        if hasattr(self.comm, "_reply_subshell_for"):
+            self.comm._reply_subshell_for = lambda data, default: default
+
+    def _received(self, widget: object, content: Any, buffers: object) -> None:
+        if isinstance(content, dict) and (handler := self.handlers.get(str(content.get("t", "")))) is not None:
+            handler(content)
+
+    def bundle(self) -> dict[str, Any]:
+        """The mime bundle: the widget's view, and what is shown where there is no widget."""
+        view = {"version_major": 2, "version_minor": 0, "model_id": self.model_id}
+        return {**self.still, VIEW: view}
+
+    def _repr_mimebundle_(self, **options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        return self.bundle(), {}
