@@ -189,7 +189,7 @@ class Ownership:
     def save(self) -> None:
         """Write what no attribute could hold; makes no file where there is nothing to say."""
         if self._records:
-            Path(self._file).write_text(json.dumps(self._records, sort_keys=True), encoding="ascii")
+            Path(self._file).write_bytes(json.dumps(self._records, sort_keys=True).encode())
 
 
 class Stack:

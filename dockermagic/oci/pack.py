@@ -84,6 +84,7 @@ def pack(
             sink.finish()
     finally:
         sink.close()
+        packer.close_up()
         tree.close()
     return {
         "digest": sink.digest,
@@ -102,6 +103,7 @@ class _Packer:
         self._owners = owners
         self._latest_ns = None if latest is None else latest * 1_000_000_000
         self._linked: dict[tuple[int, int], str] = {}
+        self._opened_up: list[tuple[str, int]] = []
 
     def pack(self) -> None:
         """Write every entry below the root; the root itself is not part of a changeset."""
@@ -136,8 +138,8 @@ class _Packer:
         if kind == stat.S_IFREG:
             self._file(here, name, path, found)
         elif kind == stat.S_IFDIR:
-            with self._readable(here, name, found):
-                xattrs = attributes(self._tree.fd(path))
+            self._open_up(here, name, path, found)
+            xattrs = attributes(self._tree.fd(path))
             self._write(self._entry(path, found, xattrs))
             if xattrs.get(OPAQUE) == b"y":
                 self._write(Entry(join(path, OPAQUE_MARK), FILE, mode=0))
@@ -228,16 +230,26 @@ class _Packer:
 
     @contextlib.contextmanager
     def _readable(self, here: int, name: str, found: os.stat_result) -> Iterator[None]:
-        """Without privileges, files and directories that their owner may not read are opened all the same."""
-        wanted = 0o500 if stat.S_ISDIR(found.st_mode) else 0o400
-        if os.geteuid() == 0 or found.st_mode & wanted == wanted:
+        """Without privileges, a file that its owner may not read is opened all the same."""
+        if os.geteuid() == 0 or found.st_mode & 0o400:
             yield
             return
-        os.chmod(name, stat.S_IMODE(found.st_mode) | wanted, dir_fd=here)
+        os.chmod(name, stat.S_IMODE(found.st_mode) | 0o400, dir_fd=here)
         try:
             yield
         finally:
             os.chmod(name, stat.S_IMODE(found.st_mode), dir_fd=here)
+
+    def _open_up(self, here: int, name: str, path: str, found: os.stat_result) -> None:
+        """The same for a directory, until :meth:`close_up`."""
+        if os.geteuid() != 0 and found.st_mode & 0o500 != 0o500:
+            os.chmod(name, stat.S_IMODE(found.st_mode) | 0o500, dir_fd=here)
+            self._opened_up.append((path, stat.S_IMODE(found.st_mode)))
+
+    def close_up(self) -> None:
+        """Give directories that were opened up their modes back."""
+        for path, mode in reversed(self._opened_up):
+            os.fchmod(self._tree.fd(path), mode)
 
 
 def _kept(xattrs: Mapping[str, bytes]) -> dict[str, bytes]:

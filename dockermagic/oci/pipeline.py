@@ -32,7 +32,8 @@ class Source:
     def __init__(self, blob: int, *, limit: int | None = None) -> None:
         self.digest = self.diff_id = ""
         self.size = self.uncompressed_size = 0
-        self._blob = blob
+        # Its own descriptor: a thread that is left behind must not read from what gets the number next.
+        self._blob = os.dup(blob)
         self._limit = limit
         self._stopped = False
         self._raw = hashlib.sha256()
@@ -65,6 +66,8 @@ class Source:
         self._to_hash.put(None)
 
     def _read(self) -> bytes:
+        if self._stopped:
+            return b""
         data = os.read(self._blob, BLOCK)
         self._raw.update(data)
         self.size += len(data)
@@ -87,6 +90,7 @@ class Source:
         except BaseException as error:
             end = error
         finally:
+            os.close(self._blob)
             self._to_hash.put(None)
             self._blocks.put(end)
 

@@ -205,18 +205,19 @@ class _Maker:
             try:
                 layer.fresh(here, name, path, lambda: os.mknod(name, status.mode, device, dir_fd=here))
             except PermissionError:
-                self._placeholder(here, name, path, status)
+                self._placeholder(here, name, path, status, entry.mtime_ns)
                 return
         layer.own_name(here, name, path, status)
         if entry.kind != SYMLINK:  # a change of owner clears what says setuid, and so does making a pipe
             os.chmod(name, entry.mode, dir_fd=here)
         os.utime(name, ns=(entry.mtime_ns, entry.mtime_ns), dir_fd=here, follow_symlinks=False)
 
-    def _placeholder(self, here: int, name: str, path: str, status: Status) -> None:
+    def _placeholder(self, here: int, name: str, path: str, status: Status, mtime_ns: int) -> None:
         """An empty file in place of a device that may not be made here; the record says what it is."""
         descriptor = os.open(name, NEW_FILE, 0o600, dir_fd=here)
         try:
             self._layer.owners.record(path, status, file=descriptor)
+            os.utime(descriptor, ns=(mtime_ns, mtime_ns))
         finally:
             os.close(descriptor)
 

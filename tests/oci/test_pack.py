@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import io
 import os
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -187,6 +189,107 @@ def test_memory_stays_flat(tmp_path: Path) -> None:
     assert int(done.stdout) < 40 << 10
 
 
+def test_what_its_owner_may_not_read_is_packed_all_the_same_and_stays_so(tmp_path: Path) -> None:
+    root = tmp_path / "fs"
+    rows = [("dir", "d"), ("file", "d/shadow", b"secret"), ("file", "d/shadow2", b"secret")]
+    unpack_bytes(tar(*rows), root)
+    (root / "d/shadow").chmod(0)
+    (root / "d/shadow2").chmod(0o200)
+    (root / "d").chmod(0)
+    try:
+        found = members(pack_bytes(root, compression="none")[0])
+        assert stat.S_IMODE((root / "d").stat().st_mode) == 0
+    finally:
+        (root / "d").chmod(0o700)
+
+    assert {name: member.mode for name, member in found.items()} == {"d": 0, "d/shadow": 0, "d/shadow2": 0o200}
+    assert [stat.S_IMODE(path.stat().st_mode) for path in sorted((root / "d").iterdir())] == [0, 0o200]
+
+
+@needs_root
+@pytest.mark.parametrize("setup", ["user", "namespace"])
+def test_a_layer_unpacked_by_an_ordinary_user_packs_to_the_same_bytes(setup: str) -> None:
+    """Owners, devices and capabilities that a user, or the root of a namespace with one id, cannot set are recorded."""
+    rows: list[tarfile.TarInfo] = []
+    for name, kind, mode, uid in (
+        *(
+            ("d", tarfile.DIRTYPE, 0o2750, 7),
+            ("d/su", tarfile.REGTYPE, 0o4755, 0),
+            ("d/app", tarfile.REGTYPE, 0o640, 8),
+        ),
+        *(
+            ("d/link", tarfile.SYMTYPE, 0o777, 9),
+            ("d/null", tarfile.CHRTYPE, 0o666, 5),
+            ("d/pipe", tarfile.FIFOTYPE, 0o600, 6),
+        ),
+        *(
+            ("d/hard", tarfile.LNKTYPE, 0o640, 8),
+            ("locked", tarfile.DIRTYPE, 0o000, 0),
+            ("locked/in", tarfile.REGTYPE, 0, 1),
+        ),
+    ):
+        info = tarfile.TarInfo(name)
+        info.type, info.mode, info.uid, info.gid, info.mtime = kind, mode, uid, uid + 1, 1000
+        if kind == tarfile.CHRTYPE:
+            info.devmajor, info.devminor = 1, 3
+        info.linkname = {"d/link": "app", "d/hard": "d/app"}.get(name, "")
+        if name == "d/su":
+            info.pax_headers = {"SCHILY.xattr.security.capability": CAPABILITY.decode("latin1")}
+        rows.append(info)
+    data = tar(*rows, ("file", ".wh.gone", b""))
+    with tempfile.TemporaryDirectory() as name:
+        os.chmod(name, 0o755)
+        expected = through(data, Path(name) / "root", "root")
+
+        found = through(data, Path(name) / setup, setup)
+        assert [member.get_info() for member in members(found).values()] == [
+            member.get_info() for member in members(expected).values()
+        ]
+        assert found == expected
+
+
+def through(data: bytes, place: Path, setup: str) -> bytes:
+    """A layer that was unpacked and packed by root, a user, or a user who is root of a namespace."""
+    place.mkdir()
+    os.chown(place, *((0, 0) if setup == "root" else (65534, 65534)))
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            if setup != "root":
+                os.setgroups([])
+                os.setresgid(65534, 65534, 65534)
+                os.setresuid(65534, 65534, 65534)
+            if setup == "namespace":
+                code = 77
+                enter_namespace()
+                code = 1
+            unpack_bytes(data, place / "fs")
+            (place / "packed").write_bytes(pack_bytes(place / "fs", compression="none")[0])
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if code == 77:
+        pytest.skip("no user namespaces here")
+    assert code == 0
+    return (place / "packed").read_bytes()
+
+
+def enter_namespace() -> None:
+    """A user namespace with one id, which is root there."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    prctl_dumpable = 4
+    libc.prctl(prctl_dumpable, 1, 0, 0, 0)
+    if libc.unshare(0x10000000):
+        raise OSError(ctypes.get_errno(), "unshare")
+    Path("/proc/self/setgroups").write_text("deny")
+    Path("/proc/self/uid_map").write_text("0 65534 1")
+    Path("/proc/self/gid_map").write_text("0 65534 1")
+
+
 # -- random trees
 
 NAMES = st.one_of(
@@ -210,6 +313,7 @@ TREES: st.SearchStrategy[dict[str, Any]] = st.recursive(
 
 
 def make(tree: dict[str, Any], directory: Path, files: list[Path]) -> None:
+    readable = 0 if os.geteuid() == 0 else 0o400  # for the test itself; see the test of files that nobody may read
     for number, (name, value) in enumerate(tree.items()):
         path = directory / name
         if isinstance(value, dict):
@@ -220,6 +324,7 @@ def make(tree: dict[str, Any], directory: Path, files: list[Path]) -> None:
             path.chmod(0o700 + number)
             continue
         kind, content, mode = value
+        mode |= readable
         if kind == "hardlink" and files:
             os.link(files[content % len(files)], path)
             continue
@@ -239,7 +344,7 @@ def make(tree: dict[str, Any], directory: Path, files: list[Path]) -> None:
         os.utime(path, (mode, mode), follow_symlinks=False)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(TREES, st.sampled_from(["gzip", "zstd", "none"]))
 def test_any_tree_comes_back_as_it_was(tree: dict[str, Any], compression: str) -> None:
     with tempfile.TemporaryDirectory() as name:
