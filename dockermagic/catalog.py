@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from dockermagic.build.facts import sizes_by_diff_id
 from dockermagic.oci.image import Image
-from dockermagic.oci.spec import Descriptor, HistoryEntry, is_index
+from dockermagic.oci.spec import HistoryEntry, is_index
 from dockermagic.oci.store import Store, StoredImage
 from dockermagic.sandbox.probe import Probe
 from dockermagic.view import InfoRow, InfoView, TreeEntry
@@ -89,15 +90,14 @@ def host_info(home: Path, found: Probe) -> InfoView:
     return InfoView(tuple(rows))
 
 
-def _layer_size(store: Store, layer: Descriptor, diff_id: str) -> int:
-    for blob in store.layers(diff_id):
-        return blob.uncompressed_size
-    return layer.size
-
-
-def image_size(store: Store, image: Image) -> int:
-    """The bytes of all layers, unpacked where that is known."""
-    return sum(_layer_size(store, layer, diff_id) for layer, diff_id in zip(image.layers, image.diff_ids, strict=True))
+def layer_sizes(store: Store, image: Image) -> list[int]:
+    """The bytes of the files in each layer, bottom first; of its tar, or its blob, where no more is known."""
+    known = sizes_by_diff_id(store.records)
+    sizes = []
+    for layer, diff_id in zip(image.layers, image.diff_ids, strict=True):
+        blobs = [blob.uncompressed_size for blob in store.layers(diff_id)]
+        sizes.append(known[diff_id] if diff_id in known else next(iter(blobs), layer.size))
+    return sizes
 
 
 def list_images(store: Store) -> list[ImageSummary]:
@@ -105,7 +105,7 @@ def list_images(store: Store) -> list[ImageSummary]:
     rows = []
     for stored in store.images():
         image = Image.load(store, stored.descriptor)
-        size = image_size(store, image)
+        size = sum(layer_sizes(store, image))
         created = image.config.created
         names = [(name.familiar_name, name.tag or "<none>") for name in stored.names] or [("<none>", "<none>")]
         rows += [
@@ -138,7 +138,7 @@ def history_rows(history: tuple[HistoryEntry, ...], sizes: list[int], image_id: 
 
 def image_history(store: Store, image: Image) -> list[HistoryRow]:
     """``history`` of a stored image."""
-    sizes = [_layer_size(store, layer, diff_id) for layer, diff_id in zip(image.layers, image.diff_ids, strict=True)]
+    sizes = layer_sizes(store, image)
     return history_rows(image.config.history, sizes, image.id)
 
 
@@ -158,7 +158,7 @@ def inspect(store: Store, stored: StoredImage) -> dict[str, Any]:
         "Config": config,
         "Architecture": image.config.architecture,
         "Os": image.config.os,
-        "Size": image_size(store, image),
+        "Size": sum(layer_sizes(store, image)),
         "RootFS": {"Type": "layers", "Layers": list(image.diff_ids)},
         "Metadata": {"LastTagTime": ""},
         "Descriptor": {

@@ -178,12 +178,8 @@ class Engine:
         from dockermagic.oci.spec import HistoryEntry
 
         entries = tuple(HistoryEntry.from_json(entry) for entry in stage.config.get("history", ()))
-        return history_rows(entries, [self.layer_size(identity) for identity in stage.snapshots])
-
-    def layer_size(self, identity: int) -> int:
-        """The bytes of a layer's own files."""
-        snapshot = self.snapshotter.get(identity)
-        return self.snapshotter.size(snapshot) if snapshot is not None else 0
+        facts = self.builder.facts(stage.snapshots, stage.snapshots)
+        return history_rows(entries, [facts[identity].bytes for identity in stage.snapshots])
 
     def inspect(self, name: str) -> dict[str, Any]:
         """The document of ``docker inspect``. Raises :class:`ImageNotFoundError`."""

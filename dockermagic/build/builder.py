@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from dockermagic.build.cache import Cache, TrailEntry
 from dockermagic.build.context import StatCache
 from dockermagic.build.contexts import Contexts, reads_context
 from dockermagic.build.epoch import source_date_epoch
+from dockermagic.build.facts import LayerFacts, layer_facts
 from dockermagic.build.frontend import LoweredStage, Plan, lower
 from dockermagic.build.graph import Copy, ImageSource, Vertex, digest_of, walk
 from dockermagic.build.images import BaseImage, Images
@@ -33,6 +34,9 @@ from dockermagic.sandbox.base import Cancel, Sandbox
 from dockermagic.sandbox.snapshot import Active, Snapshotter
 
 __all__ = ["Builder"]
+
+
+NO_FACTS = LayerFacts()
 
 
 class Builder:
@@ -142,14 +146,32 @@ class Builder:
             times = [found.created if (found := snapshotter.get(identity)) else 0.0 for identity in chain]
             base = stage.base_image.image if stage.base_image is not None else None
             stages[index] = StageResult(index, stage.name, chain, stage.config.finished(times), base)
-            steps += self._steps(dockerfile, plan, stage, solver)
+            wanted = [
+                record.solved.snapshot.id
+                for (number, index_), record in solver.records.items()
+                if number == index and index_ >= request.first and record.solved.snapshot is not None
+            ]
+            facts = self.facts(chain, wanted)
+            steps += self._steps(dockerfile, plan, stage, solver, facts)
         globals_ = [
             Step(number, argument.range.start_line, -1, argument.original, digest_of({"text": argument.original}))
             for number, argument in enumerate(dockerfile.global_args)
         ]
         return BuildResult(tuple(globals_ + sorted(steps, key=lambda step: step.index)), stages, plan.target)
 
-    def _steps(self, dockerfile: Dockerfile, plan: Plan, stage: LoweredStage, solver: Solver) -> list[Step]:
+    def facts(self, chain: Sequence[int], wanted: Sequence[int]) -> dict[int, LayerFacts]:
+        """What some layers of a chain do to those below them."""
+        directories = [str(self.home / "snapshots" / str(identity) / "fs") for identity in chain]
+        return layer_facts(self.records, self.sandbox(), chain, directories, [one for one in wanted if one in chain])
+
+    def _steps(
+        self,
+        dockerfile: Dockerfile,
+        plan: Plan,
+        stage: LoweredStage,
+        solver: Solver,
+        facts: Mapping[int, LayerFacts],
+    ) -> list[Step]:
         found = dockerfile.stages[stage.index]
         first = plan.numbers[stage.index]
         base = solver.solved(stage.base)
@@ -163,7 +185,7 @@ class Builder:
             if record is not None and (offset or stage.base is not None):
                 snapshot = record.solved.snapshot
                 key = record.solved.key
-                size = snapshot.size or 0 if snapshot is not None and offset else 0
+                made = facts.get(snapshot.id, NO_FACTS) if snapshot is not None and offset else NO_FACTS
                 steps.append(
                     Step(
                         index,
@@ -174,8 +196,11 @@ class Builder:
                         snapshot.id if snapshot is not None else None,
                         record.solved.cached,
                         record.reason,
-                        size,
+                        made.bytes,
                         record.seconds,
+                        made.added,
+                        made.modified,
+                        made.removed,
                     )
                 )
                 continue

@@ -107,7 +107,7 @@ class Images:
         active = self.snapshotter.prepare(parent)
         try:
             with self.store.open(descriptor.digest) as blob:
-                done = self.sandbox.call(
+                self.sandbox.call(
                     "dockermagic.oci.unpack:unpack",
                     fds={"blob": blob.fileno()},
                     cancel=cancel,
@@ -115,7 +115,8 @@ class Images:
                     digest=descriptor.digest,
                     diff_id=image.diff_ids[number],
                 )
-            snapshot = self.snapshotter.commit(active, key, size=done.get("size"))
+            snapshot = self.snapshotter.commit(active, key)
+            self.snapshotter.set_diff_id(snapshot, image.diff_ids[number])
         except BaseException:
             self.snapshotter.discard(active)
             raise
