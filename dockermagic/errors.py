@@ -25,6 +25,8 @@ Each is a value with a place and a hint, and renders itself: as a short clean er
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from dataclasses import dataclass
 
 __all__ = [
@@ -65,6 +67,24 @@ class Place:
     def __str__(self) -> str:
         return f"{self.file}:{self.line}" if self.file else f"line {self.line}"
 
+    def marked(self, mark: Callable[[str], str]) -> str:
+        """The line without the blanks around it, with ``mark`` laid over the part that is meant, if it is a part."""
+        text = self.text.rstrip()
+        start = min(self.column, len(text))
+        end = len(text) if self.end_column is None else max(start, min(self.end_column, len(text)))
+        meant = text[start:end]
+        if not meant.strip() or meant.strip() == text.strip():
+            return text.strip()
+        return text[:start].lstrip() + mark(meant) + text[end:]
+
+
+def _ansi(text: str, codes: str) -> str:
+    return f"\x1b[{codes}m{text}\x1b[0m" if text else ""
+
+
+def _plain(text: str, codes: str) -> str:
+    return text
+
 
 class DockermagicError(Exception):
     """The root of the tree: ``message`` says what happened, ``place`` where, ``hint`` what to do."""
@@ -100,8 +120,19 @@ class DockermagicError(Exception):
         return "\n".join(lines)
 
     def _render_traceback_(self) -> list[str]:
-        """IPython's hook: the error without a Python traceback; the reply is an error all the same."""
-        return [f"{type(self).__name__}: {self.render()}"]
+        """IPython's hook: the error without a Python traceback; the reply is an error all the same.
+
+        What is wrong in a line is underlined. The colours are those of a terminal, none where NO_COLOR is set.
+        """
+        paint = _plain if os.environ.get("NO_COLOR") else _ansi
+        first, *more = self.message.split("\n")
+        lines = [f"{paint(type(self).__name__, '1;31')}: {paint(first, '1')}", *more]
+        if self.place:
+            text = self.place.marked(lambda words: paint(words, "4;31"))
+            lines.append(f"  {paint(str(self.place), '36')}" + (f": {text}" if text else ""))
+        lines += [paint(line, "2") if line.startswith("  | ") else line for line in self.details()]
+        lines += [paint(line, "34") for line in self.hint.split("\n") if line]
+        return ["\n".join(lines)]
 
 
 class DockerfileSyntaxError(DockermagicError):
