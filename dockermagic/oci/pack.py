@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat
 from collections.abc import Iterator, Mapping
@@ -154,10 +153,9 @@ class _Packer:
     def _file(self, here: int, name: str, path: str, found: os.stat_result) -> None:
         if self._is_linked(path, found):
             return
-        with self._readable(here, name, found):
-            descriptor = os.open(name, _READ, dir_fd=here)
+        descriptor, xattrs = self._open(here, name, found)
         try:
-            entry = self._entry(path, found, attributes(descriptor))
+            entry = self._entry(path, found, xattrs)
             if entry.kind != FILE:  # the placeholder of a device
                 self._write(entry)
                 return
@@ -197,12 +195,9 @@ class _Packer:
         found = os.stat(name, dir_fd=here, follow_symlinks=False)
         if not stat.S_ISREG(found.st_mode):
             return {}
-        with self._readable(here, name, found):
-            descriptor = os.open(name, _READ, dir_fd=here)
-        try:
-            return attributes(descriptor)
-        finally:
-            os.close(descriptor)
+        descriptor, xattrs = self._open(here, name, found)
+        os.close(descriptor)
+        return xattrs
 
     def _entry(self, path: str, found: os.stat_result, xattrs: Mapping[str, bytes]) -> Entry:
         status = self._owners.status(path, found, xattrs)
@@ -228,20 +223,24 @@ class _Packer:
         self.entries += 1
         self._sink.write(header(entry))
 
-    @contextlib.contextmanager
-    def _readable(self, here: int, name: str, found: os.stat_result) -> Iterator[None]:
-        """Without privileges, a file that its owner may not read is opened all the same."""
-        if os.geteuid() == 0 or found.st_mode & 0o400:
-            yield
-            return
-        os.chmod(name, stat.S_IMODE(found.st_mode) | 0o400, dir_fd=here)
+    def _open(self, here: int, name: str, found: os.stat_result) -> tuple[int, dict[str, bytes]]:
+        """Open a file and read its attributes; without privileges also one that its owner may not read."""
+        is_closed = os.geteuid() != 0 and not found.st_mode & 0o400
+        if is_closed:
+            os.chmod(name, stat.S_IMODE(found.st_mode) | 0o400, dir_fd=here)
         try:
-            yield
+            descriptor = os.open(name, _READ, dir_fd=here)
+            try:
+                return descriptor, attributes(descriptor)
+            except BaseException:
+                os.close(descriptor)
+                raise
         finally:
-            os.chmod(name, stat.S_IMODE(found.st_mode), dir_fd=here)
+            if is_closed:
+                os.chmod(name, stat.S_IMODE(found.st_mode), dir_fd=here)
 
     def _open_up(self, here: int, name: str, path: str, found: os.stat_result) -> None:
-        """The same for a directory, until :meth:`close_up`."""
+        """Without privileges, let a directory be read that its owner may not read, until :meth:`close_up`."""
         if os.geteuid() != 0 and found.st_mode & 0o500 != 0o500:
             os.chmod(name, stat.S_IMODE(found.st_mode) | 0o500, dir_fd=here)
             self._opened_up.append((path, stat.S_IMODE(found.st_mode)))
