@@ -11,9 +11,15 @@ import bz2
 import gzip
 import io
 import lzma
+import sys
 import tarfile
 from dataclasses import dataclass, field
 from pathlib import Path
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 
 @dataclass(frozen=True)
@@ -100,6 +106,8 @@ def archive(suffix: str = "") -> bytes:
             return bz2.compress(data)
         case "xz":
             return lzma.compress(data)
+        case "zst":
+            return zstd.compress(data)
     return data
 
 
@@ -264,6 +272,7 @@ ADD = [
     case("add-tar-gz", "ADD x.tgz /x/", {"x.tgz": archive("gz")}),
     case("add-tar-bz2", "ADD x.tar.bz2 /x/", {"x.tar.bz2": archive("bz2")}),
     case("add-tar-xz", "ADD x.tar.xz /x/", {"x.tar.xz": archive("xz")}),
+    case("add-tar-zst", "ADD x.tar.zst /x/", {"x.tar.zst": archive("zst")}),
     case("add-tar-by-content", "ADD disguised /x/", {"disguised": archive("gz")}),
     case("add-no-tar", "ADD x.tar /x/", {"x.tar": "not an archive\n"}),
     case("add-gzip-of-text", "ADD x.gz /x/", {"x.gz": gzip.compress(b"text\n", mtime=0)}),
@@ -350,3 +359,69 @@ STAGES = [
 ]
 
 CASES = [*RUN, *COPY, *ADD, *CONFIG, *STAGES]
+
+
+def history(number: int, ours: str, docker: str, empty: bool = True) -> str:
+    """The line for a history entry that reads otherwise."""
+    mine, other = ({"created_by": text, "empty_layer": empty} for text in (ours, docker))
+    return f"config history {number}: {mine!r} is {other!r}"
+
+
+# Where BuildKit has changed since Docker 26, today's behaviour is ours: what differs is written down, line by line.
+NEWER: dict[str, list[str]] = {
+    # The directories that a COPY makes on its way take its mode and owner.
+    "copy-chmod": ["/x: mode '0751' is '0755'"],
+    "copy-heredocs": ["/x: mode '0600' is '0755'"],
+    "copy-link-flag-over": ["/x: owner '5:6' is '0:0'"],
+    # An unpacked archive's files are --chown's.
+    "add-tar-chown": [
+        "/x/inside: owner '5:6' is '7:7'",
+        "/x/inside/file: owner '5:6' is '1000:1000'",
+        "/x/inside/hard: owner '5:6' is '1000:1000'",
+        "/x/inside/link: owner '5:6' is '0:0'",
+        "/x/run.sh: owner '5:6' is '0:0'",
+    ],
+    # The history tells an ARG's value as it is, and all that are set where a stage was inherited.
+    "arg": [history(2, "ARG B=given", "ARG B")],
+    "arg-override": [history(1, "ARG A=2", "ARG A=1")],
+    "arg-env-wins": [history(1, "ARG A=3", "ARG A=1")],
+    "global-arg": [history(1, "ARG V=1", "ARG V")],
+    "stage-environment": [
+        history(
+            3,
+            'RUN |1 B=2 /bin/sh -c echo "$A [$B]" > /x # buildkit',
+            'RUN /bin/sh -c echo "$A [$B]" > /x # buildkit',
+            empty=False,
+        )
+    ],
+    # The history prints lists and health checks in another form.
+    "expose": [
+        history(
+            2,
+            "EXPOSE [443/tcp 53/udp 80/tcp 8000/tcp 8001/tcp 8002/tcp 81/tcp]",
+            "EXPOSE map[443/tcp:{} 53/udp:{} 80/tcp:{} 8000/tcp:{} 8001/tcp:{} 8002/tcp:{} 81/tcp:{}]",
+        )
+    ],
+    "healthcheck": [
+        history(
+            1,
+            "HEALTHCHECK {Test:[CMD-SHELL wget -q localhost || exit 1] Interval:5m0s Timeout:3s StartPeriod:1s"
+            " StartInterval:0s Retries:2}",
+            'HEALTHCHECK &{["CMD-SHELL" "wget -q localhost || exit 1"] "5m0s" "3s" "1s" "0s" \'\\x02\'}',
+        )
+    ],
+    "healthcheck-exec": [
+        history(
+            1,
+            "HEALTHCHECK {Test:[CMD true] Interval:0s Timeout:0s StartPeriod:0s StartInterval:0s Retries:0}",
+            'HEALTHCHECK &{["CMD" "true"] "0s" "0s" "0s" "0s" \'\\x00\'}',
+        )
+    ],
+    "healthcheck-none": [
+        history(
+            1,
+            "HEALTHCHECK {Test:[NONE] Interval:0s Timeout:0s StartPeriod:0s StartInterval:0s Retries:0}",
+            'HEALTHCHECK &{["NONE"] "0s" "0s" "0s" "0s" \'\\x00\'}',
+        )
+    ],
+}

@@ -172,3 +172,25 @@ def comparable_config(config: dict[str, Any]) -> dict[str, Any]:
         "history": history,
         "layers": len(config["rootfs"]["diff_ids"]),
     }
+
+
+def differences(actual: dict[str, Any], expected: dict[str, Any]) -> list[str]:
+    """One line for each path and each part of the config that is not the same, ours first."""
+    lines = []
+    for path in sorted({*actual["tree"], *expected["tree"]}):
+        ours, theirs = actual["tree"].get(path), expected["tree"].get(path)
+        if ours is None or theirs is None:
+            lines.append(f"{path}: only {'Docker' if ours is None else 'ours'} has it")
+        else:
+            lines += [f"{path}: {key} {ours[key]!r} is {theirs[key]!r}" for key in ours if ours[key] != theirs[key]]
+    mine, other = _flat(actual["config"]), _flat(expected["config"])
+    for key in [*mine, *(key for key in other if key not in mine)]:
+        if mine.get(key) != other.get(key):
+            lines.append(f"config {key}: {mine.get(key)!r} is {other.get(key)!r}")
+    return lines
+
+
+def _flat(config: dict[str, Any]) -> dict[str, Any]:
+    history = {f"history {number}": entry for number, entry in enumerate(config["history"])}
+    rest = {name: value for name, value in config.items() if name not in ("config", "history")}
+    return {**rest, **config["config"], **history}

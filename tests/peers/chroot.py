@@ -19,7 +19,7 @@ from dockermagic.hostfacts import choose_sources, host_codename, read_apt_source
 from tests.peers import PeerUnavailable
 
 SUITE = "trixie"
-PACKAGES = "docker.io,docker-buildx,docker-cli,buildah,netavark,iptables,iproute2,ca-certificates"
+PACKAGES = "docker.io,docker-buildx,docker-cli,buildah,netavark,iptables,iproute2,xz-utils,ca-certificates"
 
 # Everything is mounted in a mount namespace of its own: when its last process ends, nothing is left. The host's tree is
 # seen below /host, so that a path of the host is one of the chroot with that in front.
