@@ -61,7 +61,7 @@ class Cancel:
 class Rootfs:
     """A stack of snapshot directories, bottom first, and the directory that takes the changes; read-only without one.
 
-    ``upper`` has a sibling ``work`` on the same file system, which overlayfs needs for itself.
+    Beside ``upper`` a directory ``work`` comes and goes, which overlayfs needs for itself.
     """
 
     lowers: tuple[Path, ...] = ()

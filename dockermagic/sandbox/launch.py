@@ -15,29 +15,31 @@ import signal
 import socket
 import stat
 import termios
-from typing import Any, NoReturn
+from pathlib import Path
+from typing import NoReturn
 
 from dockermagic.errors import SandboxError
 from dockermagic.sandbox import seccomp, users, wire
 from dockermagic.sandbox import syscalls as sys
 from dockermagic.sandbox.base import Process, Rootfs
 from dockermagic.sandbox.capabilities import LAST, allowed
-from dockermagic.sandbox.mounts import Stubs, mount_rootfs
+from dockermagic.sandbox.mounts import MOUNT_POINTS, Stubs, mount_rootfs
 from dockermagic.sandbox.stage import Profile, Setting, Stage
 from dockermagic.sandbox.surroundings import Surroundings
 
 __all__ = ["Status", "start"]
 
 
-def start(setting: Setting, profile: Profile, status: Status) -> NoReturn:
+def start(setting: Setting, profile: Profile, status: Status, records: socket.socket | None) -> NoReturn:
     """Build the stage, wait for the job on ``status``, and become its process; ``status`` closes itself with exec.
 
-    The job is one line of JSON, ``{"rootfs": ..., "process": ...}``, with stdin, stdout and stderr.
+    The job is two lines of JSON: one that is the resident process's own, and ``{"rootfs": ..., "process": ...}``; the
+    latter comes through the client's socket if it is long. With it come that socket, stdin, stdout and stderr.
+    ``records`` leads to the :mod:`.recorder` where there is a single id.
     """
     try:
         stage = _stage(setting, profile)
-        rootfs, process, fds = _job(status)
-        _become(stage, rootfs, process, status, fds)
+        _become(stage, *_job(status), status, records)
     except BaseException as error:
         status.send(wire.dump({"error": wire.encode_error(error)}))
     os._exit(125)
@@ -72,34 +74,49 @@ class Status:
 def _stage(setting: Setting, profile: Profile) -> Stage:
     sys.prctl(sys.PR_SET_PDEATHSIG, signal.SIGKILL)
     os.setsid()
-    sys.unshare(sys.CLONE_NEWNS)
+    flags = sys.CLONE_NEWNS | sys.CLONE_NEWIPC | sys.CLONE_NEWUTS
+    if profile.network == "none":
+        flags |= sys.CLONE_NEWNET
+    try:
+        sys.unshare(flags | sys.CLONE_NEWCGROUP)
+    except OSError:
+        sys.unshare(flags)
     sys.make_private()
     if profile.network == "none":
         sys.set_loopback_up()
     stage = Stage(setting, profile)
     stage.build()
+    # A job read in advance: its pages of memory are this process's own when the true one comes.
+    wire.process_from_json(wire.load(wire.dump(Process(()))))
     return stage
 
 
 def _job(status: Status) -> tuple[Rootfs, Process, list[int]]:
     data, fds = status.receive()
-    while not data.endswith(b"\n"):
-        piece, more = status.receive()
-        if not piece:
-            os._exit(0)  # nothing to do any more
-        data, fds = data + piece, fds + more
-    job = wire.load(data)
-    return wire.rootfs_from_json(job["rootfs"]), wire.process_from_json(job["process"]), fds
+    if not data:
+        os._exit(0)  # nothing to do any more
+    _, _, payload = data.partition(b"\n")
+    with socket.socket(fileno=fds[0]) as client:
+        while not payload.endswith(b"\n"):
+            piece = client.recv(1 << 20)
+            if not piece:
+                os._exit(0)
+            payload += piece
+    job = wire.load(payload)
+    return wire.rootfs_from_json(job["rootfs"]), wire.process_from_json(job["process"]), fds[1:]
 
 
-def _become(stage: Stage, rootfs: Rootfs, process: Process, status: Status, fds: list[int]) -> None:
+def _become(
+    stage: Stage, rootfs: Rootfs, process: Process, fds: list[int], status: Status, records: socket.socket | None
+) -> None:
     setting = stage.setting
     if process.hostname:
         sys.sethostname(process.hostname)
     surroundings = Surroundings(setting, process)
     surroundings.collect()
     root = stage.place("root")
-    mount_rootfs(rootfs, root, setting.base)
+    lowers = (Path(setting.base, MOUNT_POINTS), *rootfs.lowers) if rootfs.lowers else ()
+    mount_rootfs(Rootfs(lowers, rootfs.upper), root, setting.base)
     # Afterwards the old root lies over the new one, where no path reaches it.
     old = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     os.chdir(root)
@@ -119,19 +136,25 @@ def _become(stage: Stage, rootfs: Rootfs, process: Process, status: Status, fds:
         sys.mount_setattr("/", sys.MOUNT_ATTR_RDONLY)
     environment = dict(process.env)
     environment.setdefault("HOME", identity.home)
-    report: dict[str, Any] = {"stubs": [[s.path, s.directory, s.parent_ctime, s.parent_mtime] for s in stubs.list()]}
-    if setting.mode == "single" and identity.uid:
-        report |= {"owner": [identity.uid, identity.gid], "made": made}
-    status.send(wire.dump(report))
+    made_for_us = stubs.list()
+    status.send(wire.dump({"stubs": [[s.path, s.directory, s.parent_ctime, s.parent_mtime] for s in made_for_us]}))
+    if records is not None and identity.uid:
+        except_for = [*made, *(stub.path for stub in made_for_us), "/proc", "/sys", "/dev"]
+        owner = {"owner": [identity.uid, identity.gid], "except": except_for, **wire.to_json(rootfs)}
+        records.send(wire.dump(owner))
 
     if process.tty:
         fds = _terminal(status, identity)
     for number, fd in enumerate(fds):
         os.dup2(fd, number, inheritable=True)
     status.move(3)
-    sys.close_from(4)
+    if records is not None:
+        os.dup2(records.fileno(), 4, inheritable=False)
+        records = socket.socket(fileno=4)
+    sys.close_from(5)
     _limit(process)
-    _drop_privileges(setting, process, identity, status)
+    upper = str(rootfs.upper) if rootfs.upper else None
+    _drop_privileges(process, identity, records, upper)
     _execute(process.args, environment)
 
 
@@ -180,11 +203,13 @@ def _limit(process: Process) -> None:
             raise SandboxError(f"the ulimit {limit.name}={limit.soft}:{limit.hard} was refused: {error}") from error
 
 
-def _drop_privileges(setting: Setting, process: Process, identity: users.Identity, status: Status) -> None:
+def _drop_privileges(
+    process: Process, identity: users.Identity, records: socket.socket | None, upper: str | None
+) -> None:
     """Ids, bounding set, filters, capabilities: in the order in which each still may be done."""
     keep = allowed(process)
-    single_user = setting.mode == "single" and identity.uid != 0
-    if single_user:
+    single = records is not None
+    if single and identity.uid:
         _become_the_only_user(identity)
     for capability in range(LAST + 1):
         if not keep >> capability & 1:
@@ -196,16 +221,16 @@ def _drop_privileges(setting: Setting, process: Process, identity: users.Identit
                 raise
     sys.join_new_session_keyring()
     os.umask(process.umask)
-    if setting.mode != "single":
+    if not single:
         os.setgroups(identity.groups)
         os.setresgid(identity.gid, identity.gid, identity.gid)
     if process.security != "insecure" and (program := seccomp.default_profile(keep)):
         seccomp.install(program)
-    if setting.mode == "single" and not single_user:
-        _fake(status)
-    if setting.mode != "single":
+    if records is not None and not identity.uid:
+        _fake(records, upper)
+    if not single:
         os.setresuid(identity.uid, identity.uid, identity.uid)
-    if setting.mode == "single" or identity.uid == 0:
+    if single or identity.uid == 0:
         # What the sandbox itself was not given, nobody inside can have.
         sys.capset(keep & sys.capget() if identity.uid == 0 else 0)
     # A change of ids clears it.
@@ -224,7 +249,7 @@ def _become_the_only_user(identity: users.Identity) -> None:
         os.close(fd)
 
 
-def _fake(status: Status) -> None:
+def _fake(records: socket.socket, upper: str | None) -> None:
     """Have what takes more than one id answered from outside, or by the kernel alone where it has no listeners."""
     if program := seccomp.notify_program():
         try:
@@ -232,7 +257,7 @@ def _fake(status: Status) -> None:
         except OSError:
             seccomp.install(seccomp.succeed_program())
             return
-        status.send(wire.dump({"listener": True}), [fd])
+        sys.send(records, wire.dump({"upper": upper}), [fd])
         os.close(fd)
 
 

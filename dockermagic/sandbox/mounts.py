@@ -19,7 +19,12 @@ from dockermagic.sandbox import syscalls as sys
 from dockermagic.sandbox.base import Rootfs
 from dockermagic.sandbox.leftovers import Stub
 
-__all__ = ["Stubs", "mount_rootfs", "overlay_options"]
+__all__ = ["MOUNT_POINTS", "Stubs", "make_mount_points", "mount_rootfs", "overlay_options"]
+
+NETWORK_FILES = ("/etc/hosts", "/etc/hostname", "/etc/resolv.conf")
+MOUNT_POINTS = "mount-points"
+"""A directory beside the snapshots that lies under every root filesystem and has the files that are always covered, so
+that they need not be made in each layer and taken out again."""
 
 # A page is the limit of mount data; the terminating zero and the options around the names take their part.
 _PAGE = 4095
@@ -46,6 +51,14 @@ def overlay_options(rootfs: Rootfs, base: str, work: Path | None = None) -> str:
     return options + ",userxattr"
 
 
+def make_mount_points(base: Path) -> None:
+    """Make that directory. Idempotent."""
+    etc = base / MOUNT_POINTS / "etc"
+    etc.mkdir(0o755, parents=True, exist_ok=True)
+    for path in NETWORK_FILES:
+        (etc / os.path.basename(path)).touch(0o644)
+
+
 def mount_rootfs(rootfs: Rootfs, target: str, base: str, *, work: Path | None = None) -> None:
     """Mount ``rootfs`` on the directory ``target``; the working directory becomes ``base``.
 
@@ -65,6 +78,11 @@ def mount_rootfs(rootfs: Rootfs, target: str, base: str, *, work: Path | None = 
     os.chdir(base)
     options = overlay_options(rootfs, base, work)
     flags = sys.MS_RDONLY if rootfs.upper is None else 0
+    if rootfs.upper is not None:
+        try:
+            os.mkdir(work or rootfs.upper.parent / "work", 0o700)
+        except FileExistsError:
+            pass
     try:
         if len(os.fsencode(options)) >= _PAGE:
             _mount_by_parts(rootfs, target, base, work)

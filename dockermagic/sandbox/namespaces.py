@@ -92,7 +92,10 @@ class _Running:
             self.control, _ = worker.send(
                 "run",
                 fds=given,
-                profile=(process.network, process.security != "insecure"),
+                run={
+                    "profile": (process.network, process.security != "insecure"),
+                    "upper": str(rootfs.upper) if rootfs.upper else None,
+                },
                 arguments={"rootfs": rootfs, "process": process},
             )
         except BaseException:

@@ -104,27 +104,28 @@ def _write(path: str, text: str) -> None:
 
 
 class Server:
-    """The loop, and what it knows: which child serves which request, and the one that is ready for the next RUN.
+    """The loop, and what it knows: whom to call for which descriptor and which child.
 
-    A spare is a child with its namespaces made and its stage built. It waits for a job, which saves the time from a
-    request to its first system call.
+    For a RUN it is the parent of pid 1, see :class:`dockermagic.sandbox.supervise.Run`; one of them is always ready
+    before it is asked for. Other requests are served by a child that is forked for each.
     """
 
     def __init__(self, settings: Settings, channel: socket.socket) -> None:
         self.settings = settings
         self.channel = channel
         self.setting = stage.Setting(settings.mode, settings.base, settings.mount_point, settings.fresh_proc)
-        self.children: dict[int, int] = {}
-        self.spare: tuple[int, socket.socket] | None = None
-        self.wake, self.waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self.own_pids = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+        self.poll = select.poll()
+        self.watched: dict[int, Callable[[], object]] = {}
+        self.children: dict[int, Callable[[int], None]] = {}
+        self.calls: dict[int, int] = {}
+        self.spare: supervise.Run | None = None
+        self.wants_spare = True
 
     def serve(self) -> NoReturn:
         """Answer requests until the client is gone."""
-        signal.set_wakeup_fd(self.waker, warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
-        poll = select.poll()
-        for fd in (self.channel.fileno(), self.settings.client, self.wake):
-            poll.register(fd, select.POLLIN)
+        self.watch(self.channel.fileno(), self._take)
+        self.watch(self.settings.client, self._end)
         self.channel.send(wire.dump({"ready": os.getpid()}))
         # Done once here, not in every child.
         seccomp.default_profile(capabilities.DEFAULT)
@@ -133,27 +134,46 @@ class Server:
         gc.freeze()
         gc.disable()
         while True:
-            for fd, _ in poll.poll():
-                if fd == self.settings.client:
-                    self._end()
-                elif fd == self.wake:
-                    self._reap()
-                else:
-                    data, fds = syscalls.receive(self.channel)
-                    if not data:
-                        self._end()
-                    self._take(data, fds)
+            events = self.poll.poll(0 if self.wants_spare else None)
+            if not events:
+                self.wants_spare = False
+                self.spare = supervise.Run(self, _USUAL, self._spare_is_over)
+            for fd, _ in events:
+                happened = self.watched.get(fd)
+                if happened is not None:
+                    happened()
 
-    def _end(self) -> NoReturn:
-        for pid in self.children:
-            os.kill(pid, signal.SIGKILL)
-        os._exit(0)
+    def watch(self, fd: int, happened: Callable[[], object], events: int = select.POLLIN) -> None:
+        self.watched[fd] = happened
+        self.poll.register(fd, events)
+
+    def unwatch(self, fd: int) -> None:
+        if self.watched.pop(fd, None) is not None:
+            self.poll.unregister(fd)
+
+    def fork(self, ended: Callable[[int], None], *, first: bool = False) -> int:
+        if first:
+            syscalls.unshare(syscalls.CLONE_NEWPID)
+        pid = os.fork()
+        if pid == 0:
+            for fd in self.watched:
+                os.close(fd)
+            return 0
+        if first:
+            syscalls.setns(self.own_pids, syscalls.CLONE_NEWPID)
+        self.children[pid] = ended
+        gone = os.pidfd_open(pid)
+
+        def reap() -> None:
+            self.unwatch(gone)
+            os.close(gone)
+            self._reap()
+
+        self.watch(gone, reap)
+        return pid
 
     def _reap(self) -> None:
-        try:
-            os.read(self.wake, 512)
-        except BlockingIOError:
-            pass
+        """Take leave of every child that has ended; as the first process we may inherit others."""
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -161,143 +181,122 @@ class Server:
                 return
             if pid == 0:
                 return
-            if self.spare is not None and pid == self.spare[0]:
-                self.spare[1].close()
+            ended = self.children.pop(pid, None)
+            if ended is not None:
+                ended(status)
+
+    def _end(self) -> NoReturn:
+        for pid in self.children:
+            os.kill(pid, signal.SIGKILL)
+        os._exit(0)
+
+    def _spare_is_over(self, run: supervise.Run) -> None:
+        if self.spare is run:
+            self.spare = None
+
+    def _take(self) -> None:
+        data, fds = syscalls.receive(self.channel)
+        if not data:
+            self._end()
+        head, _, payload = data.partition(b"\n")
+        request = wire.load(head)
+        if "cancel" in request:
+            if request["cancel"] in self.calls:
+                os.kill(self.calls[request["cancel"]], signal.SIGTERM)
+        elif request["function"] == "run":
+            profile = stage.Profile(*request["profile"])
+            run = self.spare if profile == _USUAL else None
+            if run is not None:
                 self.spare = None
-            if self.children.pop(pid, None) is not None and status:
+            else:
+                run = supervise.Run(self, profile, lambda _: None)
+            self.wants_spare = self.spare is None
+            run.assign(request["upper"], data, fds)
+        else:
+            self._call(request, payload, fds)
+
+    def _call(self, request: dict[str, Any], payload: bytes, fds: list[int]) -> None:
+        number = request["id"]
+        try:
+            _load(request["function"])
+        except Exception:
+            pass  # the child runs into it again, and reports it
+
+        def ended(status: int) -> None:
+            del self.calls[number]
+            if status:
                 self._kill_orphans()
+
+        pid = self.fork(ended)
+        if pid == 0:
+            _serve_call(self.setting, request, payload, fds)
+        self.calls[number] = pid
+        for fd in fds:
+            os.close(fd)
 
     def _kill_orphans(self) -> None:
         """A child that was killed left its own children to us: they go too."""
         try:
-            with open("/proc/self/task/self/children", encoding="ascii") as listing:
+            with open("/proc/thread-self/children", encoding="ascii") as listing:
                 pids = [int(pid) for pid in listing.read().split()]
         except OSError:
             return
         for pid in pids:
-            if pid not in self.children and (self.spare is None or pid != self.spare[0]):
+            if pid not in self.children:
                 os.kill(pid, signal.SIGKILL)
-
-    def _take(self, data: bytes, fds: list[int]) -> None:
-        head, _, payload = data.partition(b"\n")
-        request = wire.load(head)
-        if "cancel" in request:
-            for pid, number in self.children.items():
-                if number == request["cancel"]:
-                    os.kill(pid, signal.SIGTERM)
-            return
-        running = request["function"] == "run"
-        if running and self.spare is not None and request["profile"] == [_USUAL.network, _USUAL.masked]:
-            pid, channel = self.spare
-            self.spare = None
-            with channel:
-                try:
-                    syscalls.send(channel, data, fds)
-                except OSError:  # it has died
-                    pid = 0
-            if pid:
-                self._serves(pid, request, fds)
-                self._make_spare()
-                return
-        if not running:
-            try:
-                _load(request["function"])
-            except Exception:
-                pass  # the child runs into it again, and reports it
-        pid = os.fork()
-        if pid == 0:
-            self._child(lambda: _Request(request, payload, fds), None)
-        self._serves(pid, request, fds)
-        if running and self.spare is None:
-            self._make_spare()
-
-    def _serves(self, pid: int, request: dict[str, Any], fds: list[int]) -> None:
-        self.children[pid] = request["id"]
-        for fd in fds:
-            os.close(fd)
-
-    def _make_spare(self) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        pid = os.fork()
-        if pid:
-            theirs.close()
-            self.spare = (pid, ours)
-            return
-        ours.close()
-        self._child(lambda: _wait_for_job(theirs), _USUAL)
-
-    def _child(self, get: Callable[[], _Request], profile: stage.Profile | None) -> NoReturn:
-        """Serve one request and end. With ``profile`` it is a RUN, and is made ready before it is there."""
-        code = 1
-        try:
-            signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
-            self.channel.close()
-            for fd in (self.settings.client, self.wake, self.waker):
-                os.close(fd)
-            supervisor = supervise.Supervisor(self.setting, profile) if profile is not None else None
-            request = get()
-            control = socket.socket(fileno=request.fds[0])
-            try:
-                answer = {"result": self._answer(request, control, supervisor)}
-            except BaseException as error:
-                answer = {"error": wire.encode_error(error)}
-            control.sendall(wire.dump(answer))
-            code = 0
-        finally:
-            os._exit(code)
-
-    def _answer(self, request: _Request, control: socket.socket, supervisor: supervise.Supervisor | None) -> Any:
-        head = request.head
-        payload = request.payload if head["inline"] else _line(control)
-        given = request.fds[1:]
-        if head["function"] == "run":
-            if supervisor is None:
-                supervisor = supervise.Supervisor(self.setting, stage.Profile(*head["profile"]))
-            return supervisor.run(payload, control, given)
-        gc.enable()
-        arguments = wire.load(payload)
-        arguments.update(self._mount(head["mounts"]))
-        arguments.update(zip(head["fds"], given, strict=True))
-        if head["output"]:
-            arguments["emit"] = lambda value: control.sendall(wire.dump({"output": value}))
-        result = _load(head["function"])(**arguments)
-        ownership.save()
-        return result
-
-    def _mount(self, wanted: dict[str, Any]) -> dict[str, str]:
-        if not wanted:
-            return {}
-        syscalls.unshare(syscalls.CLONE_NEWNS)
-        places = {}
-        for name, value in wanted.items():
-            place = f"{self.settings.mount_point}/call-{name}"
-            os.makedirs(place, exist_ok=True)
-            rootfs = wire.rootfs_from_json(value)
-            mounts.mount_rootfs(rootfs, place, self.settings.base)
-            ownership.mounted(place, rootfs)
-            places[name] = place
-        return places
 
 
 _USUAL = stage.Profile()
 
 
-@dataclass(frozen=True, slots=True)
-class _Request:
-    head: dict[str, Any]
-    payload: bytes
-    fds: list[int]
+def _serve_call(setting: stage.Setting, request: dict[str, Any], payload: bytes, fds: list[int]) -> NoReturn:
+    """In a child: call the function, answer, and end."""
+    code = 1
+    try:
+        syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+        gc.enable()
+        control = socket.socket(fileno=fds[0])
+        try:
+            answer = {"result": _result(setting, request, payload, control, fds[1:])}
+        except BaseException as error:
+            answer = {"error": wire.encode_error(error)}
+        control.sendall(wire.dump(answer))
+        code = 0
+    finally:
+        os._exit(code)
 
 
-def _wait_for_job(channel: socket.socket) -> _Request:
-    data, fds = syscalls.receive(channel)
-    channel.close()
-    if not data:
-        os._exit(0)
-    head, _, payload = data.partition(b"\n")
-    return _Request(wire.load(head), payload, fds)
+def _result(
+    setting: stage.Setting, request: dict[str, Any], payload: bytes, control: socket.socket, given: list[int]
+) -> Any:
+    arguments = wire.load(payload or _line(control))
+    places = {name: f"{setting.mount_point}/call-{name}" for name in request["mounts"]}
+    if places:
+        syscalls.unshare(syscalls.CLONE_NEWNS)
+    for name, place in places.items():
+        os.makedirs(place, exist_ok=True)
+        rootfs = wire.rootfs_from_json(request["mounts"][name])
+        mounts.mount_rootfs(rootfs, place, setting.base)
+        ownership.mounted(place, rootfs)
+    arguments.update(places)
+    arguments.update(zip(request["fds"], given, strict=True))
+    if request["output"]:
+        arguments["emit"] = lambda value: control.sendall(wire.dump({"output": value}))
+    try:
+        result = _load(request["function"])(**arguments)
+        ownership.save()
+    finally:
+        # Before the answer: a commit renames what is mounted here, and the next mount stands on it.
+        for place in places.values():
+            _unmount(place)
+    return result
+
+
+def _unmount(place: str) -> None:
+    try:
+        syscalls.umount(place)
+    except OSError:  # the function left something open
+        syscalls.umount(place, syscalls.MNT_DETACH)
 
 
 def _load(name: str) -> Callable[..., Any]:

@@ -203,7 +203,6 @@ class Snapshotter:
         directory, lock = self._new(parent.id if parent else 0)
         try:
             os.mkdir("fs", 0o755, dir_fd=lock)
-            os.mkdir("work", 0o700, dir_fd=lock)
             upper = directory / "fs"
             if lowers:
                 # Looked at only now: a removal either sees the name of this directory, or this look sees it gone.
@@ -243,8 +242,7 @@ class Snapshotter:
         If another process committed the same key meanwhile, this one is thrown away and that one returned; with
         ``replace`` this one takes the key, and the other stays for what stands on it.
         """
-        trees.clear_work(str(active.directory / "work"))
-        os.rmdir(active.directory / "work")
+        trees.remove_work(str(active.directory / "work"))
         parent = active.parent.id if active.parent else None
         with self.records.transaction() as transaction:
             row = transaction.execute(

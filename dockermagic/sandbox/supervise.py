@@ -1,153 +1,166 @@
 """One RUN seen from outside of its namespaces: start it, wait for it, kill it, and leave the layer clean.
 
-A :class:`Supervisor` lives in a child of the resident process. It is the parent of pid 1, so its own end kills
-everything inside. It can be made before there is anything to run: then the namespaces and the stage are ready when the
-job comes.
+A :class:`Run` is driven by the loop of the resident process, which is the parent of pid 1. It can be made before there
+is anything to run: then its namespaces and its stage are ready when the job comes.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 import select
 import signal
 import socket
-from typing import Any
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
 
-from dockermagic.errors import BuildInterruptedError, SandboxError
-from dockermagic.sandbox import leftovers, syscalls, trees, wire
-from dockermagic.sandbox.base import Rootfs
+from dockermagic.errors import BuildInterruptedError, DockermagicError, SandboxError
+from dockermagic.sandbox import leftovers, recorder, syscalls, trees, wire
 from dockermagic.sandbox.launch import Status, start
-from dockermagic.sandbox.listener import Listener
 from dockermagic.sandbox.stage import Profile, Setting
 
-__all__ = ["Supervisor"]
+__all__ = ["Loop", "Run"]
 
 
-class Supervisor:
-    """Starts pid 1 and waits for it, and meanwhile for what it reports, for the wish to stop, and for notifications."""
+class Loop(Protocol):
+    """What a run needs of the resident process."""
 
-    def __init__(self, setting: Setting, profile: Profile) -> None:
-        self.setting = setting
-        self.rootfs = Rootfs()
-        self.listener: Listener | None = None
+    setting: Setting
+
+    def fork(self, ended: Callable[[int], None], *, first: bool = False) -> int:
+        """Fork; in the child nothing of the loop is open any more. ``first`` makes it pid 1 of a new namespace.
+
+        ``ended`` is called with the child's status when it is gone.
+        """
+        ...
+
+    def watch(self, fd: int, happened: Callable[[], object], events: int = select.POLLIN) -> None:
+        """Call ``happened`` whenever ``fd`` has something."""
+        ...
+
+    def unwatch(self, fd: int) -> None:
+        """No more of it. Idempotent."""
+        ...
+
+
+class Run:
+    """A process from its fork to its answer. ``over`` is called when there is nothing left of it."""
+
+    def __init__(self, loop: Loop, profile: Profile, over: Callable[[Run], None]) -> None:
+        self.loop = loop
+        self.profile = profile
+        self.over = over
+        self.upper: Path | None = None
+        self.control: socket.socket | None = None
+        self.code: int | None = None
         self.stopped = False
-        self.report = b""
+        self.partial = b""
         self.messages: dict[str, Any] = {}
-        self.poll = select.poll()
         self.status, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        _leave_namespaces(profile)
-        self.pid = os.fork()
+        self.waiting_for = 1
+        records: tuple[socket.socket, socket.socket] | None = None
+        if loop.setting.mode == "single":
+            records = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.pid = loop.fork(self._ended, first=True)
         if self.pid == 0:
             self.status.close()
-            start(setting, profile, Status(theirs.fileno()))
+            if records:
+                records[0].close()
+            start(loop.setting, profile, Status(theirs.fileno()), records[1] if records else None)
         theirs.close()
+        if records:
+            self.waiting_for += 1
+            if loop.fork(self._recorded) == 0:
+                self.status.close()
+                records[1].close()
+                recorder.serve(records[0], self.pid)
+            records[0].close()
+            records[1].close()
+        loop.watch(self.status.fileno(), self._read)
 
-    def run(self, job: bytes, control: socket.socket, streams: list[int]) -> dict[str, Any]:
-        """Run ``job`` (see :func:`dockermagic.sandbox.launch.start`) to the end; ``{"exit_code": n}``.
+    def assign(self, upper: str | None, job: bytes, fds: list[int]) -> None:
+        """Give it its job (see :func:`dockermagic.sandbox.launch.start`); the first descriptor is that of the client.
 
-        ``control`` becomes readable or broken when the client wants it stopped. ``streams`` are closed.
+        The client shuts its end down when it wants the process stopped. ``fds`` are closed.
         """
+        self.upper = Path(upper) if upper else None
         try:
-            syscalls.send(self.status, job, streams)
+            syscalls.send(self.status, job, fds)
         except OSError:
-            pass  # it ended while it built the stage, and said why
-        for fd in streams:
+            pass  # it has ended while it built the stage, and said why
+        self.control = socket.socket(fileno=fds[0])
+        for fd in fds[1:]:
             os.close(fd)
-        self.rootfs = wire.rootfs_from_json(wire.load(job)["rootfs"])
+        self.loop.watch(fds[0], self._stop, select.POLLRDHUP)
+
+    def _stop(self) -> None:
+        assert self.control is not None
+        self.stopped = True
+        self.loop.unwatch(self.control.fileno())
+        os.kill(self.pid, signal.SIGKILL)
+
+    def _read(self) -> bool:
+        """Take in what pid 1 says before exec; False at the end."""
+        piece, fds = syscalls.receive(self.status)
+        *lines, self.partial = (self.partial + piece).split(b"\n")
+        for line in lines:
+            message = wire.load(line)
+            self.messages.update(message)
+            if "terminal" in message and self.control is not None:
+                syscalls.send(self.control, line + b"\n", fds)
+        for fd in fds:
+            os.close(fd)
+        if not piece:
+            self.loop.unwatch(self.status.fileno())
+        return bool(piece)
+
+    def _ended(self, status: int) -> None:
+        self.code = os.waitstatus_to_exitcode(status)
+        while self._read():
+            pass
+        self._one_less()
+
+    def _recorded(self, status: int) -> None:
+        if status:
+            self.messages.setdefault(
+                "error", wire.encode_error(SandboxError("the owners of this layer's files could not be recorded"))
+            )
+        self._one_less()
+
+    def _one_less(self) -> None:
+        self.waiting_for -= 1
+        if self.waiting_for:
+            return
+        self.loop.unwatch(self.status.fileno())
+        self.status.close()
+        if self.control is not None:
+            self.loop.unwatch(self.control.fileno())
+            self._answer(self.control)
+            self.control.close()
+        self.over(self)
+
+    def _answer(self, control: socket.socket) -> None:
         try:
-            code = self._wait(control)
-        finally:
-            if self.listener is not None:
-                self.listener.leave()
-            self._clean()
+            if self.upper is not None:
+                leftovers.remove_stubs(
+                    self.upper, [leftovers.Stub(*fields) for fields in self.messages.get("stubs", ())]
+                )
+            answer: dict[str, Any] = {"result": {"exit_code": self._result()}}
+        except (DockermagicError, OSError) as error:
+            answer = {"error": wire.encode_error(error)}
+        try:
+            control.sendall(wire.dump(answer))
+        except OSError:
+            pass  # nobody waits for it
+        if self.upper is not None:
+            trees.remove_work(str(self.upper.parent / "work"))
+
+    def _result(self) -> int:
         if self.stopped:
             raise BuildInterruptedError("interrupted")
         if "error" in self.messages:
             raise wire.decode_error(self.messages["error"])
+        assert self.code is not None
         if "stubs" not in self.messages:
-            raise SandboxError(f"the process ended before it began (exit code {code})")
-        return {"exit_code": 128 - code if code < 0 else code}
-
-    def _wait(self, control: socket.socket) -> int:
-        ended = os.pidfd_open(self.pid)
-        for fd in (self.status.fileno(), control.fileno(), ended):
-            self.poll.register(fd, select.POLLIN)
-        while True:
-            for fd, _ in self.poll.poll():
-                if self.listener is not None and fd == self.listener.fd:
-                    self.listener.answer()
-                elif fd == self.status.fileno():
-                    self._read(control)
-                elif fd == control.fileno():
-                    self.stopped = True
-                    self.poll.unregister(fd)
-                    os.kill(self.pid, signal.SIGKILL)
-                elif fd == ended:
-                    _, raw = os.waitpid(self.pid, 0)
-                    os.close(ended)
-                    while self._read(control):
-                        pass
-                    return os.waitstatus_to_exitcode(raw)
-
-    def _read(self, control: socket.socket) -> bool:
-        """Take in what pid 1 says before exec; False at the end."""
-        piece, fds = syscalls.receive(self.status)
-        self.report += piece
-        *lines, self.report = self.report.split(b"\n")
-        for line in lines:
-            message = wire.load(line)
-            self.messages.update(message)
-            if "listener" in message:
-                self._listen(fds.pop())
-            elif "terminal" in message:
-                fd = fds.pop()
-                syscalls.send(control, wire.dump(message), [fd])
-                os.close(fd)
-        if not piece:
-            try:
-                self.poll.unregister(self.status)
-            except KeyError:
-                pass
-        return bool(piece)
-
-    def _listen(self, fd: int) -> None:
-        try:
-            namespace = os.open(f"/proc/{self.pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:  # it has ended meanwhile
-            os.close(fd)
-            return
-        listener = Listener(fd, self.rootfs.upper)
-        try:
-            listener.enter(namespace)
-        finally:
-            os.close(namespace)
-        self.listener = listener
-        self.poll.register(fd, select.POLLIN)
-
-    def _clean(self) -> None:
-        upper = self.rootfs.upper
-        if upper is None:
-            return
-        stubs = [leftovers.Stub(*fields) for fields in self.messages.get("stubs", ())]
-        leftovers.remove_stubs(upper, stubs)
-        trees.clear_work(str(upper.parent / "work"))
-        if self.setting.mode != "single" or self.stopped:
-            return
-        if self.listener is not None:
-            self.listener.write_special()
-        uid, gid = self.messages.get("owner", (0, 0))
-        if uid or gid:
-            leftovers.own_new_files(self.rootfs, uid, gid, set(self.messages.get("made", ())))
-
-
-def _leave_namespaces(profile: Profile) -> None:
-    flags = syscalls.CLONE_NEWPID | syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWUTS
-    if profile.network == "none":
-        flags |= syscalls.CLONE_NEWNET
-    try:
-        syscalls.unshare(flags | syscalls.CLONE_NEWCGROUP)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.EPERM, errno.ENOSYS):
-            raise
-        syscalls.unshare(flags)
+            raise SandboxError(f"the process ended before it began (exit code {self.code})")
+        return 128 - self.code if self.code < 0 else self.code

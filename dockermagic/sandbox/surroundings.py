@@ -14,13 +14,10 @@ from pathlib import Path
 from dockermagic.errors import SandboxError
 from dockermagic.sandbox import syscalls as sys
 from dockermagic.sandbox.base import Mount, Process, Rootfs, Subpath
-from dockermagic.sandbox.mounts import Stubs, mount_rootfs
+from dockermagic.sandbox.mounts import NETWORK_FILES, Stubs, mount_rootfs
 from dockermagic.sandbox.stage import Setting
 
 __all__ = ["Surroundings"]
-
-
-_NETWORK_FILES = ("/etc/hosts", "/etc/hostname", "/etc/resolv.conf")
 
 
 def _read(path: str) -> bytes:
@@ -138,7 +135,7 @@ class Surroundings:
         os.mkdir(place)
         rootfs = source.rootfs
         if not readonly and rootfs.upper is None:
-            for name in ("fs", "work", "empty"):
+            for name in ("fs", "empty"):
                 os.mkdir(f"{place}-{name}", 0o755)
             rootfs = Rootfs(rootfs.lowers or (Path(f"{place}-empty"),), Path(f"{place}-fs"))
             # The sibling of the upper directory that overlayfs works in has its own name here.
@@ -162,7 +159,7 @@ class Surroundings:
                 else:
                     stubs.file(target)
             except SandboxError:
-                if target not in _NETWORK_FILES:
+                if target not in NETWORK_FILES:
                     raise
                 os.close(tree)  # a read-only root without a place for it
                 continue

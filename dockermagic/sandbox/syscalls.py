@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import array
 import ctypes
-import fcntl
 import os
 import socket
 import struct
@@ -276,6 +275,8 @@ def close_from(first: int) -> None:
 
 def set_loopback_up() -> None:
     """Raise ``lo`` in this network namespace."""
+    import fcntl
+
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         request = struct.pack("16sH22x", b"lo", 1 | 0x40)  # IFF_UP | IFF_RUNNING
         fcntl.ioctl(probe, 0x8914, request)  # SIOCSIFFLAGS

@@ -6,7 +6,7 @@ import os
 import shutil
 import stat
 
-__all__ = ["clear_work", "copy_attributes", "delete", "measure"]
+__all__ = ["clear_work", "copy_attributes", "delete", "measure", "remove_work"]
 
 
 def delete(paths: list[str]) -> None:
@@ -74,3 +74,12 @@ def clear_work(work: str) -> None:
         os.rmdir(inner)
     except OSError:
         shutil.rmtree(inner)
+
+
+def remove_work(work: str) -> None:
+    """Remove overlayfs's work directory, which the next mount makes anew. Idempotent."""
+    try:
+        clear_work(work)
+        os.rmdir(work)
+    except OSError:
+        pass  # a commit is at it, too

@@ -23,6 +23,7 @@ from typing import Any
 from dockermagic.errors import BuildInterruptedError, SandboxError, SandboxUnavailableError
 from dockermagic.sandbox import idmap, wire
 from dockermagic.sandbox.base import Cancel, Rootfs
+from dockermagic.sandbox.mounts import make_mount_points
 
 __all__ = ["Worker", "python"]
 
@@ -115,12 +116,12 @@ class Worker:
         mounts: Mapping[str, Rootfs] | None = None,
         fds: Mapping[str, int] | None = None,
         output: bool = False,
-        profile: tuple[Any, ...] = (),
+        run: Mapping[str, Any] | None = None,
         arguments: Mapping[str, Any],
     ) -> tuple[socket.socket, int]:
         """Send a request; the socket on which its answer comes, and its number. The caller closes the socket.
 
-        Closing or shutting it down stops a ``run``, whose ``profile`` says what it depends on.
+        Closing or shutting it down stops a ``run``. ``run`` has what the resident process itself must know of one.
         """
         given = dict(fds or {})
         payload = wire.dump(arguments)
@@ -132,8 +133,7 @@ class Worker:
             "fds": list(given),
             "mounts": dict(mounts or {}),
             "output": output,
-            "inline": inline,
-            "profile": profile,
+            **(run or {}),
         }
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
@@ -179,7 +179,7 @@ class Worker:
         if os.getpid() != self._owner:
             # A fork of the client starts its own: the parent's socket is not ours to use.
             self._process, self._channel, self._owner = None, None, os.getpid()
-        self.base.mkdir(parents=True, exist_ok=True)
+        make_mount_points(self.base)
         self.mount_point.mkdir(parents=True, exist_ok=True)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         client = os.pidfd_open(os.getpid())
