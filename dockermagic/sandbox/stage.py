@@ -98,7 +98,7 @@ class Stage:
         self._devices(self.place("dev"))
         if self.profile.masked:
             self._mask()
-        sys.mount("tmpfs", self.place("files"), "tmpfs", _HARMLESS, "mode=700,size=64m")
+        sys.mount("tmpfs", self.place("files"), "tmpfs", sys.MS_NOSUID | sys.MS_NODEV, "mode=700,size=64m")
 
     def _devices(self, dev: str) -> None:
         sys.mount("tmpfs", dev, "tmpfs", sys.MS_NOSUID, "mode=755,size=65536k")

@@ -99,15 +99,16 @@ class Surroundings:
         finally:
             os.close(fd)
         tree = sys.open_tree(name)
-        if readonly:
-            sys.mount_setattr("", sys.MOUNT_ATTR_RDONLY, directory=tree)
+        attributes = (sys.MOUNT_ATTR_RDONLY if readonly else 0) | (0 if mode & 0o111 else sys.MOUNT_ATTR_NOEXEC)
+        if attributes:
+            sys.mount_setattr("", attributes, directory=tree)
         return tree
 
     def _memory(self, mount: Mount) -> int:
         name = self._place()
         os.mkdir(name)
         size = f",size={mount.size}" if mount.size else ""
-        sys.mount("tmpfs", name, "tmpfs", sys.MS_NOSUID | sys.MS_NODEV, f"mode={mount.mode:o}{size}")
+        sys.mount("tmpfs", name, "tmpfs", sys.MS_NOSUID, f"mode={mount.mode:o}{size}")
         return sys.open_tree(name)
 
     def _bind(self, mount: Mount) -> tuple[int, bool]:
