@@ -23,9 +23,10 @@ from dockermagic.sandbox import seccomp, users, wire
 from dockermagic.sandbox import syscalls as sys
 from dockermagic.sandbox.base import Process, Rootfs
 from dockermagic.sandbox.capabilities import LAST, allowed
-from dockermagic.sandbox.mounts import MOUNT_POINTS, Stubs, mount_rootfs
+from dockermagic.sandbox.mounts import Stubs, mount_rootfs
 from dockermagic.sandbox.stage import Profile, Setting, Stage
 from dockermagic.sandbox.surroundings import Surroundings
+from dockermagic.sandbox.trees import MOUNT_POINTS
 
 __all__ = ["Status", "start"]
 
@@ -35,7 +36,7 @@ def start(setting: Setting, profile: Profile, status: Status, records: socket.so
 
     The job is two lines of JSON: one that is the resident process's own, and ``{"rootfs": ..., "process": ...}``; the
     latter comes through the client's socket if it is long. With it come that socket, stdin, stdout and stderr.
-    ``records`` leads to the :mod:`.recorder` where there is a single id.
+    ``records`` leads to the run's companion where there is a single id.
     """
     try:
         stage = _stage(setting, profile)

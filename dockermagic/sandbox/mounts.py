@@ -19,12 +19,7 @@ from dockermagic.sandbox import syscalls as sys
 from dockermagic.sandbox.base import Rootfs
 from dockermagic.sandbox.leftovers import Stub
 
-__all__ = ["MOUNT_POINTS", "Stubs", "make_mount_points", "mount_rootfs", "overlay_options"]
-
-NETWORK_FILES = ("/etc/hosts", "/etc/hostname", "/etc/resolv.conf")
-MOUNT_POINTS = "mount-points"
-"""A directory beside the snapshots that lies under every root filesystem and has the files that are always covered, so
-that they need not be made in each layer and taken out again."""
+__all__ = ["Stubs", "mount_rootfs", "overlay_options"]
 
 # A page is the limit of mount data; the terminating zero and the options around the names take their part.
 _PAGE = 4095
@@ -49,14 +44,6 @@ def overlay_options(rootfs: Rootfs, base: str, work: Path | None = None) -> str:
         options += f",upperdir={_escape(_relative(rootfs.upper, base))},workdir={_escape(_relative(work, base))}"
         options += ",volatile"
     return options + ",userxattr"
-
-
-def make_mount_points(base: Path) -> None:
-    """Make that directory. Idempotent."""
-    etc = base / MOUNT_POINTS / "etc"
-    etc.mkdir(0o755, parents=True, exist_ok=True)
-    for path in NETWORK_FILES:
-        (etc / os.path.basename(path)).touch(0o644)
 
 
 def mount_rootfs(rootfs: Rootfs, target: str, base: str, *, work: Path | None = None) -> None:

@@ -6,17 +6,19 @@ is anything to run: then its namespaces and its stage are ready when the job com
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import signal
 import socket
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from dockermagic.errors import BuildInterruptedError, DockermagicError, SandboxError
-from dockermagic.sandbox import leftovers, recorder, syscalls, trees, wire
+from dockermagic.sandbox import leftovers, syscalls, trees, wire
 from dockermagic.sandbox.launch import Status, start
+from dockermagic.sandbox.listener import Listener
 from dockermagic.sandbox.stage import Profile, Setting
 
 __all__ = ["Loop", "Run"]
@@ -73,7 +75,7 @@ class Run:
             if loop.fork(self._recorded) == 0:
                 self.status.close()
                 records[1].close()
-                recorder.serve(records[0], self.pid)
+                _record(records[0], self.pid)
             records[0].close()
             records[1].close()
         loop.watch(self.status.fileno(), self._read)
@@ -164,3 +166,60 @@ class Run:
         if "stubs" not in self.messages:
             raise SandboxError(f"the process ended before it began (exit code {self.code})")
         return 128 - self.code if self.code < 0 else self.code
+
+
+def _record(channel: socket.socket, pid: int) -> NoReturn:
+    """The companion of a run with a single id, in a process of its own: it ends after pid 1, with 0 if all is recorded.
+
+    It waits for one message of pid 1. For root it answers the filter's notifications; for another user, who owns all
+    that is made, it writes that owner down at the end.
+    """
+    code = 1
+    try:
+        syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+        data, fds = syscalls.receive(channel)
+        channel.close()
+        if data:
+            job = wire.load(data)
+            ended = _open(pid)
+            if fds:
+                _listen(fds[0], Path(job["upper"]) if job["upper"] else None, pid, ended)
+            elif ended is not None and job["upper"]:
+                select.select([ended], [], [])
+                uid, gid = job["owner"]
+                leftovers.own_new_files(wire.rootfs_from_json(job), uid, gid, set(job["except"]))
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def _open(pid: int) -> int | None:
+    try:
+        return os.pidfd_open(pid)
+    except ProcessLookupError:
+        return None
+
+
+def _listen(fd: int, upper: Path | None, pid: int, ended: int | None) -> None:
+    listener = Listener(fd, upper)
+    try:
+        namespace = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ESRCH):
+            return  # it has ended meanwhile
+        raise
+    listener.enter(namespace)
+    os.close(namespace)
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    if ended is not None:
+        poll.register(ended, select.POLLIN)
+    running = True
+    while running:
+        for ready, events in poll.poll():
+            if ready == fd and events & select.POLLIN:
+                listener.answer()
+            else:  # pid 1 has ended, or nobody is left whom the filter holds
+                running = False
+    listener.leave()
+    listener.write_special()

@@ -14,8 +14,9 @@ from pathlib import Path
 from dockermagic.errors import SandboxError
 from dockermagic.sandbox import syscalls as sys
 from dockermagic.sandbox.base import Mount, Process, Rootfs, Subpath
-from dockermagic.sandbox.mounts import NETWORK_FILES, Stubs, mount_rootfs
+from dockermagic.sandbox.mounts import Stubs, mount_rootfs
 from dockermagic.sandbox.stage import Setting
+from dockermagic.sandbox.trees import NETWORK_FILES
 
 __all__ = ["Surroundings"]
 

@@ -5,8 +5,31 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+from pathlib import Path
 
-__all__ = ["clear_work", "copy_attributes", "delete", "measure", "remove_work"]
+__all__ = [
+    "MOUNT_POINTS",
+    "NETWORK_FILES",
+    "clear_work",
+    "copy_attributes",
+    "delete",
+    "make_mount_points",
+    "measure",
+    "remove_work",
+]
+
+NETWORK_FILES = ("/etc/hosts", "/etc/hostname", "/etc/resolv.conf")
+MOUNT_POINTS = "mount-points"
+"""A directory beside the snapshots that lies under every root filesystem and has the files that are always covered, so
+that they need not be made in each layer and taken out again."""
+
+
+def make_mount_points(base: Path) -> None:
+    """Make that directory. Idempotent."""
+    etc = base / MOUNT_POINTS / "etc"
+    etc.mkdir(0o755, parents=True, exist_ok=True)
+    for path in NETWORK_FILES:
+        (etc / os.path.basename(path)).touch(0o644)
 
 
 def delete(paths: list[str]) -> None:

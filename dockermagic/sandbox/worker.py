@@ -23,7 +23,7 @@ from typing import Any
 from dockermagic.errors import BuildInterruptedError, SandboxError, SandboxUnavailableError
 from dockermagic.sandbox import idmap, wire
 from dockermagic.sandbox.base import Cancel, Rootfs
-from dockermagic.sandbox.mounts import make_mount_points
+from dockermagic.sandbox.trees import make_mount_points
 
 __all__ = ["Worker", "python"]
 
