@@ -7,12 +7,12 @@ import os
 import stat
 import threading
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from dockermagic.build.copying import file_digest
-from dockermagic.build.selection import Entry, Group, Tree, clean, digest_groups, select
+from dockermagic.build.selection import Entry, Group, Tree, clean, digest_files, digest_groups, select
 from dockermagic.dockerfile import ignore
 from dockermagic.errors import ContextError
 from dockermagic.records import Records, declare
@@ -66,7 +66,7 @@ class StatCache:
 
     def digest(self, path: str, entry: Entry, now: int) -> tuple[str, bool]:
         """The digest of a regular file and whether it had to be read."""
-        stamp = [*entry.inode, entry.size, entry.mtime, entry.ctime]
+        stamp = [entry.device, entry.inode, entry.size, entry.mtime, entry.ctime]
         known = self.files.get(entry.path)
         if known is not None and known[1:] == stamp:
             return str(known[0]), False
@@ -89,12 +89,16 @@ class StatCache:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What a COPY takes of a context: the groups, their digest, a digest of each file, and the bytes that were read."""
+    """What a COPY takes of a context: the groups, their digest, and the bytes that were read. ``files`` explains it."""
 
     groups: tuple[Group, ...]
     digest: str
-    files: dict[str, str]
     transferred: int
+    content: Callable[[Entry], str]
+
+    def files(self) -> dict[str, str]:
+        """A short digest of each file, to say later which of them changed."""
+        return digest_files(self.groups, self.content, owners=False)
 
 
 class Context:
@@ -147,12 +151,12 @@ class Context:
             return found
 
         try:
-            digest, files = digest_groups(groups, content, owners=False)
+            digest = digest_groups(groups, content, owners=False)
         except PermissionError as error:
             raise ContextError(
                 f"cannot read {error.filename}: permission denied", hint="Make it readable, or add it to .dockerignore."
             ) from None
-        return Selection(tuple(groups), digest, files, read)
+        return Selection(tuple(groups), digest, read, content)
 
     def _missing(self, pattern: str) -> ContextError:
         path = clean(pattern)

@@ -19,7 +19,7 @@ from typing import Any
 from dockermagic.build.extract import extract, is_archive
 from dockermagic.build.ownership import Owners, get_owner
 from dockermagic.build.rootpath import resolve_inside
-from dockermagic.build.selection import Entry, Group, Tree, clean, digest_groups, select
+from dockermagic.build.selection import Entry, Group, Tree, clean, digest_files, digest_groups, select
 from dockermagic.build.values import apply_chmod
 from dockermagic.errors import BuildError, ContextError
 
@@ -101,8 +101,14 @@ def digest(
     tree = Tree(source, owner=get_owner)
     groups = [group for pattern in patterns for group in select_here(tree, pattern, excludes, parents)]
     size = sum(entry.size for group in groups for entry in group.entries)
-    found, files = digest_groups(groups, lambda entry: file_digest(tree.absolute(entry.path)), owners=True)
-    return found, files, size
+    known: dict[str, str] = {}
+
+    def content(entry: Entry) -> str:
+        if entry.path not in known:
+            known[entry.path] = file_digest(tree.absolute(entry.path))
+        return known[entry.path]
+
+    return digest_groups(groups, content, owners=True), digest_files(groups, content, owners=True), size
 
 
 def select_here(tree: Tree, pattern: str, excludes: list[str] | None, parents: bool) -> list[Group]:
@@ -123,8 +129,16 @@ def select_here(tree: Tree, pattern: str, excludes: list[str] | None, parents: b
 
 def file_digest(path: str) -> str:
     """sha256 of a regular file's content."""
-    with open(path, "rb", buffering=0) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        total = hashlib.sha256()
+        while data := os.read(file, BLOCK):
+            total.update(data)
+            if len(data) < BLOCK:  # a regular file gives less only at its end
+                break
+        return total.hexdigest()
+    finally:
+        os.close(file)
 
 
 def make_directory(root: str, path: str, user: str = "", record: str = "") -> None:
@@ -139,15 +153,15 @@ def group_row(group: Group) -> dict[str, Any]:
     """A group as a JSON value."""
     return {
         "name": group.name,
-        "entries": [entry.row() for entry in group.entries],
-        "parents": None if group.parents is None else [entry.row() for entry in group.parents],
+        "entries": group.entries,
+        "parents": group.parents,
     }
 
 
 def group_from_row(row: dict[str, Any]) -> Group:
     """The reverse of :func:`group_row`."""
-    parents = None if row["parents"] is None else tuple(map(Entry.from_row, row["parents"]))
-    return Group(row["name"], tuple(map(Entry.from_row, row["entries"])), parents)
+    parents = None if row["parents"] is None else tuple(map(Entry._make, row["parents"]))
+    return Group(row["name"], tuple(map(Entry._make, row["entries"])), parents)
 
 
 def look(root: str, chown: str, chmod: str, *, link: bool = False) -> Look:
@@ -366,12 +380,13 @@ class Copier:
     ) -> bool:
         """Copy a regular file; False where it became another name of one that is there already."""
         if entry.links > 1:
-            first = self.inodes.get(entry.inode)
+            identity = (entry.device, entry.inode)
+            first = self.inodes.get(identity)
             if first is not None:
                 self._clear(place)
                 os.link(first, place)
                 return False
-            self.inodes[entry.inode] = place
+            self.inodes[identity] = place
         read = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             if from_context:
@@ -388,7 +403,7 @@ class Copier:
                 self._clear(place)
                 write = os.open(place, flags, mode & 0o777)
             try:
-                _pump(read, write, entry.size)
+                _pump(read, write)
                 if uid or gid or mode & 0o7000:
                     self.owners.set(place, uid, gid, stat.S_IFREG | mode)
                     os.fchmod(write, mode)
@@ -417,9 +432,11 @@ class Copier:
                     raise
 
 
-def _pump(read: int, write: int, size: int = BLOCK) -> None:
+def _pump(read: int, write: int) -> None:
     """All bytes of one descriptor to another."""
-    while data := os.read(read, BLOCK if size >= BLOCK else max(size, 4096) + 1):
+    while data := os.read(read, BLOCK):
         view = memoryview(data)
         while view:
             view = view[os.write(write, view) :]
+        if len(data) < BLOCK:  # a regular file gives less only at its end
+            break

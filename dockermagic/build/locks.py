@@ -1,8 +1,10 @@
-"""Locks between processes, held by the operating system: they die with whoever held them."""
+"""Locks between processes and threads, held by the operating system: they die with whoever held them."""
 
 from __future__ import annotations
 
+import hashlib
 import os
+import struct
 import time
 from pathlib import Path
 
@@ -13,10 +15,15 @@ __all__ = ["Lock"]
 
 
 class Lock:
-    """An advisory lock on a file, exclusive unless ``shared``; a context manager."""
+    """An advisory lock on a name, exclusive unless ``shared``; a context manager.
 
-    def __init__(self, path: Path, *, shared: bool = False) -> None:
+    All names share one file: a name is a byte in it that is locked (an open file description lock, fcntl(2)), so that
+    nothing has to be cleared up.
+    """
+
+    def __init__(self, path: Path, name: str, *, shared: bool = False) -> None:
         self.path = path
+        self.offset = int.from_bytes(hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()[:7], "big")
         self.shared = shared
         self._fd = -1
 
@@ -25,11 +32,15 @@ class Lock:
         import fcntl
 
         fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        kind = fcntl.F_RDLCK if self.shared else fcntl.F_WRLCK
         try:
-            fcntl.flock(fd, (fcntl.LOCK_SH if self.shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-        except BlockingIOError:
+            fcntl.fcntl(fd, fcntl.F_OFD_SETLK, struct.pack("hhqqi", kind, os.SEEK_SET, self.offset, 1, 0))
+        except (BlockingIOError, PermissionError):
             os.close(fd)
             return False
+        except BaseException:
+            os.close(fd)
+            raise
         self._fd = fd
         return True
 

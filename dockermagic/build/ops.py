@@ -112,10 +112,16 @@ class Workshop:
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """What a cache key is made of; ``record`` also holds what only explains it (each file's digest)."""
+    """A cache key and what it is made of; ``files`` gives each file's digest, which only explains it."""
 
     key: str
-    record: Mapping[str, Any]
+    parts: Mapping[str, Any]
+    files: Callable[[], Mapping[str, str]] = dict
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """All that says why this key is not another one."""
+        return {**self.parts, "files": self.files()}
 
 
 def inputs_of(vertex: Vertex, parent: Solved, shop: Workshop) -> Inputs:
@@ -124,27 +130,27 @@ def inputs_of(vertex: Vertex, parent: Solved, shop: Workshop) -> Inputs:
     if isinstance(op, ImageSource):
         return Inputs(f"chain:{op.chain_ids[-1]}", {})
     value: dict[str, Any] = {"op": definition(op), "parent": parent.key}
-    files: dict[str, str] = {}
+    files: Callable[[], Mapping[str, str]] = dict
     match op:
         case Copy():
             value["sources"], files = _copy_sources(op, shop)
         case Exec():
             value["sources"] = [_bind_source(mount, shop) for mount in op.mounts if isinstance(mount, Bind)]
-    record = value | {"files": files, "base": parent.base, "base_name": parent.base_name}
-    return Inputs(digest_of(value), record)
+    return Inputs(digest_of(value), value | {"base": parent.base, "base_name": parent.base_name}, files)
 
 
-def _copy_sources(op: Copy, shop: Workshop) -> tuple[list[str], dict[str, str]]:
+def _copy_sources(op: Copy, shop: Workshop) -> tuple[list[str], Callable[[], Mapping[str, str]]]:
     digests: list[str] = []
-    files: dict[str, str] = {}
+    files: Callable[[], Mapping[str, str]] = dict
     patterns = op.patterns
     if patterns and isinstance(op.source, LocalSource):
         selection = shop.select(op)
         digests.append(selection.digest)
         files = selection.files
     elif patterns and isinstance(op.source, Vertex):
-        found, files, _ = shop.content(op.source, patterns, op.excludes, op.parents)
+        found, named, _ = shop.content(op.source, patterns, op.excludes, op.parents)
         digests.append(found)
+        files = named.copy
     elif patterns:
         raise _nothing(patterns[0])
     for item in op.files:
@@ -403,7 +409,7 @@ def _cache_directory(mount: CacheMount, shop: Workshop) -> Iterator[Path]:
     number = 0
     while True:
         directory = folder / (name if number == 0 else f"{name}.{number}")
-        lock = Lock(folder / f"{directory.name}.lock", shared=mount.sharing == "shared")
+        lock = Lock(folder / ".lock", directory.name, shared=mount.sharing == "shared")
         if mount.sharing == "private":
             if not lock.try_acquire():
                 number += 1

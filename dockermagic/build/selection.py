@@ -13,9 +13,9 @@ import re
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import NamedTuple, Protocol
 
-__all__ = ["Entry", "Group", "Paths", "Tree", "clean", "digest_groups", "resolve", "select"]
+__all__ = ["Entry", "Group", "Paths", "Tree", "clean", "digest_files", "digest_groups", "resolve", "select"]
 
 MAX_LINKS = 40
 
@@ -39,10 +39,10 @@ def _as_it_is(path: str, status: os.stat_result) -> tuple[int, int, int]:
     return status.st_uid, status.st_gid, status.st_mode
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A file to copy: ``target`` is relative to the group's destination ('' for the group itself), ``path`` to the
-    root.
+class Entry(NamedTuple):
+    """A file to copy: ``target`` is relative to the group's place ('' for the group itself), ``path`` to the root.
+
+    A tuple, since there are as many of them as files: it is made fast, and is its own JSON value.
     """
 
     target: str
@@ -52,31 +52,11 @@ class Entry:
     gid: int
     size: int
     mtime: int
-    inode: tuple[int, int]
+    device: int
+    inode: int
     links: int
     link: str = ""
     ctime: int = 0
-
-    def row(self) -> list[Any]:
-        """The entry as a JSON value."""
-        return [
-            self.target,
-            self.path,
-            self.mode,
-            self.uid,
-            self.gid,
-            self.size,
-            self.mtime,
-            *self.inode,
-            self.links,
-            self.link,
-        ]
-
-    @classmethod
-    def from_row(cls, row: list[Any]) -> Entry:
-        """The reverse of :meth:`row`."""
-        target, path, mode, uid, gid, size, mtime, device, inode, links, link = row
-        return cls(target, path, mode, uid, gid, size, mtime, (device, inode), links, link)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,9 +119,8 @@ class Tree:
         uid, gid, mode = self.owner(self.absolute(path), status)
         link = os.readlink(self.absolute(path)) if stat.S_ISLNK(status.st_mode) else ""
         size = status.st_size if stat.S_ISREG(status.st_mode) else 0
-        inode = (status.st_dev, status.st_ino)
-        times = (status.st_mtime_ns, inode, status.st_nlink, link, status.st_ctime_ns)
-        return Entry(target, path, mode, uid, gid, size, *times)
+        identity = (status.st_dev, status.st_ino, status.st_nlink)
+        return Entry(target, path, mode, uid, gid, size, status.st_mtime_ns, *identity, link, status.st_ctime_ns)
 
     def walk(self, path: str, target: str = "") -> Iterator[tuple[str, str, os.stat_result]]:
         """Everything below a directory as (target, path, status), parents first."""
@@ -353,28 +332,35 @@ class _Below:
         return [entry for entry in entries if entry.target not in self.left_out or entry.target in needed]
 
 
-def digest_groups(
-    groups: Iterable[Group], content: Callable[[Entry], str], *, owners: bool
-) -> tuple[str, dict[str, str]]:
-    """``sha256:`` of everything that matters in the selection, and a short digest of each file for saying what changed.
+def lines_of(groups: Iterable[Group], content: Callable[[Entry], str], *, owners: bool) -> Iterator[tuple[str, str]]:
+    """Everything that matters about each selected path, as one line each, with the path ('' for a directory)."""
+    for number, group in enumerate(groups):
+        top = group.entries[0] if group.is_directory and group.parents is None else None
+        named = group.name if top is None else ""
+        for entry in (*(group.parents or ()), *group.entries):
+            mode = entry.mode
+            kind = stat.S_IFMT(mode)
+            body = content(entry) if kind == stat.S_IFREG else entry.link
+            # the top of a copied directory gets a mode of its own; a link's mode means nothing
+            bits = 0 if entry is top or kind == stat.S_IFLNK else mode
+            owner = f"{entry.uid}:{entry.gid}" if owners else ""
+            line = f"{number}\0{named}\0{entry.target}\0{kind:o}\0{bits:o}\0{owner}\0{body}\n"
+            yield ("" if kind == stat.S_IFDIR else entry.path), line
+
+
+def digest_groups(groups: Iterable[Group], content: Callable[[Entry], str], *, owners: bool) -> str:
+    """``sha256:`` of everything that matters in the selection.
 
     ``content`` gives the digest of a regular file. Times do not count; owners only where ``owners`` is set.
     """
-    total = hashlib.sha256()
-    files: dict[str, str] = {}
-    for number, group in enumerate(groups):
-        for entry in (*(group.parents or ()), *group.entries):
-            kind = stat.S_IFMT(entry.mode)
-            body = content(entry) if stat.S_ISREG(entry.mode) else entry.link
-            # the top of a copied directory gets a mode of its own; a link's mode means nothing
-            is_top = group.is_directory and group.parents is None and entry is group.entries[0]
-            bits = 0 if is_top or stat.S_ISLNK(entry.mode) else entry.mode
-            owner = f"{entry.uid}:{entry.gid}" if owners else ""
-            named = group.name if group.parents is not None or not group.is_directory else ""
-            name = f"{named}\0{entry.target}"
-            line = f"{number}\0{name}\0{kind:o}\0{bits:o}\0{owner}\0{body}\n"
-            data = line.encode("utf-8", "surrogateescape")
-            total.update(data)
-            if not stat.S_ISDIR(entry.mode):
-                files[entry.path] = hashlib.sha256(data).hexdigest()[:16]
-    return "sha256:" + total.hexdigest(), files
+    text = "".join(line for _, line in lines_of(groups, content, owners=owners))
+    return "sha256:" + hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def digest_files(groups: Iterable[Group], content: Callable[[Entry], str], *, owners: bool) -> dict[str, str]:
+    """A short digest for each selected path that is no directory, to say later which of them changed."""
+    found = {}
+    for path, line in lines_of(groups, content, owners=owners):
+        if path:
+            found[path] = hashlib.sha256(line.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    return found

@@ -10,10 +10,11 @@ import contextlib
 import hashlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from dockermagic.build.cache import Cache, TrailEntry
 from dockermagic.build.context import Context
@@ -198,22 +199,16 @@ class Solver:
             found = self.snapshotter.find(inputs.key)
             if found is not None:
                 return Solved(inputs.key, found, True, parent.base, parent.base_name), ""
-        number = self._numbers[id(vertex)]
-        reason = (
-            "--no-cache"
-            if skip
-            else self.cache.reason(self.trail, vertex.stage_name, number, vertex.text, inputs.record)
-        )
+        number, record = self._numbers[id(vertex)], inputs.record
+        reason = "--no-cache" if skip else self.cache.reason(self.trail, vertex.stage_name, number, vertex.text, record)
         self.emit(self._event(vertex, digest, started=now(), reason=reason))
-        locks = self.home / "locks"
-        locks.mkdir(parents=True, exist_ok=True)
-        lock = Lock(locks / inputs.key.removeprefix("sha256:")[:32])
+        lock = Lock(self.home / "steps.lock", inputs.key)
         lock.acquire(self.cancel)
         try:
             found = None if skip else self.snapshotter.find(inputs.key)
             if found is not None:  # another build was at it
                 return Solved(inputs.key, found, True, parent.base, parent.base_name), ""
-            snapshot = self._build(vertex, parent, inputs, digest, replace=skip)
+            snapshot = self._build(vertex, parent, inputs.key, record, digest, replace=skip)
         finally:
             lock.release()
         return Solved(inputs.key, snapshot, False, parent.base, parent.base_name), reason
@@ -224,13 +219,15 @@ class Solver:
             request.no_cache or vertex.stage_name in request.no_cache_stages
         ) and vertex.instruction >= request.first
 
-    def _build(self, vertex: Vertex, parent: Solved, inputs: Inputs, digest: str, *, replace: bool) -> Snapshot:
+    def _build(
+        self, vertex: Vertex, parent: Solved, key: str, record: Mapping[str, Any], digest: str, *, replace: bool
+    ) -> Snapshot:
         active = self.snapshotter.prepare(parent.snapshot)
         try:
             execute(vertex, parent, active, self.shop, lambda stream, data: self.emit(Log(digest, stream, data, now())))
             with self.cache.records.transaction() as tx:
-                self.cache.record(tx, inputs.key, inputs.record)
-                return self.snapshotter.commit(active, inputs.key, replace=replace)
+                self.cache.record(tx, key, record)
+                return self.snapshotter.commit(active, key, replace=replace)
         except RunFailedError as error:
             self._keep(active, vertex, error)
             raise
