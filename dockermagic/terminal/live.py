@@ -93,7 +93,7 @@ class LivePrinter:
         if vertex.started is not None:
             seconds = max(0.0, (now() if vertex.completed is None else vertex.completed) - vertex.started)
         name = " ".join(vertex.name.split())
-        lines = [self._line(f" => {word}{name}", f"{seconds:.1f}s" if vertex.started else "", width, style)]
+        lines = [self._line(f" => {word}{name}", f"{seconds:.1f}s" if vertex.started is not None else "", width, style)]
         lines += [self._line(f" => => {status_text(status)}", "", width, style) for status in row.statuses]
         if open_ and row.log and not self.finished:
             lines += [self._log_line(line, width) for line in self._tail(row, TAIL)]

@@ -20,8 +20,8 @@ TAIL = 10
 def clock(seconds: float) -> str:
     """The time before a line of output: five characters, ``0.123``, ``12.34``, ``123.4``."""
     seconds = max(0.0, seconds)
-    whole = len(str(int(seconds)))
-    return f"{seconds:.{max(0, 4 - whole)}f}"[:5]
+    digits = 4 - len(str(int(seconds)))
+    return f"{seconds:.{digits}f}"[:5] if digits > 0 else f"{seconds:.0f}."
 
 
 def data_size(size: int) -> str:
