@@ -129,9 +129,9 @@ class DockermagicError(Exception):
         lines = [f"{paint(type(self).__name__, '1;31')}: {paint(first, '1')}", *more]
         if self.place:
             text = self.place.marked(lambda words: paint(words, "4;31"))
-            lines.append(f"  {paint(str(self.place), '36')}" + (f": {text}" if text else ""))
+            lines.append(f"  {self.place}" + (f": {text}" if text else ""))
         lines += [paint(line, "2") if line.startswith("  | ") else line for line in self.details()]
-        lines += [paint(line, "34") for line in self.hint.split("\n") if line]
+        lines += [line for line in self.hint.split("\n") if line]
         return ["\n".join(lines)]
 
 
