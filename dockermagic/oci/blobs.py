@@ -220,32 +220,47 @@ class Blobs:
     @contextlib.contextmanager
     def lease(self) -> Iterator[None]:
         """Protect what is written or asked for in the ``with`` block until it is left, or the process ends."""
-        with self.steady():
+        with contextlib.ExitStack() as stack:
+            with self.steady():
+                stack.enter_context(self._new_lease())
+            yield
+
+    @contextlib.contextmanager
+    def _new_lease(self) -> Iterator[int]:
+        with full_disk(self.home):
             descriptor, path = lock.new_file(self.home / "leases")
         try:
-            yield
+            yield os.fstat(descriptor).st_mtime_ns
         finally:
             with contextlib.suppress(FileNotFoundError):
                 path.unlink()
             os.close(descriptor)
 
-    def remove(self, digests: Iterable[str]) -> dict[str, int]:
-        """Remove blobs that no lease protects; returns which went and their sizes.
+    def horizon(self) -> int:
+        """What was used since then may be about to be referred to; taken before looking what is referred to.
 
-        The caller knows that nothing refers to them. Readers that have one open keep it.
+        It is the beginning of the oldest lease that lives, or now, on the clock of the file system.
+        """
+        with lock.hold(self.home / "blobs.lock"), self._new_lease() as begun:
+            moments = [begun]
+            for path in list((self.home / "leases").iterdir()):
+                if lock.is_alive(path):
+                    with contextlib.suppress(FileNotFoundError):
+                        moments.append(path.stat().st_mtime_ns)
+            return min(moments)
+
+    def remove(self, digests: Iterable[str], horizon: int) -> dict[str, int]:
+        """Remove blobs that nothing referred to after :meth:`horizon` was taken; returns which went and their sizes.
+
+        Those that were used since stay. Readers that have one open keep it.
         """
         removed: dict[str, int] = {}
         with lock.hold(self.home / "blobs.lock"):
-            leases = [path for path in (self.home / "leases").iterdir() if lock.is_alive(path)]
-            begun = []
-            for lease in leases:
-                with contextlib.suppress(FileNotFoundError):
-                    begun.append(lease.stat().st_mtime_ns)
             for digest in digests:
                 path = self.blob(digest)
                 with contextlib.suppress(FileNotFoundError):
                     found = path.stat()
-                    if not begun or found.st_mtime_ns < min(begun):
+                    if found.st_mtime_ns < horizon:
                         path.unlink()
                         removed[digest] = found.st_size
         return removed

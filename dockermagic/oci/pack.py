@@ -37,7 +37,7 @@ from dockermagic.oci.tarheader import (
     header,
 )
 
-__all__ = ["pack"]
+__all__ = ["kept_attributes", "pack"]
 
 _READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
 _KINDS = {
@@ -216,7 +216,7 @@ class _Packer:
         if kind in (CHARACTER, BLOCK_DEVICE):
             entry.major, entry.minor = status.device
         if xattrs:
-            entry.xattrs = _kept(xattrs)
+            entry.xattrs = kept_attributes(xattrs)
         return entry
 
     def _write(self, entry: Entry) -> None:
@@ -251,7 +251,7 @@ class _Packer:
             os.fchmod(self._tree.fd(path), mode)
 
 
-def _kept(xattrs: Mapping[str, bytes]) -> dict[str, bytes]:
+def kept_attributes(xattrs: Mapping[str, bytes]) -> dict[str, bytes]:
     """The attributes that go into a layer: what the host adds for itself stays behind."""
     kept = {
         name: value for name, value in sorted(xattrs.items()) if name.startswith("user.") and not is_own_attribute(name)

@@ -29,7 +29,7 @@ _ARCHITECTURES = {
     "armv8l": ("arm", "v8"),
 }
 _SYSTEMS = {"macos": "darwin", "win32": "windows"}
-_WORD = re.compile(r"[A-Za-z0-9_.-]+")
+_WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,8 @@ def clean(name: str, what: str) -> str:
     if ".." in parts:
         raise ArchiveError(f"{what} {name!r:.300} would leave the root", hint="Nothing outside was touched.")
     path = "/".join(parts)
+    if len(path) * 4 <= _LONGEST_NAME:  # a character is four bytes at most
+        return path
     if len(os.fsencode(path)) >= _LONGEST_PATH or any(len(os.fsencode(part)) > _LONGEST_NAME for part in parts):
         raise ArchiveError(f"{what} {name!r:.100} has too long a name")
     return path

@@ -286,8 +286,9 @@ class Store(Blobs):
         return found
 
     def collect(self, keep: Iterable[Descriptor | str] = ()) -> dict[str, int]:
-        """Remove the garbage that no lease protects; returns what went, with sizes."""
-        removed = self.remove(self.garbage(keep))
+        """Remove the garbage that nobody uses; returns what went, with sizes. Inside a lease only what is older."""
+        horizon = self.horizon()
+        removed = self.remove(self.garbage(keep), horizon)
         with self.records.transaction() as tx:
             tx.executemany("DELETE FROM layer_blobs WHERE digest = ?", [(digest,) for digest in removed])
         return removed

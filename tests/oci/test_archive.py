@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from trees import pack_bytes, snapshot, tar, unpack_bytes
 
 from dockermagic.errors import ArchiveError, ImageNotFoundError, StoreError, UsageError
 from dockermagic.oci.archive import load, save, save_image
@@ -38,6 +37,7 @@ from dockermagic.oci.spec import (
 )
 from dockermagic.oci.store import LayerBlob, Store
 from dockermagic.records import Records
+from tests.oci.trees import pack_bytes, snapshot, tar, unpack_bytes
 
 HELLO = Reference.parse("example.org/team/hello:1.0")
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="makes devices and owners")

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from trees import tar, unpack_bytes
 
 from dockermagic.errors import UsageError
 from dockermagic.oci.filetree import changes, list_directory, preview, wasted
+from tests.oci.trees import tar, unpack_bytes
 
 LOWER = [
     ("dir", "etc"),

@@ -19,10 +19,10 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from trees import OPAQUE, pack_bytes, snapshot, tar, unpack_bytes
 
 from dockermagic.errors import ArchiveError, StoreError, StoreFullError
 from dockermagic.oci.layer import pack
+from tests.oci.trees import OPAQUE, pack_bytes, snapshot, tar, unpack_bytes
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="makes devices and owners")
 CAPABILITY = struct.pack("<IIIII", 0x02000001, 1 << 13, 0, 0, 0)

@@ -50,6 +50,12 @@ def image(store: Store, label: str = "one") -> Descriptor:
     return made.with_config(ContainerConfig(labels={"label": label})).with_created(timestamp(0)).write(store)
 
 
+def age(store: Store) -> None:
+    """As if all blobs were old: what was used in the clock's last tick is not collected."""
+    for name in store.digests():
+        os.utime(store.blob(name), (0, 0))
+
+
 def test_a_blob_appears_under_its_digest_and_writing_it_again_changes_nothing(store: Store) -> None:
     first = store.put(b"hello", "text/plain")
     second = store.put(b"hello", "text/plain")
@@ -169,6 +175,7 @@ def test_garbage_is_what_no_image_needs(store: Store) -> None:
     loose, kept = store.put(b"loose", "text/plain"), store.put(b"kept", "text/plain")
     store.tag(BUSYBOX, one)
 
+    age(store)
     config_of_two = store.manifest(two).config.digest
     assert store.garbage([kept.digest]).keys() == {loose.digest, two.digest, config_of_two}
     assert store.collect([kept.digest, two]) == {loose.digest: 5}
@@ -178,13 +185,13 @@ def test_garbage_is_what_no_image_needs(store: Store) -> None:
 
 def test_a_lease_protects_what_is_written_or_asked_for_inside_it(store: Store) -> None:
     old, used = store.put(b"old", "text/plain"), store.put(b"used", "text/plain")
-    for item in (old, used):
-        os.utime(store.blob(item.digest), (0, 0))
+    age(store)
     with store.lease():
         new = store.put(b"new", "text/plain")
         assert store.has(used.digest)
         assert store.collect() == {old.digest: 3}
 
+    age(store)
     assert store.collect().keys() == {new.digest, used.digest}
 
 
@@ -206,7 +213,21 @@ def test_a_lease_ends_with_its_process_and_unfinished_blobs_are_swept(store: Sto
         process.wait()
 
     assert store.sweep() == 2
+    age(store)
     assert store.collect() == {digest(b"mine"): 4}
+
+
+def test_what_is_used_while_somebody_looks_for_garbage_stays(store: Store) -> None:
+    """Between the look at the records and the removal another process takes the blob up again and is done with it."""
+    blob = store.put(b"taken up again", "text/plain")
+    age(store)
+    horizon = store.horizon()
+    garbage = store.garbage()
+    with store.lease():
+        assert store.has(blob.digest)
+
+    assert store.remove(garbage, horizon) == {}
+    assert store.has(blob.digest)
 
 
 def test_many_processes_tag_at_once_and_index_json_has_every_name(store: Store) -> None:

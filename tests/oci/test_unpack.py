@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from trees import OPAQUE, snapshot, tar, unpack_bytes
 
 from dockermagic.errors import ArchiveError
 from dockermagic.oci.compression import compressor
 from dockermagic.oci.spec import digest
+from tests.oci.trees import OPAQUE, snapshot, tar, unpack_bytes
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="makes devices and owners")
 FILE, DIRECTORY, SYMLINK = stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK
