@@ -15,6 +15,7 @@ import signal
 import socket
 import stat
 import termios
+from dataclasses import astuple
 from pathlib import Path
 from typing import NoReturn
 
@@ -138,7 +139,7 @@ def _become(
     environment = dict(process.env)
     environment.setdefault("HOME", identity.home)
     made_for_us = stubs.list()
-    status.send(wire.dump({"stubs": [[s.path, s.directory, s.parent_ctime, s.parent_mtime] for s in made_for_us]}))
+    status.send(wire.dump({"stubs": [astuple(stub) for stub in made_for_us]}))
     if records is not None and identity.uid:
         except_for = [*made, *(stub.path for stub in made_for_us), "/proc", "/sys", "/dev"]
         owner = {"owner": [identity.uid, identity.gid], "except": except_for, **wire.to_json(rootfs)}

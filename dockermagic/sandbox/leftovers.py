@@ -21,12 +21,13 @@ _COPIED_UP = "user.overlay.origin"
 
 @dataclass(frozen=True, slots=True)
 class Stub:
-    """A mount point that had to be made: its path in the root, and its parent's times before and after."""
+    """A mount point that had to be made: its path in the root, its parent's mtime before, and mtime and ctime after."""
 
     path: str
     directory: bool
-    parent_ctime: int = 0
-    parent_mtime: int = 0
+    mtime_before: int = 0
+    mtime: int = 0
+    ctime: int = 0
 
 
 def _parent(upper: int, path: str) -> int | None:
@@ -48,28 +49,36 @@ def _parent(upper: int, path: str) -> int | None:
 def remove_stubs(upper: Path, stubs: Sequence[Stub]) -> None:
     """Take mount points out of the layer again, and parents that are in it only because of them.
 
-    A stub that the process replaced by something of its own stays. A parent that the process did not touch gets its
-    time back.
+    A stub that the process replaced by something of its own stays. A parent in which the process made and removed no
+    name gets its time back.
     """
     if not stubs:
         return
     root = os.open(upper, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     parents: dict[str, int | None] = {}
-    untouched: dict[str, int] = {}
+    untouched: set[str] = set()
+    times: dict[str, int] = {}
     try:
         for stub in stubs:
             folder = os.path.dirname(stub.path)
             if folder in parents:
                 continue
             parents[folder] = fd = _parent(root, stub.path)
-            if fd is not None and os.fstat(fd).st_ctime_ns == stub.parent_ctime:
-                untouched[folder] = stub.parent_mtime
+            if fd is None:
+                continue
+            found = os.fstat(fd)
+            if found.st_mtime_ns == stub.mtime:
+                times[folder] = stub.mtime_before
+            if found.st_ctime_ns == stub.ctime:
+                untouched.add(folder)
         for stub in reversed(stubs):
             fd = parents[os.path.dirname(stub.path)]
             if fd is not None:
                 _remove(fd, os.path.basename(stub.path), stub.directory)
-        for folder in sorted(untouched, reverse=True):
-            _restore(root, folder, untouched[folder], parents[folder])
+        for folder in sorted(times, reverse=True):
+            os.utime(parents[folder] or 0, ns=(times[folder], times[folder]))
+            if folder in untouched:
+                _remove_if_empty(root, folder)
     finally:
         for fd in parents.values():
             if fd is not None:
@@ -89,10 +98,8 @@ def _remove(folder: int, name: str, directory: bool) -> None:
         pass
 
 
-def _restore(root: int, folder: str, mtime: int, fd: int | None) -> None:
-    """An untouched parent that is empty now was only copied up for a stub: it goes, and so do its own parents."""
-    assert fd is not None
-    os.utime(fd, ns=(mtime, mtime))
+def _remove_if_empty(root: int, folder: str) -> None:
+    """A parent without anything in it was only copied up for a stub: it goes, and so do its own parents."""
     while folder != "/":
         parent = _parent(root, folder)
         if parent is None:

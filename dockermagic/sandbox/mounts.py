@@ -49,22 +49,23 @@ def overlay_options(rootfs: Rootfs, base: str, work: Path | None = None) -> str:
 def mount_rootfs(rootfs: Rootfs, target: str, base: str, *, work: Path | None = None) -> None:
     """Mount ``rootfs`` on the directory ``target``; the working directory becomes ``base``.
 
-    One directory alone is bound, several are an overlay. Without an upper the mount is read-only. Raises SandboxError
-    that names what the kernel refused.
+    Device nodes in it do not work. One directory alone is bound, several are an overlay. Without an upper the mount
+    is read-only. Raises SandboxError that names what the kernel refused.
     """
     if not rootfs.lowers:
         if rootfs.upper is None:
             sys.mount("tmpfs", target, "tmpfs", sys.MS_RDONLY | sys.MS_NOSUID | sys.MS_NODEV, "size=4k,mode=755")
             return
         sys.mount(str(rootfs.upper), target, "", sys.MS_BIND)
+        sys.mount_setattr(target, sys.MOUNT_ATTR_NODEV)
         return
     if rootfs.upper is None and len(rootfs.lowers) == 1:
         sys.mount(str(rootfs.lowers[0]), target, "", sys.MS_BIND)
-        sys.mount_setattr(target, sys.MOUNT_ATTR_RDONLY)
+        sys.mount_setattr(target, sys.MOUNT_ATTR_RDONLY | sys.MOUNT_ATTR_NODEV)
         return
     os.chdir(base)
     options = overlay_options(rootfs, base, work)
-    flags = sys.MS_RDONLY if rootfs.upper is None else 0
+    flags = sys.MS_NODEV | (sys.MS_RDONLY if rootfs.upper is None else 0)
     if rootfs.upper is not None:
         try:
             os.mkdir(work or rootfs.upper.parent / "work", 0o700)
@@ -101,7 +102,8 @@ def _mount_by_parts(rootfs: Rootfs, target: str, base: str, work: Path | None) -
             option("volatile", None)
         option("userxattr", None)
         sys.syscall(sys.SYS_FSCONFIG, context, 6, None, None, 0)  # FSCONFIG_CMD_CREATE
-        tree = sys.syscall(sys.SYS_FSMOUNT, context, 1, 0 if rootfs.upper else sys.MOUNT_ATTR_RDONLY)
+        attributes = sys.MOUNT_ATTR_NODEV | (0 if rootfs.upper else sys.MOUNT_ATTR_RDONLY)
+        tree = sys.syscall(sys.SYS_FSMOUNT, context, 1, attributes)
     finally:
         os.close(context)
     sys.move_mount(tree, target)
@@ -167,9 +169,10 @@ class Stubs:
             self.times.setdefault(parent, before.st_mtime_ns)
 
     def list(self) -> Sequence[Stub]:
-        """What was made, with the change times that the parents have now."""
+        """What was made, with the times that the parents have now."""
         found = []
         for path, directory in self.made:
             parent = os.path.dirname(path)
-            found.append(Stub(path, directory, os.stat(parent).st_ctime_ns, self.times[parent]))
+            now = os.stat(parent)
+            found.append(Stub(path, directory, self.times[parent], now.st_mtime_ns, now.st_ctime_ns))
         return found

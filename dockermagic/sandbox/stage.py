@@ -43,7 +43,7 @@ _MASKED = (
 _READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 _HARMLESS = sys.MS_NOSUID | sys.MS_NODEV | sys.MS_NOEXEC
 DEFAULT_SHM = 64 << 20
-PLACES = ("root", "proc", "sys", "dev", "files")
+PLACES = ("root", "proc", "sys", "dev", "devices", "files")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,14 +101,19 @@ class Stage:
         sys.mount("tmpfs", self.place("files"), "tmpfs", sys.MS_NOSUID | sys.MS_NODEV, "mode=700,size=64m")
 
     def _devices(self, dev: str) -> None:
-        sys.mount("tmpfs", dev, "tmpfs", sys.MS_NOSUID, "mode=755,size=65536k")
+        """Device nodes work nowhere but where these are bound, so that one which a process makes is of no use to it."""
+        sys.mount("tmpfs", dev, "tmpfs", sys.MS_NOSUID | sys.MS_NODEV, "mode=755,size=65536k")
         mask = os.umask(0)
+        source = "/dev"
+        if self.setting.mode == "root":
+            # Of its own: what root inside does to the mode of a node does not reach the host's.
+            source = self.place("devices")
+            sys.mount("tmpfs", source, "tmpfs", sys.MS_NOSUID, "mode=755,size=4k")
         for name, major, minor in _DEVICES:
             if self.setting.mode == "root":
-                os.mknod(f"{dev}/{name}", stat.S_IFCHR | 0o666, os.makedev(major, minor))
-                continue
+                os.mknod(f"{source}/{name}", stat.S_IFCHR | 0o666, os.makedev(major, minor))
             try:
-                tree = sys.open_tree(f"/dev/{name}")
+                tree = sys.open_tree(f"{source}/{name}")
             except FileNotFoundError:
                 continue
             os.close(os.open(f"{dev}/{name}", os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o666))

@@ -127,8 +127,8 @@ class Surroundings:
             tree = sys.open_tree("", directory=found, empty=True, recursive=True)
         finally:
             os.close(found)
-        if mount.readonly:
-            sys.mount_setattr("", sys.MOUNT_ATTR_RDONLY, directory=tree, recursive=True)
+        attributes = sys.MOUNT_ATTR_NODEV | (sys.MOUNT_ATTR_RDONLY if mount.readonly else 0)
+        sys.mount_setattr("", attributes, directory=tree, recursive=True)
         return tree, directory
 
     def _inside(self, source: Subpath, readonly: bool) -> int:

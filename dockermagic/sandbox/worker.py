@@ -180,6 +180,8 @@ class Worker:
             # A fork of the client starts its own: the parent's socket is not ours to use.
             self._process, self._channel, self._owner = None, None, os.getpid()
         make_mount_points(self.base)
+        # Set-id programs and device nodes of images are for nobody outside.
+        self.base.chmod(0o700)
         self.mount_point.mkdir(parents=True, exist_ok=True)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         client = os.pidfd_open(os.getpid())
