@@ -36,7 +36,7 @@ ROOMS: dict[str, set[str]] = {
     "engine": {*ENGINE, "catalog"},
     "session": {*GROUND, *VALUES, "records", "view", "dockerfile", "engine"},
     "export": {*GROUND, *VALUES, "dockerfile", "engine", "session"},
-    "terminal": {*GROUND, *VALUES, "tables"},
+    "terminal": {*GROUND, *VALUES, "tables", "view"},
     "demo": {*SURFACE, "terminal"},
     "verbs": {*SURFACE, "terminal", "demo"},
     "cli": {*SURFACE, "terminal", "verbs"},

@@ -28,7 +28,7 @@ from dockermagic.notebook.markup import (
 )
 from dockermagic.notebook.treeview import tree_body
 from dockermagic.tables import duration, human_size, many, short_id
-from dockermagic.view import BuildView, StepView
+from dockermagic.view import BuildView, StepView, warning_text
 
 __all__ = ["build_card", "clock", "live_card", "live_parts", "part_name", "shown_steps", "step_row", "summary"]
 
@@ -74,6 +74,8 @@ def live_card(parts: dict[str, Html]) -> Html:
 
 def shown_steps(view: BuildView) -> tuple[StepView, ...]:
     """The rows: the instructions, and before them what else failed or is being fetched."""
+    if not view.steps:
+        return view.internal
     other = [step for step in view.internal if step.state == "failed" or (not view.finished and _is_fetching(step))]
     return (*other, *view.steps)
 
@@ -312,11 +314,14 @@ def foot(view: BuildView, files: Html | None = None) -> Html:
 
 def warning_line(warning: Warning) -> Html:
     """A lint warning with its line and the name of its rule."""
-    message = warning.short.removeprefix(f"{warning.rule}: ") if warning.rule else warning.short
     place = f"line {warning.line}" if warning.line else ""
     rule = el("span", warning.rule, style="color:@soft") if warning.rule else ""
     mark = el("span", "⚠", style="color:@warn", role="img", aria_label="warning")
-    shown = [part for part in (place and el("strong", place, style="font-weight:600"), esc(message), rule) if part]
+    shown = [
+        part
+        for part in (place and el("strong", place, style="font-weight:600"), esc(warning_text(warning)), rule)
+        if part
+    ]
     return el("div", mark, " ", join(shown, " · "), style="overflow-wrap:anywhere")
 
 

@@ -5,19 +5,21 @@ from __future__ import annotations
 import re
 
 from dockermagic.notebook.markup import Html, el, esc, join
+from dockermagic.view import METADATA
 
 __all__ = ["instruction", "line"]
 
 _PARTS = re.compile(
     r"(?P<flag>(?<=\s)--[a-z][\w-]*(?==|\s|$))|(?P<variable>\$\{[^}\s]*\}|\$\w+)|(?P<as>(?<=\s)(?i:as)(?=\s+\S+\s*$))"
 )
+KEYWORDS = METADATA | {"ADD", "COPY", "FROM", "RUN", "WORKDIR"}
 _FIRST = re.compile(r"(\s*)([A-Za-z]+)(?=\s|$)")
 
 
 def instruction(text: str) -> Html:
     """An instruction as it was written, over as many lines as it has."""
     first = _FIRST.match(text)
-    if not first:
+    if not first or first[2].upper() not in KEYWORDS:
         return esc(text)
     lines = text[first.end() :].rstrip("\n").split("\n")
     shown = [

@@ -33,6 +33,7 @@ from dockermagic.view import (
     InfoView,
     MessageView,
     SessionView,
+    warning_text,
 )
 
 __all__ = [
@@ -239,14 +240,14 @@ def dockerfile_card(view: DockerfileView) -> Html:
     origin = dict(view.cells)
     warned: dict[int, list[str]] = {}
     for warning in view.warnings:
-        message = warning.short.removeprefix(f"{warning.rule}: ") if warning.rule else warning.short
+        message = warning_text(warning)
         warned.setdefault(warning.line or 0, []).append(f"{warning.rule}: {message}" if warning.rule else message)
     rows: list[Html] = [_warning_row(text) for text in warned.get(0, ())]
-    goes_on, ends = False, ""
+    goes_on, ends, before = False, "", ""
     for number, text in enumerate(view.text.rstrip("\n").split("\n"), 1):
         comment = text.lstrip().startswith("#") and not ends
         starts = not goes_on and not ends and not comment
-        if number in origin and number > 1:
+        if number in origin and before.strip():
             rows.append(row(cell("", style=_PLAIN), cell("", style="padding:4px 0;border:0"), cell("", style=_PLAIN)))
         underline = "text-decoration:underline wavy @warn 1px;text-underline-offset:3px" if number in warned else ""
         shown = dockertext.line(text, starts=starts) if text else Html("&#8203;")
@@ -265,6 +266,7 @@ def dockerfile_card(view: DockerfileView) -> Html:
             ends = "" if text.strip() == ends else ends
         elif starts and (heredoc := re.search(r"<<-?[\"']?(\w+)[\"']?", text)):
             ends = heredoc[1]
+        before = text
         if not comment:
             goes_on = not ends and text.rstrip().endswith("\\")
     count = view.text.rstrip("\n").count("\n") + 1 if view.text.strip() else 0

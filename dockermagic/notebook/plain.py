@@ -7,7 +7,15 @@ from typing import Any
 
 from dockermagic.notebook import treeview
 from dockermagic.notebook.ansi import plain_lines
-from dockermagic.notebook.buildcard import file_words, layer_facts, reason_words, size_words, stale_names, summary
+from dockermagic.notebook.buildcard import (
+    file_words,
+    layer_facts,
+    reason_words,
+    shown_steps,
+    size_words,
+    stale_names,
+    summary,
+)
 from dockermagic.tables import align, clip, command_line, duration, human_size, many
 from dockermagic.tables import history_table as history_lines
 from dockermagic.tables import images_table as image_lines
@@ -26,6 +34,7 @@ from dockermagic.view import (
     TreeEntry,
     TreeView,
     View,
+    warning_text,
 )
 
 __all__ = ["plain"]
@@ -48,10 +57,9 @@ def _build(view: BuildView) -> str:
     title = f"{name}{summary(view)}" + (f": {', '.join(facts)}" if facts else "")
     title += f" -> {', '.join(view.images)}" if view.images else ""
     lines = [title[:1].upper() + title[1:]]
-    lines += [line for step in view.internal if step.state == "failed" for line in _step(step)]
-    lines += [line for step in view.steps for line in _step(step)]
+    lines += [line for step in shown_steps(view) for line in _step(step)]
     for warning in view.warnings:
-        message = warning.short.removeprefix(f"{warning.rule}: ")
+        message = warning_text(warning)
         place = f"line {warning.line}: " if warning.line else ""
         lines.append(f"warning: {place}{warning.rule}: {message}" if warning.rule else f"warning: {place}{message}")
     if view.stale:
@@ -114,8 +122,7 @@ def _level(entries: Sequence[TreeEntry], indent: str, left: list[int]) -> Iterab
             return
         left[0] -= 1
         name = entry.name + ("/" if entry.kind == "directory" else "") + (f" -> {entry.link}" if entry.link else "")
-        has_size = entry.kind in ("file", "directory", "hardlink") and entry.state != "removed"
-        size = f"  {human_size(entry.size)}" if has_size else ""
+        size = f"  {human_size(entry.size)}" if treeview.has_size(entry) else ""
         yield f"{SIGNS[entry.state]} {indent}{'└── ' if last else '├── '}{name}{size}"
         if entry.children:
             yield from _level(entry.children, indent + ("    " if last else "│   "), left)
@@ -162,9 +169,7 @@ def _check(view: CheckView) -> str:
     lines = [f"{many(len(view.warnings), 'warning')} in {view.title}"]
     for warning in view.warnings:
         place = f"line {warning.line}: " if warning.line else ""
-        lines.append(
-            f"{place}{f'{warning.rule}: ' if warning.rule else ''}{warning.short.removeprefix(f'{warning.rule}: ')}"
-        )
+        lines.append(f"{place}{f'{warning.rule}: ' if warning.rule else ''}{warning_text(warning)}")
     return "\n".join(lines)
 
 

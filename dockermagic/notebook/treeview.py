@@ -97,8 +97,7 @@ def entry_line(entry: TreeEntry) -> Html:
     if entry.link:
         parts.append(muted(("→ " if entry.kind == "link" else "same file as ") + entry.link))
     owner = "root" if entry.uid == entry.gid == 0 else f"{entry.uid}:{entry.gid}"
-    has_size = entry.kind in ("file", "directory", "hardlink") and entry.state != "removed"
-    size = human_size(entry.size) if has_size else ""
+    size = human_size(entry.size) if has_size(entry) else ""
     figures = "display:inline-block;min-width:5.2em;text-align:right;font-variant-numeric:tabular-nums"
     right = el(
         "span",
@@ -108,6 +107,13 @@ def entry_line(entry: TreeEntry) -> Html:
         style="float:right;color:@soft;font-size:12px;margin-left:10px",
     )
     return join([right, join(parts, " ")])
+
+
+def has_size(entry: TreeEntry) -> bool:
+    """Whether its size is worth a word; of a directory it may not be known."""
+    if entry.state == "removed":
+        return False
+    return entry.kind in ("file", "hardlink") or (entry.kind == "directory" and entry.size > 0)
 
 
 def entry_rows(entries: Sequence[TreeEntry], start: int, count: int) -> Html:

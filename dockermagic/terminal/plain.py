@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TextIO
 
 from dockermagic.events import Event, Log, Status, Vertex, Warning
+from dockermagic.view import warning_text
 
 __all__ = ["PlainPrinter", "clock", "failure_lines", "is_stopped", "status_text", "warning_lines"]
 
@@ -64,8 +65,8 @@ def warning_lines(warnings: list[Warning]) -> list[str]:
     noun = "warning" if len(warnings) == 1 else "warnings"
     lines = ["", f" {len(warnings)} {noun} found:"]
     for warning in warnings:
-        name = f"{warning.rule}: " if warning.rule and not warning.short.startswith(f"{warning.rule}: ") else ""
-        lines.append(f" - {name}{warning.short}" + (f" (line {warning.line})" if warning.line else ""))
+        name = f"{warning.rule}: " if warning.rule else ""
+        lines.append(f" - {name}{warning_text(warning)}" + (f" (line {warning.line})" if warning.line else ""))
     return lines
 
 
