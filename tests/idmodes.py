@@ -94,7 +94,7 @@ class IdModes:
         self.collected = {mode for item in session.items if (mode := _mode_of(item))}
 
     @pytest.hookimpl(tryfirst=True)
-    def pytest_runtest_protocol(self, item: pytest.Item) -> bool | None:
+    def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
         """Items of another id mode are reported from their child."""
         mode = item.stash.get(_elsewhere, "")
         if not mode or self.own != "root":
@@ -107,6 +107,8 @@ class IdModes:
             item.ihook.pytest_runtest_logreport(report=report)
             if report.when == "call" and not report.skipped:
                 self.ran.add(mode)
+        # What the last test of this process left set up for its neighbours ends where the neighbours end.
+        item.session._setupstate.teardown_exact(nextitem)
         item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
         return True
 

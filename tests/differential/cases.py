@@ -228,7 +228,7 @@ COPY = [
     case("copy-chmod-and-chown", "COPY --chmod=4711 --chown=3:4 run.sh /x"),
     case("copy-link-flag", "COPY --link a.txt dir /x/"),
     case("copy-link-flag-over", "RUN mkdir /x && touch /x/keep\nCOPY --link --chown=5:6 dir /x/"),
-    case("copy-modes", "COPY m /m", {"m/f": File("", 0o4755), "m/g": File("", 0o111), "m/d": Directory(0o1777)}),
+    case("copy-modes", "COPY m /m", {"m/f": File("", 0o4755), "m/g": File("", 0o511), "m/d": Directory(0o1777)}),
     case("copy-hard-links", "COPY h /h", {"h/a": "x", "h/b": Link("h/a", hard=True)}),
     case("copy-heredoc", "COPY <<EOF /x\nhello $HOME\nEOF"),
     case("copy-heredoc-variable", "ENV A=1\nCOPY <<EOF /x\n$A ${B:-none}\nEOF"),
