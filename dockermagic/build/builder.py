@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from dockermagic.build.cache import Cache, TrailEntry
 from dockermagic.build.context import StatCache
@@ -15,9 +14,11 @@ from dockermagic.build.epoch import source_date_epoch
 from dockermagic.build.facts import LayerFacts, layer_facts
 from dockermagic.build.frontend import LoweredStage, Plan, lower
 from dockermagic.build.graph import Copy, ImageSource, Vertex, digest_of, walk
-from dockermagic.build.images import BaseImage, Images
+from dockermagic.build.images import DEFAULT_PACKING, BaseImage, Images, Packing
 from dockermagic.build.internal import Internal, InternalStep
 from dockermagic.build.ops import NOTHING, Solved, Workshop, inputs_of
+from dockermagic.build.outputs import Built, check_output, export
+from dockermagic.build.platforms import labelled, platforms_of
 from dockermagic.build.request import BuildRequest, BuildResult, StageResult, Step
 from dockermagic.build.solver import Solver
 from dockermagic.dockerfile.linter import BaseImage as KnownBase
@@ -67,6 +68,27 @@ class Builder:
         """See :meth:`dockermagic.engine.Engine.build`."""
         began = time.perf_counter()
         self.forget_failed()
+        wanted = platforms_of(request)
+        for output in request.outputs:
+            check_output(output, len(wanted))
+        built: list[Built] = []
+        results: list[BuildResult] = []
+        for platform in wanted:
+            one, tell = replace(request, platform=platform) if request.platform else request, emit
+            if len(wanted) > 1:
+                tell = labelled(emit, platform, first=not built)
+                one = replace(request, platform=platform, trail=f"{trail_name(request)}\0{platform}")
+            result, epoch = self._solve(one, tell, cancel or Cancel())
+            results.append(result)
+            built.append(Built(platform, result.stages[result.target], epoch))
+        here = wanted.index(str(Platform.host())) if str(Platform.host()) in wanted else 0
+        result = results[here]
+        if request.tags or request.outputs or len(built) > 1:
+            result = replace(result, image_id=export(self, built, request, Internal(emit)))
+        return replace(result, seconds=time.perf_counter() - began)
+
+    def _solve(self, request: BuildRequest, emit: Emit, cancel: Cancel) -> tuple[BuildResult, float | None]:
+        """One platform's build, and its SOURCE_DATE_EPOCH."""
         internal = Internal(emit)
         with internal.step(f"[internal] load build definition from {request.filename}") as step:
             step.status("transferring dockerfile:", len(request.text.encode("utf-8", "surrogateescape")))
@@ -88,7 +110,7 @@ class Builder:
             self.home,
             emit,
             trail,
-            cancel or Cancel(),
+            cancel,
         )
         try:
             load_context(plan, solver, internal)
@@ -97,10 +119,8 @@ class Builder:
             self.failed = solver.failed
             contexts.save()
             self._save_trail(name, trail, solver, dockerfile)
-        result = self._result(dockerfile, request, plan, solver)
-        if request.tags or request.outputs:
-            result = self._export(result, plan, request, internal)
-        return replace(result, seconds=time.perf_counter() - began)
+        epoch = plan.stages[plan.target].config.epoch
+        return self._result(dockerfile, request, plan, solver), epoch
 
     def lower(
         self, dockerfile: Dockerfile, request: BuildRequest, emit: Emit, internal: Internal, *, quiet: bool = False
@@ -268,7 +288,7 @@ class Builder:
             reachable_only=reachable_only,
             build_args=request.build_args,
             target=request.target or None,
-            platform=str(Platform.parse(request.platform) if request.platform else Platform.host()),
+            platform=platforms_of(request)[0],
             bases=self._known_base,
             contexts=tuple(request.build_contexts),
         )
@@ -320,11 +340,11 @@ class Builder:
 
     # images
 
-    def image(self, stage: StageResult, options: Mapping[str, Any] | None = None) -> Image:
+    def image(self, stage: StageResult, packing: Packing = DEFAULT_PACKING) -> Image:
         """The image of a stage, its blobs in the store. Call it inside a lease."""
         snapshotter = self.snapshotter()
         snapshots = [snapshot for identity in stage.snapshots if (snapshot := snapshotter.get(identity)) is not None]
-        return self.images().assemble(stage.config, snapshots, stage.base, options=options)
+        return self.images().assemble(stage.config, snapshots, stage.base, packing)
 
     def commit_image(self, stage: StageResult, names: tuple[str, ...]) -> str:
         """Make an image of a stage, tag it, and return its id."""
@@ -336,24 +356,6 @@ class Builder:
             for reference in references:
                 self.store.tag(reference, descriptor)
         return image.id
-
-    def _export(self, result: BuildResult, plan: Plan, request: BuildRequest, internal: Internal) -> BuildResult:
-        from dockermagic.build.outputs import write_output
-
-        stage = result.stages[result.target]
-        with internal.step("exporting to image") as step:
-            identity = ""
-            if request.tags:
-                with step.part("exporting layers"):
-                    identity = self.commit_image(stage, request.tags)
-                with step.part(f"writing image {identity}"):
-                    pass
-                for tag in request.tags:
-                    with step.part(f"naming to {Reference.parse(tag)}"):
-                        pass
-            for output in request.outputs:
-                identity = write_output(self, stage, output, request) or identity
-        return replace(result, image_id=identity)
 
 
 class Unknown(Exception):

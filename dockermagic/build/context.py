@@ -17,7 +17,7 @@ from dockermagic.dockerfile import ignore
 from dockermagic.errors import ContextError
 from dockermagic.records import Records, declare
 
-__all__ = ["Context", "Selection", "StatCache", "ignore_patterns", "selected"]
+__all__ = ["Context", "Selection", "StatCache", "ignore_patterns", "path_matcher", "selected"]
 
 declare("contexts", "CREATE TABLE IF NOT EXISTS contexts(root TEXT PRIMARY KEY, files BLOB NOT NULL);")
 
@@ -42,6 +42,14 @@ def selected(root: str | Path, patterns: Sequence[str]) -> list[str]:
     """The relative paths that are part of a context: directories end with a slash, links do not."""
     tree = Tree(str(root), ignore.Matcher(list(patterns)) if patterns else None)
     return [target + "/" * stat.S_ISDIR(status.st_mode) for target, _, status in tree.walk("")]
+
+
+def path_matcher(patterns: Sequence[str], file: str) -> ignore.Matcher | None:
+    """What the patterns of an ignore file leave out; None for none. Raises :class:`ContextError` for a bad one."""
+    try:
+        return ignore.Matcher(list(patterns)) if patterns else None
+    except ValueError as error:
+        raise ContextError(str(error), hint=f"Mend the pattern in {file or '.dockerignore'}.") from None
 
 
 class StatCache:
@@ -109,12 +117,7 @@ class Context:
     ) -> None:
         self.directory = str(directory)
         self.ignore_name = ignore_name or ".dockerignore"
-        self.matcher = None
-        if patterns:
-            try:
-                self.matcher = ignore.Matcher(list(patterns))
-            except ValueError as error:
-                raise ContextError(str(error), hint=f"Mend the pattern in {self.ignore_name}.") from None
+        self.matcher = path_matcher(patterns, self.ignore_name)
         self.tree = Tree(self.directory, self.matcher)
         self.cache = cache
 

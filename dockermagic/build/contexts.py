@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from dockermagic.build.context import Context, StatCache, ignore_patterns
+from dockermagic.build.context import Context, StatCache, ignore_patterns, path_matcher
 from dockermagic.build.graph import Copy, LocalSource, Vertex
 from dockermagic.build.internal import Internal
 from dockermagic.build.request import BuildRequest
@@ -51,8 +51,10 @@ class Contexts:
         return ignore_patterns(directory, self.request.filename if not name else "")
 
     def patterns(self) -> list[str]:
-        """The ignore patterns of the main context."""
-        return self._ignore("", self.directory(""))[0]
+        """The ignore patterns of the main context. Raises :class:`ContextError` for one that is malformed."""
+        found, file = self._ignore("", self.directory(""))
+        path_matcher(found, file)
+        return found
 
     def load_ignore(self) -> None:
         """Announce the ignore file, as BuildKit does."""

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from dockermagic.build.graph import ImageSource
-from dockermagic.errors import ImageNotFoundError
+from dockermagic.errors import ImageNotFoundError, StoreError
 from dockermagic.events import Emit, Status, now
 from dockermagic.oci.image import Image
+from dockermagic.oci.pipeline import recompress
 from dockermagic.oci.platform import Platform
 from dockermagic.oci.reference import Reference
 from dockermagic.oci.spec import Descriptor, HistoryEntry, ImageConfig, RootFs, chain_ids, layer_media_type
@@ -17,10 +18,27 @@ from dockermagic.oci.store import LayerBlob, Store
 from dockermagic.sandbox.base import Cancel, Sandbox
 from dockermagic.sandbox.snapshot import Snapshot, Snapshotter
 
-__all__ = ["BaseImage", "Images", "Pull"]
+__all__ = ["DEFAULT_PACKING", "BaseImage", "Images", "Packing", "Pull"]
 
 Pull = Callable[[Reference, Platform, Emit], Descriptor | None]
 """Fetches an image into the store, or says None where no registry can be reached for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Packing:
+    """How layers become blobs: ``compression`` none, gzip or zstd, and its ``level`` (None: the usual one).
+
+    No time in a new layer is later than ``latest``, in seconds. ``force`` packs the base's layers again, too, where
+    they are compressed in another way.
+    """
+
+    compression: str = "gzip"
+    level: int | None = None
+    latest: int | None = None
+    force: bool = False
+
+
+DEFAULT_PACKING = Packing()
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,37 +143,52 @@ class Images:
 
     # out
 
-    def blob(
-        self, snapshot: Snapshot, *, compression: str = "gzip", options: Mapping[str, Any] | None = None
-    ) -> LayerBlob:
+    def blob(self, snapshot: Snapshot, packing: Packing = DEFAULT_PACKING) -> LayerBlob:
         """The layer of a snapshot as a blob of the store, made once. Call it inside a lease."""
         known = self.snapshotter.diff_id(snapshot)
-        if known and not options:
+        if known and packing.level is None and packing.latest is None:
             for blob in self.store.layers(known):
-                if blob.descriptor.media_type == layer_media_type(compression):
+                if blob.descriptor.media_type == layer_media_type(packing.compression):
                     return blob
         with self.store.writer() as writer:
             done = self.sandbox.call(
                 "dockermagic.oci.pack:pack",
                 fds={"out": writer.fileno()},
                 directory=str(snapshot.fs),
-                compression=compression,
-                **(options or {}),
+                compression=packing.compression,
+                level=packing.level,
+                source_date_epoch=packing.latest,
             )
-            descriptor = writer.commit(layer_media_type(compression), digest=done["digest"], size=done["size"])
+            descriptor = writer.commit(layer_media_type(packing.compression), digest=done["digest"], size=done["size"])
         made = LayerBlob(descriptor, done["diff_id"], done["uncompressed_size"])
         self.store.remember_layer(made)
-        if not options:
+        if packing.latest is None:
             self.snapshotter.set_diff_id(snapshot, made.diff_id)
         return made
+
+    def repack(self, layer: Descriptor, diff_id: str, packing: Packing) -> Descriptor:
+        """A layer of a base image in another compression; the blob itself where it has that one already."""
+        wanted = layer_media_type(packing.compression)
+        kind = next((kind for kind in ("gzip", "zstd") if layer.media_type.endswith(kind)), "none")
+        if kind == packing.compression and packing.level is None:
+            return layer
+        for blob in self.store.layers(diff_id):
+            if blob.descriptor.media_type == wanted and packing.level is None:
+                return blob.descriptor
+        with self.store.writer() as writer, self.store.open(layer.digest) as source:
+            done = recompress(source.fileno(), writer.fileno(), packing.compression, packing.level)
+            if done.diff_id != diff_id:
+                raise StoreError(f"blob {layer.digest} is damaged", hint="Remove the image and load it again.")
+            descriptor = writer.commit(wanted, digest=done.digest, size=done.size)
+        self.store.remember_layer(LayerBlob(descriptor, diff_id, done.uncompressed_size))
+        return descriptor
 
     def assemble(
         self,
         config: Mapping[str, Any],
         snapshots: Sequence[Snapshot],
         base: Image | None,
-        *,
-        options: Mapping[str, Any] | None = None,
+        packing: Packing = DEFAULT_PACKING,
     ) -> Image:
         """An image of a config (with its whole history) and layers: the base's own blobs, then one for each snapshot.
 
@@ -164,11 +197,13 @@ class Images:
         known = base.layers if base is not None else ()
         diff_ids = list(base.diff_ids) if base is not None else []
         layers = list(known)
+        if packing.force:
+            layers = [self.repack(layer, diff_id, packing) for layer, diff_id in zip(known, diff_ids, strict=True)]
         for snapshot in snapshots[len(known) :]:
-            blob = self.blob(snapshot, options=options)
+            blob = self.blob(snapshot, packing)
             layers.append(blob.descriptor)
             diff_ids.append(blob.diff_id)
-        if not options:
+        if packing.latest is None:
             for snapshot, chain_id in zip(snapshots, chain_ids(diff_ids), strict=True):
                 self.snapshotter.alias(f"chain:{chain_id}", snapshot)
         made = ImageConfig.from_json(dict(config))

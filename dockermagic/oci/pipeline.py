@@ -16,7 +16,7 @@ from dockermagic.errors import ArchiveError, DockermagicError
 from dockermagic.oci.blobs import full_disk
 from dockermagic.oci.compression import BLOCK, compressor, decompressed
 
-__all__ = ["Sink", "Source"]
+__all__ = ["Sink", "Source", "recompress"]
 
 _BLOCKS_WAITING = 4
 _Queue = queue.Queue[bytes | BaseException | None]
@@ -192,3 +192,20 @@ class Sink:
         with full_disk("the store"):
             while left:
                 left = left[os.write(self._out, left) :]
+
+
+def recompress(blob: int, out: int, kind: str, level: int | None = None) -> Sink:
+    """Write a blob in another compression; the finished sink, whose ``diff_id`` the caller compares.
+
+    Raises ArchiveError for a damaged blob and StoreFullError.
+    """
+    source = Source(blob)
+    sink = Sink(out, kind, level)
+    try:
+        for block in source:
+            sink.write(block)
+        sink.finish()
+    finally:
+        source.close()
+        sink.close()
+    return sink

@@ -139,12 +139,8 @@ def output(text: str) -> Output:
     dest = fields.pop("dest", "") or fields.pop("destination", "")
     if not kind:
         raise ValueError("type is required for output: type=oci,dest=FILE")
-    if kind in ("registry",) or fields.get("push", "false") == "true":
+    if kind == "registry" or fields.pop("push", "false").lower() in ("1", "t", "true"):
         raise ValueError("pushing to a registry is not supported by build: tag the image and push it")
-    if kind not in ("oci", "docker", "tar", "local", "image", "cacheonly"):
-        raise ValueError(f"unknown output type '{kind}': there is oci, docker, tar, local")
     if kind in ("oci", "tar") and not dest:
         dest = "-"
-    if kind == "local" and dest in ("", "-"):
-        raise ValueError("dest is required for type local: a directory")
     return Output(kind, dest, fields)

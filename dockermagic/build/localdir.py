@@ -1,0 +1,137 @@
+"""``--output type=local``: a tar of a root filesystem becomes files in a directory of the user's."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from dockermagic.errors import StoreFullError, UsageError
+from dockermagic.oci.rooted import Directories, clean, remove_tree
+from dockermagic.oci.tarheader import BLOCK_DEVICE, CHARACTER, DIRECTORY, FIFO, FILE, LINK, SYMLINK, Entry
+from dockermagic.oci.tarstream import TarReader
+
+__all__ = ["write_directory"]
+
+
+def write_directory(blocks: Iterator[bytes], directory: Path) -> int:
+    """Write the files of a tar into ``directory``, which is made if missing; how many devices could not be made.
+
+    The files belong to whoever calls. What is there already stays unless it has the name of something new; nothing is
+    written through a link. Each file appears whole or not at all. Raises UsageError and StoreFullError.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        target = _Target(directory)
+    except OSError as error:
+        raise UsageError(f"cannot write {directory}: {os.strerror(error.errno or 0)}") from None
+    try:
+        reader = TarReader(blocks)
+        for entry in reader:
+            target.add(entry, reader)
+        reader.drain()
+        target.finish()
+    except OSError as error:
+        import errno
+
+        if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
+            raise StoreFullError(f"the disk is full: cannot write {directory}", hint="Make room.") from None
+        raise UsageError(f"cannot write {error.filename or directory}: {os.strerror(error.errno or 0)}") from None
+    finally:
+        target.close()
+    return target.left_out
+
+
+class _Target:
+    """The directory while it is written. Directories get their modes and times when all is there."""
+
+    def __init__(self, directory: Path) -> None:
+        self.left_out = 0
+        self._tree = Directories(str(directory))
+        self._directories: list[tuple[str, int, int]] = []
+
+    def add(self, entry: Entry, reader: TarReader) -> None:
+        """One member, in the place of what has its name."""
+        path = clean(entry.name, "the entry")
+        if not path:
+            return
+        above, _, name = path.rpartition("/")
+        here = os.dup(self._tree.fd(above))
+        aside = f".{secrets.token_hex(6)}.tmp"
+        try:
+            if entry.kind == DIRECTORY:
+                self._directory(here, name, path, entry)
+            elif self._make(here, aside, entry, reader):
+                if entry.kind != LINK:
+                    os.utime(aside, ns=(entry.mtime_ns, entry.mtime_ns), dir_fd=here, follow_symlinks=False)
+                self._clear(here, name, path)
+                os.replace(aside, name, src_dir_fd=here, dst_dir_fd=here)
+                # Two names of one file: replacing the one by the other leaves both.
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(aside, dir_fd=here)
+            else:
+                self.left_out += 1
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(aside, dir_fd=here)
+            raise
+        finally:
+            os.close(here)
+
+    def _directory(self, here: int, name: str, path: str, entry: Entry) -> None:
+        try:
+            found = os.stat(name, dir_fd=here, follow_symlinks=False)
+            if not stat.S_ISDIR(found.st_mode):
+                os.unlink(name, dir_fd=here)
+                os.mkdir(name, 0o700, dir_fd=here)
+            else:
+                os.chmod(name, stat.S_IMODE(found.st_mode) | 0o700, dir_fd=here)
+        except FileNotFoundError:
+            os.mkdir(name, 0o700, dir_fd=here)
+        self._directories.append((path, entry.mode, entry.mtime_ns))
+
+    def _make(self, here: int, name: str, entry: Entry, reader: TarReader) -> bool:
+        match entry.kind:
+            case _ if entry.kind == FILE:
+                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
+                with open(os.open(name, flags, 0o600, dir_fd=here), "wb") as file:
+                    for piece in reader.data():
+                        file.write(piece)
+                os.chmod(name, entry.mode, dir_fd=here)
+            case _ if entry.kind == SYMLINK:
+                os.symlink(entry.link, name, dir_fd=here)
+            case _ if entry.kind == LINK:
+                above, _, leaf = clean(entry.link, "the target of a hard link").rpartition("/")
+                os.link(leaf, name, src_dir_fd=self._tree.fd(above), dst_dir_fd=here, follow_symlinks=False)
+            case _ if entry.kind == FIFO:
+                os.mkfifo(name, entry.mode, dir_fd=here)
+            case _ if entry.kind in (CHARACTER, BLOCK_DEVICE):
+                kind = stat.S_IFCHR if entry.kind == CHARACTER else stat.S_IFBLK
+                try:
+                    os.mknod(name, kind | entry.mode, os.makedev(entry.major, entry.minor), dir_fd=here)
+                except PermissionError:
+                    return False
+            case _:
+                return False
+        return True
+
+    def _clear(self, here: int, name: str, path: str) -> None:
+        """A directory gives way to what is no directory."""
+        with contextlib.suppress(FileNotFoundError):
+            if stat.S_ISDIR(os.stat(name, dir_fd=here, follow_symlinks=False).st_mode):
+                self._tree.forget(path)
+                remove_tree(name, here)
+
+    def finish(self) -> None:
+        """Modes and times of directories, the deepest first."""
+        for path, mode, mtime_ns in reversed(self._directories):
+            descriptor = self._tree.fd(path)
+            os.utime(descriptor, ns=(mtime_ns, mtime_ns))
+            os.chmod(descriptor, mode)
+
+    def close(self) -> None:
+        """Close what is open. Idempotent."""
+        self._tree.close()

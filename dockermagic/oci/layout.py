@@ -1,0 +1,159 @@
+"""Image layouts as plain directories (image-layout.md): images go out to one, and come in from one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import IO
+
+from dockermagic.errors import ArchiveError, ImageNotFoundError
+from dockermagic.oci import lock
+from dockermagic.oci.blobs import full_disk
+from dockermagic.oci.reference import Reference
+from dockermagic.oci.spec import (
+    ANNOTATION_IMAGE_NAME,
+    ANNOTATION_REF_NAME,
+    Descriptor,
+    Index,
+    Platform,
+    decode,
+    encode,
+    is_index,
+    is_manifest,
+)
+from dockermagic.oci.store import Store
+
+__all__ = ["load_layout", "save_layout"]
+
+_LARGEST_DOCUMENT = 16 << 20
+
+
+def save_layout(store: Store, descriptor: Descriptor, names: Sequence[Reference], directory: Path) -> None:
+    """Write an image into the layout at ``directory``, which is made if missing; what else is in it stays.
+
+    An image takes its names from those that had them. Each file appears whole or not at all, ``index.json`` last.
+    Raises StoreFullError, StoreError, ArchiveError for a directory that holds something else.
+    """
+    root = Descriptor(descriptor.media_type, descriptor.digest, descriptor.size)
+    directory.mkdir(parents=True, exist_ok=True)
+    with lock.hold(directory / "index.json.lock"), full_disk(directory):
+        known = _index(directory) if (directory / "index.json").exists() else Index()
+        for blob in store.reachable([root]):
+            place = _blob(directory, blob.digest)
+            if not place.exists():
+                place.parent.mkdir(parents=True, exist_ok=True)
+                with store.open(blob.digest) as source:
+                    _replace(place, source)
+        entries = [
+            replace(root, annotations={ANNOTATION_REF_NAME: name.tag, ANNOTATION_IMAGE_NAME: str(name)})
+            for name in names
+        ] or [root]
+        taken = {_names(entry) for entry in entries} - {("", "")}
+        kept = [one for one in known.manifests if _names(one) not in taken and one.digest != root.digest]
+        _replace(directory / "oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
+        _replace(directory / "index.json", encode(Index(manifests=(*kept, *entries))))
+
+
+def load_layout(store: Store, directory: Path, wanted: str, platform: Platform | None = None) -> Descriptor:
+    """Bring an image of the layout at ``directory`` into the store, without a name; call it inside a lease.
+
+    ``wanted`` is a tag, a digest or a whole name, '' for the tag latest or the only image. Of a list of manifests the
+    one for the platform comes along. Every digest is checked. Raises ImageNotFoundError and ArchiveError.
+    """
+    index = _index(directory)
+    found = _find(index, wanted, directory)
+    while is_index(found.media_type):
+        _take(store, directory, found)
+        chosen = store.index(found).select(platform or Platform.host())
+        if chosen is None:
+            raise ImageNotFoundError(f"no manifest for {platform or Platform.host()} in {directory}")
+        found = chosen
+    if not is_manifest(found.media_type):
+        raise ArchiveError(f"{found.digest} in {directory} is not an image: {found.media_type!r:.100}")
+    _take(store, directory, found)
+    manifest = store.manifest(found)
+    for part in (manifest.config, *manifest.layers):
+        _take(store, directory, part)
+    return Descriptor(found.media_type, found.digest, found.size)
+
+
+def _index(directory: Path) -> Index:
+    return Index.from_json(decode(_document(directory / "index.json"), f"{directory}/index.json"))
+
+
+def _document(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            data = file.read(_LARGEST_DOCUMENT + 1)
+    except OSError as error:
+        raise ArchiveError(
+            f"{path.parent} is not an image layout: {path.name}: {os.strerror(error.errno or 0)}",
+            hint="A layout is a directory with index.json and blobs/, such as `--output type=oci,tar=false` writes.",
+        ) from None
+    if len(data) > _LARGEST_DOCUMENT:
+        raise ArchiveError(f"{path} is larger than {_LARGEST_DOCUMENT} bytes")
+    return data
+
+
+def _names(entry: Descriptor) -> tuple[str, str]:
+    return entry.annotations.get(ANNOTATION_REF_NAME, ""), entry.annotations.get(ANNOTATION_IMAGE_NAME, "")
+
+
+def _find(index: Index, wanted: str, directory: Path) -> Descriptor:
+    if wanted.startswith("sha256:"):
+        fitting = [entry for entry in index.manifests if entry.digest == wanted]
+        if not fitting and _blob(directory, wanted).is_file():
+            data = _document(_blob(directory, wanted))
+            kind = str(decode(data, wanted).get("mediaType", ""))
+            fitting = [Descriptor(kind, wanted, len(data))]
+    else:
+        fitting = [entry for entry in index.manifests if (wanted or "latest") in _names(entry)]
+        if not fitting and not wanted:
+            fitting = list(index.manifests)
+    if len({entry.digest for entry in fitting}) == 1:
+        return fitting[0]
+    names = sorted({name for entry in index.manifests for name in _names(entry)[:1] if name})
+    what = f"{wanted or 'an image'} in {directory}"
+    raise ImageNotFoundError(
+        f"could not find {what}" if not fitting else f"there are several of {what}",
+        hint=f"Its images: {', '.join(names)}" if names else "Name an image of it by its digest.",
+    )
+
+
+def _blob(directory: Path, name: str) -> Path:
+    algorithm, _, value = name.partition(":")
+    if algorithm != "sha256" or len(value) != 64 or not set(value) <= set("0123456789abcdef"):
+        raise ArchiveError(f"{directory} speaks of the blob {name!r:.100}: only sha256 is known here")
+    return directory / "blobs" / algorithm / value
+
+
+def _take(store: Store, directory: Path, descriptor: Descriptor) -> None:
+    """One blob into the store; nothing to do where it is there."""
+    place = _blob(directory, descriptor.digest)
+    if store.has(descriptor.digest):
+        return
+    try:
+        file = place.open("rb")
+    except OSError:
+        raise ArchiveError(f"{directory} speaks of {descriptor.digest}, which is not in it") from None
+    with file, store.writer() as writer:
+        while data := file.read(1 << 20):
+            writer.write(data)
+        writer.commit(descriptor.media_type, digest=descriptor.digest, size=descriptor.size)
+
+
+def _replace(path: Path, content: bytes | IO[bytes]) -> None:
+    descriptor, aside = lock.new_file(path.parent, f".{path.name[:16]}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            if isinstance(content, bytes):
+                file.write(content)
+            else:
+                shutil.copyfileobj(content, file, 1 << 20)
+        aside.replace(path)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
