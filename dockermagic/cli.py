@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, BinaryIO
 
-from dockermagic.errors import DockermagicError, UsageError
+from dockermagic.errors import DockermagicError, StoreFullError
 
 if TYPE_CHECKING:
     from dockermagic.engine import Engine
@@ -93,42 +93,15 @@ class Terminal:
         return printer(mode, sys.stderr)
 
 
-def overview() -> str:
-    """What ``dockermagic --help`` prints."""
-    from dockermagic.verbs import SUMMARIES
+class _Termination:
+    """SIGTERM, handled as Ctrl-C is: everything that was started ends, then this process, with SIGTERM's exit code."""
 
-    lines = "\n".join(f"  {name:<9} {summary}" for name, summary in SUMMARIES.items())
-    return (
-        f"Usage:  {PROGRAM} COMMAND\n\n"
-        "Dockerfiles cell by cell: Docker's verbs on an engine of its own, without Docker or root.\n\n"
-        f"Commands:\n{lines}\n\nThe store is $DOCKERMAGIC_HOME, else $XDG_DATA_HOME/dockermagic.\n"
-        f"Run '{PROGRAM} COMMAND --help' for more information on a command.\n"
-    )
+    def __init__(self) -> None:
+        self.came = False
 
-
-def _command(words: Sequence[str], console: Terminal) -> int:
-    from dockermagic.verbs import run
-
-    if not words or words[0] in ("-h", "--help") or list(words) == ["help"]:
-        console.write(overview())
-        return 0
-    if words[0] in ("-v", "--version"):
-        return run(["version"], console)
-    if words[0] == "help":
-        return run([*words[1:], "--help"], console)
-    if words[0].startswith("-"):
-        raise UsageError(
-            f"unknown flag: {words[0]}", hint=f"Options stand behind a command: '{PROGRAM} --help' lists them."
-        )
-    return run(words, console)
-
-
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM, handled as Ctrl-C is: everything that was started ends, then this process."""
-
-
-def _terminate(number: int, frame: object) -> None:
-    raise _Terminated
+    def __call__(self, number: int, frame: object) -> None:
+        self.came = True
+        raise KeyboardInterrupt
 
 
 def _report(error: DockermagicError) -> int:
@@ -155,27 +128,48 @@ def main(words: Sequence[str] | None = None) -> int:
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="backslashreplace")
-    before = signal.signal(signal.SIGTERM, _terminate)
+    termination = _Termination()
+    before = signal.signal(signal.SIGTERM, termination)
+    try:
+        code = _run(sys.argv[1:] if words is None else words)
+    except KeyboardInterrupt:
+        code = 130
+    except BrokenPipeError:
+        _quiet()
+        return 141
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    return 128 + signal.SIGTERM if termination.came else code
+
+
+def _run(words: Sequence[str]) -> int:
+    from dockermagic.verbs import run
+
     console = Terminal()
     try:
         try:
-            code = _command(sys.argv[1:] if words is None else words, console)
+            code = run(words, console)
         except DockermagicError as error:
             code = _report(error)
         finally:
             console.close()
         sys.stdout.flush()
         return code
-    except _Terminated:
-        return 128 + signal.SIGTERM
-    except KeyboardInterrupt:
-        return 130
     except BrokenPipeError:
-        _quiet()
-        return 141
+        raise
     except OSError as error:
-        if error.filename is None:
-            raise
-        return _report(DockermagicError(f"{error.strerror}: {os.fsdecode(error.filename)}"))
-    finally:
-        signal.signal(signal.SIGTERM, before)
+        return _report(_explain(error))
+
+
+def _explain(error: OSError) -> DockermagicError:
+    """What a person can cause outside of this program's own checks; everything else is raised on, as the bug it is."""
+    import errno
+
+    if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
+        where = f": {os.fsdecode(error.filename)}" if error.filename is not None else ""
+        return StoreFullError(f"the disk is full{where}", hint="Make room, or set DOCKERMAGIC_HOME to another disk.")
+    if error.filename is None or os.environ.get("DOCKERMAGIC_DEBUG"):
+        raise error
+    return DockermagicError(
+        f"{os.fsdecode(error.filename)}: {error.strerror}", hint="DOCKERMAGIC_DEBUG=1 shows where it happened."
+    )

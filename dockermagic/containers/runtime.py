@@ -162,7 +162,7 @@ class Containers:
             if container is not None and container.name == name:
                 raise ContainerError(
                     f'Conflict. The container name "/{name}" is already in use by container "{container.id}".',
-                    hint="You have to remove (or rename) that container to be able to reuse that name.",
+                    hint="Choose another name. A container that is run with --rm gives its name back at its end.",
                 )
 
     def _directories(self, pattern: str = "[0-9a-f]*") -> list[Path]:

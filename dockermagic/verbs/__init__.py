@@ -12,7 +12,7 @@ from dockermagic.errors import UsageError
 from dockermagic.verbs.base import Console, Verb
 from dockermagic.verbs.options import closest, flag, help_text, parse
 
-__all__ = ["GROUPS", "SUMMARIES", "find", "run", "verb", "verb_help"]
+__all__ = ["GROUPS", "SUMMARIES", "find", "overview", "run", "verb", "verb_help"]
 
 SUMMARIES: dict[str, str] = {
     "build": "Build an image from a Dockerfile",
@@ -116,10 +116,34 @@ def _arity(known: Verb, count: int, program: str) -> None:
         raise UsageError(f"'{program} {known.name}' requires {wanted}")
 
 
+def overview(program: str) -> str:
+    """What ``--help`` without a verb prints."""
+    lines = "\n".join(f"  {name:<9} {summary}" for name, summary in SUMMARIES.items())
+    return (
+        f"Usage:  {program} COMMAND\n\n"
+        "Dockerfiles cell by cell: Docker's verbs on an engine of its own, without Docker or root.\n\n"
+        f"Commands:\n{lines}\n\nThe store is $DOCKERMAGIC_HOME, else $XDG_DATA_HOME/dockermagic.\n"
+        f"Run '{program} COMMAND --help' for more information on a command.\n"
+    )
+
+
 def run(words: Sequence[str], console: Console) -> int:
     """Run one command line, without the program's name, and return its exit code; raises DockermagicError."""
+    if not words or words[0] in ("-h", "--help") or list(words) == ["help"]:
+        console.write(overview(console.program))
+        return 0
+    if words[0] in ("-v", "--version"):
+        words = ["version"]
+    elif words[0] == "help":
+        words = [*words[1:], "--help"]
+    elif words[0].startswith("-"):
+        hint = f"Options stand behind a command: '{console.program} --help' lists them."
+        raise UsageError(f"unknown flag: {words[0]}", hint=hint)
     name, rest = find(words, console.program)
-    known = verb(name)
+    return _run_verb(verb(name), rest, console)
+
+
+def _run_verb(known: Verb, rest: list[str], console: Console) -> int:
     taken = any(option.short == "h" for option in known.options)
     try:
         help_flag = flag("help", "" if taken else "h")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -76,6 +75,7 @@ def _unpacked(start: bytes, stream: IO[bytes]) -> Iterator[Path]:
     """A tar from stdin as a directory that is gone afterwards; entries that lead out of it are refused."""
     import io
     import tarfile
+    import tempfile
 
     class Joined(io.RawIOBase):
         def __init__(self) -> None:

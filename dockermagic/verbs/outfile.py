@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,6 +33,8 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     A device or a pipe is written as it is. Raises UsageError where the place cannot be written, StoreFullError where
     the disk is full.
     """
+    import tempfile
+
     plain = not path.exists() or path.is_file()
     try:
         if plain:

@@ -32,7 +32,7 @@ def test_build_look_run_and_remove(busybox: Commands) -> None:
         "[2/4] WORKDIR /app",
         "[4/4] RUN echo made > made",
         "exporting to image",
-        "naming to docker.io/library/first:latest done",
+        "naming to docker.io/library/first:latest",
     ):
         assert line in built.err
     assert busybox("build", "--progress=plain", "-t", "first", ".").err.count("CACHED\n") == 4

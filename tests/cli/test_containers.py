@@ -218,3 +218,12 @@ def test_save_refuses_a_terminal(busybox: Commands) -> None:
         assert process.wait(60) == 2
     finally:
         os.close(fd)
+
+
+def test_a_full_disk_is_said_in_words(busybox: Commands) -> None:
+    with Path("/dev/full").open("wb") as full:
+        process = busybox.start("images", stdout=full.fileno(), stderr=subprocess.PIPE)
+    _, err = process.communicate(timeout=60)
+
+    assert process.returncode == 1
+    assert err.startswith(b"ERROR: the disk is full")

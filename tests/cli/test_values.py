@@ -59,8 +59,6 @@ REFUSED: list[tuple[Any, str, str]] = [
     (values.secret, "id=a,type=vault", "unsupported secret type"),
     (values.output, "dest=x", "type is required"),
     (values.output, "type=registry,name=x", "pushing to a registry"),
-    (values.output, "type=zip,dest=x", "unknown output type 'zip'"),
-    (values.output, "type=local", "dest is required"),
 ]
 
 
