@@ -88,7 +88,7 @@ class DockerMagics(magic.Magics):
         if isinstance(deleted, list):
             self.deleted.update(one for one in deleted if isinstance(one, str))
 
-    @magic_arguments()
+    @magic_arguments("%dockerfile")
     @argument("-t", "--tag", action="append", default=[], metavar="NAME[:TAG]", help="Give the image this name.")
     @argument("-s", "--session", default="", metavar="SESSION", help="Another session than the notebook's own.")
     @argument("-c", "--context", default="", help="The folder that COPY and ADD read; the notebook's by default.")
@@ -108,7 +108,7 @@ class DockerMagics(magic.Magics):
 
         actions.run_cell(self, self._parse(self.dockerfile_cell, line, "%%dockerfile"), body)
 
-    @magic_arguments()
+    @magic_arguments("dockerfile")
     @argument("action", nargs="?", default="status", help=" | ".join(ACTIONS))
     @argument("words", nargs="*", help="PATH for tree, CELL for diff, history and tree, FILE for export.")
     @argument("-s", "--session", default="", metavar="SESSION", help="Another session than the notebook's own.")

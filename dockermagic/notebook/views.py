@@ -39,7 +39,9 @@ def instructions_of(script: Script) -> tuple[view.Instruction, ...]:
 
 def card(shown: view.BuildView, run: Run, engine: Engine) -> view.BuildView:
     """A built cell's card: the fold of its events, and what is known at the end."""
-    if run.result is not None:
+    if not run.script.parts[-1].words:
+        shown = replace(shown, steps=(), warnings=())
+    elif run.result is not None:
         steps = [step for step in run.steps if view.keyword(step.text) != "FROM"]  # a base's size is known to its event
         shown = view.with_results(shown, steps, instructions_of(run.script))
     notes = tuple(f"{cell.label} was built again: what it reads has changed" for cell in run.again)
@@ -87,7 +89,7 @@ def tree_view(engine: Engine, run: Run, path: str = "/") -> view.TreeView:
 def lister(engine: Engine, run: Run) -> Callable[[str], Sequence[view.TreeEntry]]:
     """Lists the directories of the root filesystem that a run gave."""
     snapshots = run.stage.snapshots if run.stage else ()
-    return lambda path: engine.tree(snapshots, path, base=run.base)
+    return lambda path: engine.tree(snapshots, path, base=run.base) if snapshots else ()
 
 
 def changes_view(engine: Engine, run: Run) -> view.ChangesView:

@@ -72,10 +72,11 @@ class Workbench:
             key = SessionName("notebook", str(path))
         else:
             key = SessionName("kernel", self.kernel)
+        cell_id = sender.cell_id if sender.lasting else ""
         if key not in self.sessions:
             folder = path.parent if path is not None and path.parent.is_dir() else Path.cwd()
-            cell_id = sender.cell_id if sender.lasting else ""
-            self.sessions[key] = Session(key, self.engine, folder=folder, store=self.store, cell_id=cell_id)
+            self.sessions[key] = Session(key, self.engine, folder=folder, store=self.store)
+        self.store.open(key, cell_id)
         for session in self.sessions.values():
             session.forget(deleted - {sender.cell_id})
         return self.sessions[key]

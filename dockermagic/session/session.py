@@ -68,12 +68,11 @@ class Session:
         *,
         folder: Path | None = None,
         store: SessionStore | None = None,
-        cell_id: str = "",
     ) -> None:
         self.name = name
         self.engine = engine
         self.folder = folder
-        self.file = (store or SessionStore(engine.home)).open(name, cell_id)
+        self.file = (store or SessionStore(engine.home)).open(name)
         self.failed: FailedStep | None = None
         self.left: tuple[Cell, ...] = ()
 
@@ -239,6 +238,7 @@ class Session:
             return
         outcome = plan.failed(remember=remember)
         self.file.write(state.then(outcome.chain))
+        self.left = outcome.left
         if outcome.left:
             names = ", ".join(cell.label for cell in outcome.left)
             error.hint = f"{error.hint}\nStale now: {names}. %dockerfile undo brings the chain back as it was.".strip()

@@ -106,6 +106,14 @@ class SessionFile:
                 f"the session {self.name} is damaged: {self.path}", hint="%dockerfile reset begins it anew."
             ) from None
 
+    def is_blank(self) -> bool:
+        """Whether nothing was ever built here."""
+        try:
+            state = self.read()
+        except SessionError:
+            return False
+        return not state.chain.ids and not state.past
+
     def write(self, state: State) -> None:
         """Replace the session, atomically: another process reads the old one or the new one."""
         document = {
@@ -132,9 +140,12 @@ class SessionStore:
         self.directory = home / "sessions"
 
     def open(self, name: SessionName, cell_id: str = "") -> SessionFile:
-        """The session of that name. A renamed notebook's is found by ``cell_id``, if its old path is gone."""
+        """The session of that name. A renamed notebook's is found by ``cell_id``, if its old path is gone.
+
+        One in which nothing was ever built gives way to it.
+        """
         file = SessionFile(self.directory / name.filename, name)
-        if name.kind == "notebook" and cell_id and not file.path.exists():
+        if name.kind == "notebook" and cell_id and file.is_blank():
             self._adopt(file, cell_id)
         return file
 

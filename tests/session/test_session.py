@@ -165,6 +165,7 @@ def test_a_failure_in_a_changed_cell_makes_the_later_ones_stale_and_undo_helps(s
         run(session, b="RUN false")
 
     assert caught.value.hint == "Stale now: cell [3]. %dockerfile undo brings the chain back as it was."
+    assert [one.id for one in session.left] == ["c"]
     assert drawn(session) == "a (b) (c)"
     session.undo()
     assert drawn(session) == "a b c"

@@ -111,6 +111,22 @@ def test_a_renamed_notebook_keeps_its_session(tmp_path: Path) -> None:
     assert State() == store.open(SessionName("notebook", "/gone/old.ipynb")).read()
 
 
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        (State(Chain((Cell("x", "RUN false"),))), State(CHAIN)),
+        (State(Chain((), frozenset()), (CHAIN,)), State(Chain((), frozenset()), (CHAIN,))),
+    ],
+)
+def test_a_session_with_a_past_does_not_give_way(tmp_path: Path, state: State, expected: State) -> None:
+    store = SessionStore(tmp_path)
+    store.open(SessionName("notebook", "/gone/old.ipynb")).write(State(CHAIN))
+    renamed = SessionName("notebook", "/gone/new.ipynb")
+    store.open(renamed).write(state)
+
+    assert store.open(renamed, "b").read() == expected
+
+
 def test_a_copied_notebook_has_a_session_of_its_own(tmp_path: Path) -> None:
     store = SessionStore(tmp_path)
     original = tmp_path / "old.ipynb"

@@ -1,0 +1,129 @@
+"""A real kernel on a store of its own, spoken to as a front end does: with cell ids, deleted cells and interrupts."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
+from jupyter_client.manager import KernelManager
+
+PATIENCE = 60.0
+
+
+class ThisPython(KernelSpecManager):
+    """The only kernel there is: this interpreter's."""
+
+    def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
+        argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        return KernelSpec(argv=argv, display_name="Python 3", language="python")
+
+
+@dataclass
+class Reply:
+    """What came back for one cell; ``displays`` are the bundles as they stand at the end."""
+
+    status: str = ""
+    error: str = ""
+    message: str = ""
+    traceback: list[str] = field(default_factory=list)
+    stdout: str = ""
+    stderr: str = ""
+    displays: list[dict[str, Any]] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def text(self) -> str:
+        """All that a person reads in a console."""
+        return "\n".join([self.stdout, *(bundle.get("text/plain", "") for bundle in self.displays)]).strip()
+
+
+class Kernel:
+    """A kernel and its client. A context manager."""
+
+    def __init__(self, home: Path, folder: Path, *, notebook: str = "", name: str = "", **environment: str) -> None:
+        self.folder = folder
+        self.environment = {key: value for key, value in os.environ.items() if key != "JPY_SESSION_NAME"}
+        self.environment |= {"DOCKERMAGIC_HOME": str(home), "DOCKERMAGIC_WIDGETS": "0", **environment}
+        path = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
+        self.environment["PYTHONPATH"] = os.pathsep.join(one for one in path if one)
+        if notebook:
+            self.environment["JPY_SESSION_NAME"] = notebook
+        options = {"connection_file": str(folder / f"kernel-{name}.json")} if name else {}
+        self.manager = KernelManager(kernel_spec_manager=ThisPython(), **options)
+
+    def __enter__(self) -> Kernel:
+        self.manager.start_kernel(cwd=str(self.folder), env=self.environment, stderr=None)
+        self._connect()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.client.stop_channels()
+        self.manager.shutdown_kernel(now=True)
+
+    def _connect(self) -> None:
+        self.client = self.manager.client()
+        self.client.start_channels()
+        self.client.wait_for_ready(timeout=PATIENCE)
+        loaded = self.run("%load_ext dockermagic")
+        assert (loaded.status, loaded.text) == ("ok", "")
+
+    def restart(self) -> None:
+        """A new process, as after 'Restart Kernel'."""
+        self.client.stop_channels()
+        self.manager.restart_kernel(now=True)
+        self._connect()
+
+    def interrupt(self) -> None:
+        """The stop button."""
+        self.manager.interrupt_kernel()
+
+    def run(
+        self,
+        code: str,
+        cell: str = "",
+        *,
+        deleted: tuple[str, ...] = (),
+        watch: Callable[[Reply], None] = lambda reply: None,
+        metadata: dict[str, Any] | None = None,
+    ) -> Reply:
+        """Run a cell to its end. ``watch`` is called with what there is after each message."""
+        content = {"code": code, "silent": False, "store_history": True, "user_expressions": {}, "allow_stdin": False}
+        message = self.client.session.msg("execute_request", {**content, "stop_on_error": True})
+        message["metadata"] = metadata if metadata is not None else {}
+        if cell:
+            message["metadata"] |= {"cellId": cell, "deletedCells": list(deleted)}
+        began = time.monotonic()
+        self.client.shell_channel.send(message)
+        reply, places = Reply(), dict[str, int]()
+        while True:
+            received = self.client.get_iopub_msg(timeout=PATIENCE)
+            if received["parent_header"].get("msg_id") != message["header"]["msg_id"]:
+                continue
+            kind, body = received["msg_type"], received["content"]
+            if kind == "stream":
+                setattr(reply, body["name"], getattr(reply, body["name"]) + body["text"])
+            elif kind in ("display_data", "execute_result", "update_display_data"):
+                place = (body.get("transient") or {}).get("display_id", "")
+                if kind == "update_display_data":
+                    reply.displays[places[place]] = body["data"]
+                else:
+                    places[place] = len(reply.displays)
+                    reply.displays.append(body["data"])
+            elif kind == "error":
+                reply.error, reply.message, reply.traceback = body["ename"], body["evalue"], body["traceback"]
+            elif kind == "status" and body["execution_state"] == "idle":
+                break
+            watch(reply)
+        while True:
+            answer = self.client.get_shell_msg(timeout=PATIENCE)
+            if answer["parent_header"].get("msg_id") == message["header"]["msg_id"]:
+                break
+        reply.status = answer["content"]["status"]
+        reply.seconds = time.monotonic() - began
+        return reply
