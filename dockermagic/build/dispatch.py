@@ -263,7 +263,7 @@ class StageBody:
             if parse_heredoc(text) is not None:
                 note = f" ({values.summary(first.content)})"
                 body = first.text
-                if first.content.startswith("#!"):
+                if body.startswith("#!"):
                     scripts = ((first.name, body),)
                     words = [f"/dev/pipes/{first.name}"]
                 else:
@@ -294,7 +294,7 @@ class StageBody:
             lower_mounts(self, instruction),
             network,
             instruction.security or "sandbox",
-            request.hostname or request.build_args.get("BUILDKIT_SANDBOX_HOSTNAME", ""),
+            request.build_args.get("BUILDKIT_SANDBOX_HOSTNAME") or request.hostname,
             request.add_hosts,
             scripts,
             request.shm_size,

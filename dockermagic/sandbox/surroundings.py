@@ -20,6 +20,9 @@ from dockermagic.sandbox.trees import NETWORK_FILES
 
 __all__ = ["Surroundings"]
 
+REPLACED = ("/dev/mqueue", "/dev/shm")
+"""What the stage has mounted and a mount of the process takes the place of, rather than cover it."""
+
 
 def _read(path: str) -> bytes:
     try:
@@ -165,4 +168,6 @@ class Surroundings:
                     raise
                 os.close(tree)  # a read-only root without a place for it
                 continue
+            if target in REPLACED:
+                sys.umount(target, sys.MNT_DETACH)
             sys.move_mount(tree, target)
