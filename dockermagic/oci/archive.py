@@ -302,9 +302,8 @@ def _complete(store: Store, descriptor: Descriptor) -> Manifest:
         raise ArchiveError(f"the archive speaks of {descriptor.digest}, which is not in it")
     try:
         manifest = store.manifest(descriptor)
-    except ImageNotFoundError:
-        here = [item for item in store.index(descriptor).manifests if store.has(item.digest)]
-        manifest = next((store.manifest(item) for item in here if is_manifest(item.media_type)), Manifest())
+    except ImageNotFoundError as error:
+        raise ArchiveError(f"the archive speaks of {descriptor.digest}, but has none of its images") from error
     for part in (manifest.config, *manifest.layers):
         if not store.has(part.digest):
             raise ArchiveError(f"the archive speaks of {part.digest}, which is not in it")

@@ -133,7 +133,7 @@ class Blobs:
         self.home = home
         with full_disk(home):
             try:
-                for part in ("blobs/sha256", "ingest", "leases"):
+                for part in ("blobs/sha256", "ingest", "leases", "locks"):
                     (home / part).mkdir(parents=True, exist_ok=True)
                 self.sweep()
             except PermissionError as error:
@@ -266,9 +266,9 @@ class Blobs:
         return removed
 
     def sweep(self) -> int:
-        """Remove the unfinished blobs of processes that ended; returns how many. Safe beside others at any time."""
+        """Remove what processes that ended left unfinished; returns how many files. Safe beside others at any time."""
         swept = 0
-        for part in ("ingest", "leases"):
+        for part in ("ingest", "leases", "locks"):
             for path in (self.home / part).iterdir():
                 swept += not lock.is_alive(path)
         return swept

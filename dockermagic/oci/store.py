@@ -191,24 +191,29 @@ class Store(Blobs):
         return Index.from_json(decode(self.read(descriptor.digest), f"index {descriptor.digest}"))
 
     def manifest(self, descriptor: Descriptor, platform: Platform | None = None) -> Manifest:
-        """Read a manifest; from a list of them the one for the platform, by default this machine's.
+        """Read a manifest; from a list of them the one for the platform.
 
-        Raises StoreError, ArchiveError, or ImageNotFoundError where the list has none for the platform.
+        Without a platform it is this machine's, or if only others are here the first of them. Raises StoreError,
+        ArchiveError, or ImageNotFoundError where the list has none for the platform or it was never fetched.
         """
         return self.resolve_manifest(descriptor, platform)[1]
 
     def resolve_manifest(self, descriptor: Descriptor, platform: Platform | None = None) -> tuple[Descriptor, Manifest]:
         """Like :meth:`manifest`, with the descriptor of the manifest that was chosen."""
-        wanted = platform or Platform.host()
         for _ in range(4):
             if is_manifest(descriptor.media_type):
                 text = decode(self.read(descriptor.digest), f"manifest {descriptor.digest}")
                 return descriptor, Manifest.from_json(text)
             if not is_index(descriptor.media_type):
                 break
-            chosen = self.index(descriptor).select(wanted)
-            if chosen is None:
-                raise ImageNotFoundError(f"no manifest for {wanted} in {descriptor.digest}")
+            index = self.index(descriptor)
+            wanted = platform or Platform.host()
+            chosen = index.select(wanted)
+            if platform is None and (chosen is None or not self.has(chosen.digest)):
+                here = (item for item in index.manifests if is_manifest(item.media_type) and self.has(item.digest))
+                chosen = next(here, chosen)
+            if chosen is None or not self.has(chosen.digest):
+                raise ImageNotFoundError(f"no image for {wanted} of {descriptor.digest} is here")
             descriptor = chosen
         raise ArchiveError(f"{descriptor.digest} is not an image: {descriptor.media_type!r}")
 

@@ -1,0 +1,246 @@
+"""A client of the distribution specification: manifests and blobs of one repository, in both directions."""
+
+from __future__ import annotations
+
+import urllib.parse
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import urllib3
+
+from dockermagic.errors import ArchiveError, RegistryError
+from dockermagic.oci import auth
+from dockermagic.oci.blobs import BLOCK, Blobs
+from dockermagic.oci.reference import Reference
+from dockermagic.oci.spec import DOCKER_INDEX, DOCKER_MANIFEST, INDEX, MANIFEST, Descriptor, decode, digest, is_foreign
+from dockermagic.oci.transport import Answer, Transport
+
+__all__ = ["Repository"]
+
+_ACCEPT = ", ".join((INDEX, MANIFEST, DOCKER_INDEX, DOCKER_MANIFEST))
+_LARGEST_MANIFEST = 4 << 20
+_TRIES = 5
+_MOST_PIECES = 1000
+
+Progress = Callable[[int], None]
+
+
+class Repository:
+    """One repository of a registry. Thread-safe. Every method raises RegistryError; nothing is believed unchecked.
+
+    ``address`` is where to ask instead of the registry itself: a mirror.
+    """
+
+    def __init__(
+        self,
+        reference: Reference,
+        *,
+        address: str = "",
+        insecure: bool = False,
+        credentials: Callable[[], auth.Credentials | None] | None = None,
+        sleep: Callable[[float], None] | None = None,
+    ) -> None:
+        options: dict[str, Any] = {} if sleep is None else {"sleep": sleep}
+        # A mirror is somebody else: the registry's password is none of its business.
+        host = urllib.parse.urlsplit(address).netloc if "://" in address else address
+        look_up = credentials or (lambda: auth.find(host or reference.registry))
+        self._http = Transport(address or reference.registry, credentials=look_up, insecure=insecure, **options)
+        self._name = reference.repository
+        self._title = f"{reference.registry}/{reference.repository}"
+
+    def close(self) -> None:
+        """Close the connections. Idempotent."""
+        self._http.close()
+
+    # -- reading
+
+    def manifest(self, wanted: str) -> tuple[Descriptor, bytes]:
+        """The manifest or index of a tag or digest, with its exact bytes; the digest is checked."""
+        is_digest = ":" in wanted
+        what = f"{self._title}{'@' if is_digest else ':'}{wanted}"
+        answer = self._call("GET", f"manifests/{wanted}", headers={"Accept": _ACCEPT}, what=what)
+        data = _whole(answer, _LARGEST_MANIFEST, what)
+        found = digest(data)
+        expected = wanted if is_digest else answer.headers.get("Docker-Content-Digest", "")
+        if expected.startswith("sha256:") and expected != found:
+            raise RegistryError(f"{what}: digest mismatch: expected {expected}, got {found}")
+        try:
+            document = decode(data, what)
+        except ArchiveError as error:
+            raise RegistryError(error.message) from error
+        inside = document.get("mediaType") if isinstance(document, dict) else None
+        sent = answer.headers.get("Content-Type", "").partition(";")[0].strip()
+        media_type = inside if isinstance(inside, str) and inside else sent
+        if isinstance(document, dict) and document.get("schemaVersion") == 1:
+            raise RegistryError(f"{what}: an image in the old format of Docker (schema 1), which nobody reads any more")
+        if media_type not in (INDEX, MANIFEST, DOCKER_INDEX, DOCKER_MANIFEST):
+            raise RegistryError(f"{what}: {media_type[:100]!r} is not an image")
+        return Descriptor(media_type, found, len(data)), data
+
+    def fetch(self, blobs: Blobs, descriptor: Descriptor, progress: Progress | None = None) -> None:
+        """Bring a blob into the store, checked while it streams; goes on where a cut connection left off.
+
+        ``progress`` is told how many bytes there are so far.
+        """
+        what = f"{self._title}@{descriptor.digest}"
+        if is_foreign(descriptor.media_type):
+            raise RegistryError(
+                f"{what}: a layer that its maker does not let registries pass on ({descriptor.media_type})",
+                hint="Images of Windows have such layers; they are not supported.",
+            )
+        with blobs.writer() as writer:
+            failures = 0
+            for _ in range(_MOST_PIECES):
+                done = writer.size
+                try:
+                    for block in self._rest(descriptor, done, what):
+                        if writer.size + len(block) > descriptor.size:
+                            raise RegistryError(f"{what}: longer than the {descriptor.size} bytes that were announced")
+                        writer.write(block)
+                        if progress is not None:
+                            progress(writer.size)
+                    reason = "it ends too early"
+                except (urllib3.exceptions.HTTPError, OSError) as error:
+                    reason = f"the connection breaks: {error}"
+                if writer.size >= descriptor.size:
+                    break
+                failures = 0 if writer.size > done else failures + 1
+                if failures == _TRIES:
+                    raise RegistryError(f"{what}: {reason}, after {writer.size} of {descriptor.size} bytes")
+                self._http.wait(failures)
+            try:
+                writer.commit(descriptor.media_type, digest=descriptor.digest, size=descriptor.size)
+            except ArchiveError as error:
+                raise RegistryError(f"{what}: {error.message}") from error
+
+    def _rest(self, descriptor: Descriptor, done: int, what: str) -> Iterator[bytes]:
+        """The bytes of a blob from ``done`` on."""
+        headers = {"Range": f"bytes={done}-"} if done else {}
+        answer = self._call("GET", f"blobs/{descriptor.digest}", headers=headers, allow=(200, 206), what=what)
+        skip = done if answer.status == 200 else 0
+        start = answer.headers.get("Content-Range", "")
+        if answer.status == 206 and not start.startswith(f"bytes {done}-"):
+            answer.close()
+            raise RegistryError(f"{what}: asked from byte {done} on, got {start[:50]!r}")
+        try:
+            while block := answer.read(BLOCK):
+                if skip:
+                    step = min(skip, len(block))
+                    skip -= step
+                    block = block[step:]
+                if block:
+                    yield block
+        finally:
+            answer.close()
+            answer.release_conn()
+
+    def tags(self) -> list[str]:
+        """The tags of the repository, sorted."""
+        found: list[str] = []
+        path = "tags/list?n=1000"
+        for _ in range(100):
+            answer = self._call("GET", path, what=self._title)
+            document = decode(_whole(answer, _LARGEST_MANIFEST, self._title), self._title)
+            found += [str(tag) for tag in (document.get("tags") or [] if isinstance(document, dict) else [])]
+            link = answer.headers.get("Link", "")
+            if 'rel="next"' not in link.replace("'", '"') or not link.startswith("<"):
+                break
+            path = link[1 : link.index(">")]
+        return sorted(found)
+
+    # -- writing
+
+    def has_blob(self, descriptor: Descriptor) -> bool:
+        """Whether the registry has the blob in this repository."""
+        answer = self._call(
+            "HEAD",
+            f"blobs/{descriptor.digest}",
+            allow=(200, 404),
+            push=True,
+            what=f"{self._title}@{descriptor.digest}",
+        )
+        answer.close()
+        answer.release_conn()
+        return answer.status == 200
+
+    def upload(
+        self, blobs: Blobs, descriptor: Descriptor, progress: Progress | None = None, *, mount_from: str = ""
+    ) -> bool:
+        """Send a blob; False if the registry took it over from the repository ``mount_from`` of its own."""
+        what = f"{self._title}@{descriptor.digest}"
+        query = f"?mount={descriptor.digest}&from={urllib.parse.quote(mount_from)}" if mount_from else ""
+        answer = self._call(
+            "POST",
+            f"blobs/uploads/{query}",
+            allow=(201, 202),
+            headers={"Content-Length": "0"},
+            push=True,
+            mount_from=mount_from,
+            what=what,
+        )
+        location = answer.headers.get("Location", "")
+        answer.close()
+        answer.release_conn()
+        if answer.status == 201:
+            return False
+        if not location:
+            raise RegistryError(f"{what}: the registry does not say where to upload to")
+        target = urllib.parse.urljoin(f"{self._http.base}/v2/{self._name}/blobs/uploads/", location)
+        target += f"{'&' if '?' in target else '?'}digest={urllib.parse.quote(descriptor.digest, safe='')}"
+        size = blobs.size(descriptor.digest)
+
+        def content() -> Iterator[bytes]:
+            done = 0
+            with blobs.open(descriptor.digest) as file:
+                while block := file.read(BLOCK):
+                    yield block
+                    done += len(block)
+                    if progress is not None:
+                        progress(done)
+
+        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
+        answer = self._call("PUT", target, allow=(201, 204), headers=headers, body=content, push=True, what=what)
+        answer.close()
+        answer.release_conn()
+        return True
+
+    def put_manifest(self, data: bytes, media_type: str, name: str) -> None:
+        """Send a manifest or index under a tag or its digest; all it refers to must be there."""
+        what = f"{self._title}:{name}"
+        answer = self._call(
+            "PUT",
+            f"manifests/{name}",
+            allow=(200, 201, 202),
+            headers={"Content-Type": media_type},
+            body=data,
+            push=True,
+            what=what,
+        )
+        stored = answer.headers.get("Docker-Content-Digest", "")
+        answer.close()
+        answer.release_conn()
+        if stored.startswith("sha256:") and stored != digest(data):
+            raise RegistryError(f"{what}: the registry stored something else: {stored}")
+
+    def _call(
+        self, method: str, path: str, *, push: bool = False, mount_from: str = "", what: str, **options: Any
+    ) -> Answer:
+        scope = f"repository:{self._name}:pull{',push' if push else ''}"
+        if mount_from:
+            scope += f" repository:{mount_from}:pull"
+        if "://" not in path and not path.startswith("/"):
+            path = f"/v2/{self._name}/{path}"
+        return self._http.request(method, path, scope=scope, what=what, **options)
+
+
+def _whole(answer: Answer, limit: int, what: str) -> bytes:
+    try:
+        data = answer.read(limit + 1)
+    except (urllib3.exceptions.HTTPError, OSError) as error:
+        raise RegistryError(f"{what}: the connection broke: {error}") from error
+    finally:
+        answer.close()
+        answer.release_conn()
+    if len(data) > limit:
+        raise RegistryError(f"{what}: a document of more than {limit >> 20} MB is refused")
+    return data

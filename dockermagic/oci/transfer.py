@@ -1,0 +1,203 @@
+"""Whole images between a registry and the store: several blobs at once, each of them once."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from typing import Any
+
+from dockermagic.errors import RegistryError, UsageError
+from dockermagic.oci import lock
+from dockermagic.oci.reference import Reference
+from dockermagic.oci.registry import Repository
+from dockermagic.oci.spec import Descriptor, Index, Manifest, Platform, decode, is_index, is_manifest
+from dockermagic.oci.store import Store
+
+__all__ = ["Notify", "mirrors", "pull", "push"]
+
+_AT_ONCE = 4
+_DEEPEST_INDEX = 3
+
+Notify = Callable[[str, str, int, int], None]
+"""Told of a blob, in any thread: digest; waiting, exists, transfer, done or mounted; the bytes so far; all bytes."""
+
+
+def mirrors(registry: str) -> list[str]:
+    """Where to ask before the registry itself, from ``$DOCKERMAGIC_MIRRORS``: ``docker.io=http://host:5000,...``."""
+    found = []
+    for item in os.environ.get("DOCKERMAGIC_MIRRORS", "").split(","):
+        name, equals, address = item.strip().partition("=")
+        if item.strip() and not (equals and address):
+            raise UsageError(f"$DOCKERMAGIC_MIRRORS: {item.strip()!r} is not REGISTRY=URL")
+        if equals and name == registry:
+            found.append(address)
+    return found
+
+
+def pull(
+    store: Store,
+    reference: Reference,
+    platform: Platform | None = None,
+    *,
+    notify: Notify = lambda digest, state, done, total: None,
+    **options: Any,
+) -> Descriptor:
+    """Bring an image into the store and give it the name; returns what the name stands for there.
+
+    Of a list of manifests only the platform's image is fetched (this machine's by default). A blob that is here
+    already, or that another process is fetching, is not fetched again. Mirrors are asked first; ``options`` are those
+    of :class:`Repository`. Raises RegistryError, StoreFullError; then the name is as it was.
+    """
+    problems: list[RegistryError] = []
+    for address in [*mirrors(reference.registry), ""]:
+        repository = Repository(reference, address=address, **options)
+        try:
+            with store.lease():
+                found = _fetch_image(store, repository, reference, platform or Platform.host(), notify)
+                store.tag(reference, found)
+                return found
+        except RegistryError as error:
+            problems.append(error)
+        finally:
+            repository.close()
+    raise problems[-1]
+
+
+def _fetch_image(
+    store: Store, repository: Repository, reference: Reference, platform: Platform, notify: Notify
+) -> Descriptor:
+    top, data = repository.manifest(reference.digest or reference.tag)
+    store.put(data, top.media_type)
+    found = top
+    for _ in range(_DEEPEST_INDEX):
+        if is_manifest(found.media_type):
+            break
+        chosen = Index.from_json(decode(data, str(reference))).select(platform)
+        if chosen is None:
+            raise RegistryError(
+                f"{reference.familiar()}: no image for {platform}",
+                hint=f"There are: {', '.join(_platforms(data)) or 'none'}.",
+            )
+        found, data = repository.manifest(chosen.digest)
+        store.put(data, found.media_type)
+    else:
+        raise RegistryError(f"{reference.familiar()}: lists of lists of images")
+    manifest = Manifest.from_json(decode(data, str(reference)))
+    _together(
+        [manifest.config, *manifest.layers],
+        lambda descriptor, tell: _fetch_blob(store, repository, descriptor, tell),
+        notify,
+    )
+    config = store.config(manifest)
+    if len(config.rootfs.diff_ids) != len(manifest.layers):
+        raise RegistryError(f"{reference.familiar()}: its config does not name as many diff_ids as it has layers")
+    return top
+
+
+def _platforms(data: bytes) -> list[str]:
+    entries = Index.from_json(decode(data, "index")).manifests
+    return [str(entry.platform) for entry in entries if entry.platform and entry.platform.os != "unknown"]
+
+
+def _fetch_blob(store: Store, repository: Repository, descriptor: Descriptor, notify: Notify) -> None:
+    path = store.blob(descriptor.digest)
+    if not store.has(descriptor.digest):
+        # Whoever comes second waits for the first, then finds the blob.
+        with lock.hold(store.home / "locks" / path.name):
+            if not store.has(descriptor.digest):
+                repository.fetch(
+                    store, descriptor, lambda done: notify(descriptor.digest, "transfer", done, descriptor.size)
+                )
+                notify(descriptor.digest, "done", descriptor.size, descriptor.size)
+                return
+    if store.size(descriptor.digest) != descriptor.size:
+        raise RegistryError(
+            f"{descriptor.digest} has {store.size(descriptor.digest)} bytes, announced were {descriptor.size}"
+        )
+    notify(descriptor.digest, "exists", descriptor.size, descriptor.size)
+
+
+def push(
+    store: Store,
+    reference: Reference,
+    descriptor: Descriptor,
+    *,
+    notify: Notify = lambda digest, state, done, total: None,
+    mount_from: Sequence[Reference] = (),
+    **options: Any,
+) -> Descriptor:
+    """Send an image to the registry under the name's tag; returns what the tag stands for there.
+
+    What the registry has is not sent again; what it may have in one of the repositories ``mount_from`` is taken from
+    there. Of a list of manifests that is not whole here only this machine's image is sent. Raises RegistryError, and
+    StoreError for a blob that is missing or damaged.
+    """
+    if not reference.tag:
+        raise UsageError(f"{reference.familiar()} has no tag to push to")
+    wanted = descriptor
+    if is_index(descriptor.media_type) and not all(store.has(each.digest) for each in store.reachable([descriptor])):
+        wanted = store.resolve_manifest(descriptor)[0]
+    everything = list(store.reachable([wanted]))
+    manifests = [each for each in everything if is_manifest(each.media_type) or is_index(each.media_type)]
+    blobs = [each for each in everything if each not in manifests]
+    sources = {each.repository for each in mount_from if each.registry == reference.registry} - {reference.repository}
+    repository = Repository(reference, **options)
+    try:
+        _together(blobs, lambda blob, tell: _send_blob(store, repository, blob, sorted(sources), tell), notify)
+        for each in reversed(manifests):  # what an index refers to comes after it in the walk, and goes before it
+            name = reference.tag if each.digest == wanted.digest else each.digest
+            repository.put_manifest(store.read(each.digest), each.media_type, name)
+    finally:
+        repository.close()
+    return Descriptor(wanted.media_type, wanted.digest, store.size(wanted.digest))
+
+
+def _send_blob(
+    store: Store, repository: Repository, descriptor: Descriptor, sources: Sequence[str], notify: Notify
+) -> None:
+    size = store.size(descriptor.digest)
+    if repository.has_blob(descriptor):
+        notify(descriptor.digest, "exists", size, size)
+        return
+    for source in sources[:1]:
+        if not repository.upload(
+            store, descriptor, lambda done: notify(descriptor.digest, "transfer", done, size), mount_from=source
+        ):
+            notify(descriptor.digest, "mounted", size, size)
+            return
+        notify(descriptor.digest, "done", size, size)
+        return
+    repository.upload(store, descriptor, lambda done: notify(descriptor.digest, "transfer", done, size))
+    notify(descriptor.digest, "done", size, size)
+
+
+class _Stopped(RegistryError):
+    """Another blob failed, or somebody interrupted: this one is given up."""
+
+
+def _together(descriptors: Iterable[Descriptor], work: Callable[[Descriptor, Notify], None], notify: Notify) -> None:
+    """Do the work for each blob once, several at a time; the first error stops all the others, and is raised."""
+    once = list({descriptor.digest: descriptor for descriptor in descriptors}.values())
+    stopped = threading.Event()
+
+    def tell(digest: str, state: str, done: int, total: int) -> None:
+        if stopped.is_set():
+            raise _Stopped("stopped")
+        notify(digest, state, done, total)
+
+    for descriptor in once:
+        notify(descriptor.digest, "waiting", 0, descriptor.size)
+    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="transfer") as pool:
+        futures = [pool.submit(work, descriptor, tell) for descriptor in once]
+        try:
+            wait(futures, return_when=FIRST_EXCEPTION)
+        finally:
+            stopped.set()
+            for future in futures:
+                future.cancel()
+    problems = [error for future in futures if not future.cancelled() and (error := future.exception()) is not None]
+    problems.sort(key=lambda error: isinstance(error, _Stopped))
+    if problems:
+        raise problems[0]

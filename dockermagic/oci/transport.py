@@ -1,0 +1,349 @@
+"""Requests to one registry: tries again, follows redirects, and answers challenges (distribution-spec, token auth).
+
+Credentials go to the registry and to the token server that it names, and nowhere else: not to the host of a redirect,
+and not in the clear to another machine.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+import random
+import ssl
+import threading
+import time
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import urllib3
+
+from dockermagic.errors import RegistryError
+from dockermagic.oci import auth
+from dockermagic.oci.reference import DEFAULT_REGISTRY
+
+__all__ = ["Answer", "Transport", "is_loopback"]
+
+Answer = urllib3.BaseHTTPResponse
+
+_TRIES = 5
+_REDIRECTS = 5
+_LONGEST_WAIT = 60.0
+_TRY_AGAIN = (429, 500, 502, 503, 504)
+_LARGEST_ERROR = 16 << 10
+_TIMEOUT = urllib3.Timeout(connect=20.0, read=60.0)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a registry's name means this machine, so that plain HTTP will do."""
+    name = urllib.parse.urlsplit(f"//{host}").hostname or ""
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+class Transport:
+    """HTTP to a registry. Thread-safe.
+
+    ``address`` is ``host[:port]`` or a whole ``http://`` or ``https://`` URL; ``credentials`` is asked once, when the
+    registry wants to know.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        credentials: Callable[[], auth.Credentials | None] = lambda: None,
+        insecure: bool = False,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        if "://" not in address:
+            host = "registry-1.docker.io" if address == DEFAULT_REGISTRY else address
+            address = f"{'http' if insecure or is_loopback(host) else 'https'}://{host}"
+        self.base = address.rstrip("/")
+        self._host = urllib.parse.urlsplit(self.base).netloc
+        self._find = credentials
+        self._sleep = sleep
+        self._known: list[auth.Credentials | None] = []
+        self._tokens: dict[str, str] = {}
+        self._lock = threading.Lock()
+        self._pools: dict[str, urllib3.PoolManager] = {}
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        scope: str,
+        headers: Mapping[str, str] | None = None,
+        body: Callable[[], Iterable[bytes]] | bytes | None = None,
+        allow: Iterable[int] = (200,),
+        what: str,
+    ) -> Answer:
+        """Send a request, as often as it takes; the answer's body is not read yet, the caller does or closes it.
+
+        ``path`` may be a whole URL. ``body`` as a function is called for each try. Raises RegistryError for a status
+        that is not in ``allow``; ``what`` says in it what was wanted.
+        """
+        url = urllib.parse.urljoin(f"{self.base}/", path)
+        allowed = set(allow)
+        challenged = False
+        for number in range(1, _TRIES + 1):
+            before = self._token(scope)
+            try:
+                answer = self._follow(method, url, scope, dict(headers or {}), body)
+            except (urllib3.exceptions.HTTPError, OSError) as error:
+                if _is_final(error) or number == _TRIES:
+                    raise RegistryError(f"{what}: {_reason(error)}", hint=_hint(error)) from error
+                self.wait(number, "")
+                continue
+            if answer.status in allowed:
+                return answer
+            if answer.status == 401 and not challenged:
+                challenged = True
+                header = answer.headers.get("WWW-Authenticate", "")
+                _discard(answer)
+                if self._authorize(header, scope, before, what):
+                    continue
+                raise self._refused(answer, what, "")
+            said = _said(answer)
+            if answer.status in _TRY_AGAIN and number < _TRIES:
+                self.wait(number, answer.headers.get("Retry-After", ""))
+                continue
+            raise self._refused(answer, what, said)
+        raise RegistryError(f"{what}: it does not stop asking who we are")
+
+    def close(self) -> None:
+        """Close the connections. Idempotent."""
+        with self._lock:
+            for pool in self._pools.values():
+                pool.clear()
+
+    # -- one try
+
+    def _follow(
+        self,
+        method: str,
+        url: str,
+        scope: str,
+        headers: dict[str, str],
+        body: Callable[[], Iterable[bytes]] | bytes | None,
+    ) -> Answer:
+        for _ in range(_REDIRECTS + 1):
+            parts = urllib.parse.urlsplit(url)
+            sent = dict(headers)
+            if parts.netloc == self._host and (token := self._token(scope)):
+                sent["Authorization"] = token
+            content = body() if callable(body) else body
+            answer = self._pool(url).request(
+                method, url, headers=sent, body=content, redirect=False, retries=False, preload_content=False,
+                decode_content=False, timeout=_TIMEOUT,
+            )  # fmt: skip
+            target = answer.headers.get("Location")
+            if answer.status not in (301, 302, 303, 307, 308) or not target:
+                return answer
+            _discard(answer)
+            following = urllib.parse.urljoin(url, target)
+            if parts.scheme == "https" and not following.startswith("https://"):
+                raise RegistryError(f"{self._host} sends us from https to {following.partition('?')[0]}")
+            url = following
+        raise RegistryError(f"{self._host} sends us in a circle")
+
+    def _pool(self, url: str) -> urllib3.PoolManager:
+        parts = urllib.parse.urlsplit(url)
+        proxies = urllib.request.getproxies()
+        proxy = proxies.get(parts.scheme) or proxies.get("all") or ""
+        if not parts.hostname or is_loopback(parts.netloc) or urllib.request.proxy_bypass(parts.hostname):
+            proxy = ""
+        key = f"{proxy} {parts.netloc if parts.scheme == 'https' else ''}"
+        with self._lock:
+            if key not in self._pools:
+                context = _tls(parts.netloc) if parts.scheme == "https" else None
+                kind: Any = {"maxsize": 8, "block": False, "ssl_context": context}
+                if proxy:
+                    proxy_url = proxy if "://" in proxy else f"http://{proxy}"
+                    self._pools[key] = urllib3.ProxyManager(proxy_url, **kind)
+                else:
+                    self._pools[key] = urllib3.PoolManager(**kind)
+            return self._pools[key]
+
+    # -- who we are
+
+    def _token(self, scope: str) -> str:
+        with self._lock:
+            return self._tokens.get(scope) or self._tokens.get("*", "")
+
+    def credentials(self) -> auth.Credentials | None:
+        """The credentials for this registry, looked up once."""
+        with self._lock:
+            if not self._known:
+                self._known.append(self._find())
+            return self._known[0]
+
+    def _authorize(self, header: str, scope: str, before: str, what: str) -> bool:
+        """Get what the challenge asks for; False if all we have to say was said ``before``."""
+        found = {challenge.scheme: challenge.parameters for challenge in auth.challenges(header)}
+        credentials = self.credentials()
+        if "bearer" in found and found["bearer"].get("realm"):
+            token = self._fetch_token(found["bearer"], scope, credentials, what)
+            with self._lock:
+                self._tokens[scope] = f"Bearer {token}"
+            return True
+        if "basic" in found and credentials is not None and credentials.username:
+            self._not_in_the_clear(self.base)
+            with self._lock:
+                self._tokens["*"] = credentials.basic
+            return before != credentials.basic
+        return False
+
+    def _fetch_token(
+        self, parameters: Mapping[str, str], scope: str, credentials: auth.Credentials | None, what: str
+    ) -> str:
+        realm = parameters["realm"]
+        wanted = [("service", parameters.get("service", "")), *(("scope", each) for each in scope.split(" ") if each)]
+        query = urllib.parse.urlencode([pair for pair in wanted if pair[1]])
+        headers: dict[str, str] = {}
+        if not realm.startswith(("http://", "https://")):
+            raise RegistryError(f"{what}: the registry names a strange token server: {realm[:100]!r}")
+        if credentials is not None:
+            self._not_in_the_clear(realm)
+        if credentials is not None and credentials.identity_token:
+            form = {
+                "grant_type": "refresh_token",
+                "refresh_token": credentials.identity_token,
+                "client_id": "dockermagic",
+                **dict(wanted[:1]),
+                "scope": scope,
+            }
+            headers["Content-Type"] = "application/x-www-form-urlencoded"
+            answer = self._ask(realm, "POST", headers, urllib.parse.urlencode(form).encode(), what)
+        else:
+            if credentials is not None:
+                headers["Authorization"] = credentials.basic
+            answer = self._ask(f"{realm}{'&' if '?' in realm else '?'}{query}", "GET", headers, None, what)
+        try:
+            found = json.loads(answer)
+            token = found.get("token") or found.get("access_token")
+        except (ValueError, AttributeError) as error:
+            raise RegistryError(f"{what}: the token server answered something else than a token") from error
+        if not isinstance(token, str) or not token.isprintable():
+            raise RegistryError(f"{what}: the token server gave no token")
+        return token
+
+    def _ask(self, url: str, method: str, headers: dict[str, str], body: bytes | None, what: str) -> bytes:
+        for number in range(1, _TRIES + 1):
+            try:
+                answer = self._pool(url).request(
+                    method, url, headers=headers, body=body, redirect=False, retries=False, preload_content=False,
+                    timeout=_TIMEOUT,
+                )  # fmt: skip
+                content = answer.read(1 << 20)
+                _discard(answer)
+            except (urllib3.exceptions.HTTPError, OSError) as error:
+                if _is_final(error) or number == _TRIES:
+                    raise RegistryError(f"{what}: token server: {_reason(error)}", hint=_hint(error)) from error
+                self.wait(number, "")
+                continue
+            if answer.status == 200:
+                return content
+            if answer.status not in _TRY_AGAIN or number == _TRIES:
+                raise self._refused(answer, what, _message(content))
+            self.wait(number, answer.headers.get("Retry-After", ""))
+        raise AssertionError("unreachable")
+
+    def _not_in_the_clear(self, url: str) -> None:
+        parts = urllib.parse.urlsplit(url)
+        if parts.scheme != "https" and not is_loopback(parts.netloc) and parts.netloc != self._host:
+            raise RegistryError(f"the password for {self._host} is not sent in the clear to {parts.netloc}")
+
+    # -- answers that are none
+
+    def wait(self, number: int, retry_after: str = "") -> None:
+        """Wait before the next try, longer after each one, or as long as the registry asks for."""
+        seconds = min(2.0 ** (number - 1), 16.0) * (0.5 + random.random() / 2)
+        if retry_after.isdigit():
+            seconds = float(retry_after)
+        self._sleep(min(seconds, _LONGEST_WAIT))
+
+    def _refused(self, answer: Answer, what: str, said: str) -> RegistryError:
+        reason = {
+            401: "the registry wants to know who we are",
+            403: "access is denied",
+            404: "not found",
+            413: "the registry says that it is too large",
+            429: "the registry says that we ask too often",
+        }.get(answer.status, f"the registry answered {answer.status}")
+        hint = ""
+        if answer.status in (401, 403):
+            hint = f"Log in first: dockermagic login {self._host}" if self.credentials() is None else "Check the login."
+        return RegistryError(f"{what}: {reason}" + (f" ({said})" if said else ""), hint=hint)
+
+
+def _is_final(error: Exception) -> bool:
+    """Whether trying again is of no use."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, (ssl.SSLCertVerificationError, urllib3.exceptions.LocationParseError)):
+            return True
+        if isinstance(cause, urllib3.exceptions.NameResolutionError):
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False
+
+
+def _reason(error: Exception) -> str:
+    cause: BaseException = error
+    while isinstance(cause, urllib3.exceptions.HTTPError) and (cause.__cause__ or cause.__context__):
+        cause = cause.__cause__ or cause.__context__ or cause
+    if isinstance(error, urllib3.exceptions.NameResolutionError):
+        return f"the name of the host cannot be resolved ({cause})"
+    return str(cause) or type(cause).__name__
+
+
+def _hint(error: Exception) -> str:
+    if isinstance(error, urllib3.exceptions.SSLError):
+        return (
+            "A registry with a certificate of its own: put its CA in /etc/docker/certs.d/HOST/ca.crt or $SSL_CERT_FILE."
+        )
+    return "Is the network there? Behind a proxy set HTTPS_PROXY."
+
+
+def _tls(host: str) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    for place in (Path("/etc/docker/certs.d") / host, Path("/etc/containers/certs.d") / host):
+        for authority in sorted(place.glob("*.crt")) if place.is_dir() else ():
+            context.load_verify_locations(authority)
+    bundle = os.environ.get("REQUESTS_CA_BUNDLE")
+    if bundle and Path(bundle).is_file():
+        context.load_verify_locations(bundle)
+    return context
+
+
+def _discard(answer: Answer) -> None:
+    answer.close()
+    answer.release_conn()
+
+
+def _said(answer: Answer) -> str:
+    try:
+        content = answer.read(_LARGEST_ERROR)
+    except (urllib3.exceptions.HTTPError, OSError):
+        content = b""
+    _discard(answer)
+    return _message(content)
+
+
+def _message(content: bytes) -> str:
+    """The registry's own words (distribution-spec, error codes), in one printable line."""
+    try:
+        errors = json.loads(content)["errors"]
+        text = "; ".join(str(item.get("message") or item.get("code")) for item in errors)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return ""
+    return "".join(sign if sign.isprintable() else " " for sign in text)[:300]
