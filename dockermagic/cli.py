@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, TextIO
 
 from dockermagic.errors import DockermagicError, StoreFullError
 
@@ -105,15 +105,18 @@ class _Termination:
 
 
 def _report(error: DockermagicError) -> int:
-    sys.stdout.flush()
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _quiet(sys.stdout)
     sys.stderr.write(f"ERROR: {error.render()}\n")
     return error.exit_code
 
 
-def _quiet() -> None:
-    """Point the standard streams away, so that the interpreter's last flush does not complain about a closed pipe."""
+def _quiet(*streams: TextIO) -> None:
+    """Point streams away, so that the interpreter's last flush does not complain about what cannot be written."""
     void = os.open(os.devnull, os.O_WRONLY)
-    for stream in (sys.stdout, sys.stderr):
+    for stream in streams:
         try:
             os.dup2(void, stream.fileno())
         except (OSError, ValueError):
@@ -135,7 +138,7 @@ def main(words: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         code = 130
     except BrokenPipeError:
-        _quiet()
+        _quiet(sys.stdout, sys.stderr)
         return 141
     finally:
         signal.signal(signal.SIGTERM, before)
