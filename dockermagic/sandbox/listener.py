@@ -23,7 +23,7 @@ from pathlib import Path
 
 from dockermagic.oci.overlay import OVERRIDE, Ownership, Status, ownership_file
 from dockermagic.sandbox import seccomp, syscalls
-from dockermagic.sandbox.identities import Ids, Processes, change, read_stat
+from dockermagic.sandbox.identities import Processes, change, read_stat
 from dockermagic.sandbox.syscall_numbers import numbers
 
 __all__ = ["Listener"]
@@ -101,14 +101,13 @@ class Listener:
             return self._tell(call, bits, pid, arguments)
         if call in seccomp.SET_IDS:
             return self._set(call, bits, pid, arguments)
-        ids = self.processes.get(pid)
         if call == "fchown":
             fd = self._of(pid, identity, f"{pid}/fd/{_int(arguments[0])}")
-            self._chown(fd, arguments[1:3], bits, ids)
+            self._chown(fd, arguments[1:3], bits, pid)
         elif call in ("chown", "lchown"):
             path = self._path(pid, arguments[0])
             fd = self._open(pid, identity, _AT_FDCWD, path, follow=call == "chown")
-            self._chown(fd, arguments[1:3], bits, ids)
+            self._chown(fd, arguments[1:3], bits, pid)
         elif call == "fchownat":
             flags = arguments[4]
             path = self._path(pid, arguments[1])
@@ -116,9 +115,9 @@ class Listener:
                 raise OSError(errno.ENOENT, "")
             follow = not flags & _AT_SYMLINK_NOFOLLOW
             fd = self._open(pid, identity, _int(arguments[0]), path, follow=follow)
-            self._chown(fd, arguments[2:4], bits, ids)
+            self._chown(fd, arguments[2:4], bits, pid)
         elif call in ("mknod", "mknodat"):
-            if ids.euid != 0:
+            if self.processes.get(pid).euid != 0:
                 raise OSError(errno.EPERM, "")
             at, name, mode, device = (_AT_FDCWD, *arguments[:3]) if call == "mknod" else arguments[:4]
             self._mknod(pid, identity, _int(at), self._path(pid, name), mode, device)
@@ -256,10 +255,11 @@ class Listener:
         finally:
             os.close(namespace)
 
-    def _chown(self, fd: int, owner: list[int], bits: int, ids: Ids) -> None:
+    def _chown(self, fd: int, owner: list[int], bits: int, pid: int) -> None:
         try:
             keep = _KEEP if bits == 64 else _KEEP_16
             uid, gid = (value & keep for value in owner)
+            ids = self.processes.get(pid)
             if ids.euid != 0 and (uid not in (keep, ids.euid) or gid not in (keep, ids.egid, *ids.groups)):
                 raise OSError(errno.EPERM, "")
             name = str(fd)  # in /proc/self/fd, the working directory
@@ -270,7 +270,7 @@ class Listener:
             if found.st_dev != self.device:
                 return
             if stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode):
-                self._record(name, found, uid, gid, keep)
+                self._record(name, found, uid, gid, keep, pid)
                 return
             key = (found.st_dev, found.st_ino)
             place, before = self.special.get(key) or (os.readlink(name), Status(found.st_mode, 0, 0))
@@ -279,15 +279,17 @@ class Listener:
         finally:
             os.close(fd)
 
-    def _record(self, name: str, found: os.stat_result, uid: int, gid: int, keep: int) -> None:
+    def _record(self, name: str, found: os.stat_result, uid: int, gid: int, keep: int, pid: int) -> None:
         record, tail = b"", ""
-        if uid == keep or gid == keep or not (uid or gid):
+        if uid in (0, keep) or gid in (0, keep):
             try:
                 record = os.getxattr(name, OVERRIDE)
             except OSError:
                 if not (uid or gid):
                     return
         if record:
+            if (uid == 0) != (gid == 0) and self._asks_first(pid):
+                uid, gid = uid or keep, gid or keep
             old_uid, old_gid, *rest = record.decode("ascii", "replace").split(":")
             uid = int(old_uid) if uid == keep else uid
             gid = int(old_gid) if gid == keep else gid
@@ -301,6 +303,15 @@ class Listener:
         except OSError as error:
             if error.errno not in (errno.ENOTSUP, errno.EPERM):
                 raise
+
+    def _asks_first(self, pid: int) -> bool:
+        """Whether the program puts what ``stat`` says, the own id, in the place of the id that it was not told to
+        change.
+        """
+        try:
+            return os.path.basename(os.readlink(f"{pid}/exe", dir_fd=self.proc)) == "busybox"
+        except OSError:
+            return False
 
     def _mknod(self, pid: int, identity: int, at: int, path: bytes, mode: int, device: int) -> None:
         """A device becomes an empty file that says what it is meant to be."""

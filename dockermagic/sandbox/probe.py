@@ -116,10 +116,13 @@ def probe(home: Path, *, fresh: bool = False) -> Probe:
         except (OSError, ValueError, KeyError, TypeError):
             pass
     found = Probe(boot, _uid(), _kernel(), tuple(_try_modes(home)))
-    home.mkdir(parents=True, exist_ok=True)
     aside = cache.with_name(f"{cache.name}.{secrets.token_hex(4)}")
-    aside.write_text(json.dumps({"version": _VERSION, **asdict(found)}))
-    aside.replace(cache)
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        aside.write_text(json.dumps({"version": _VERSION, **asdict(found)}))
+        aside.replace(cache)
+    except OSError:
+        pass  # the trials say what is wrong with the store
     return found
 
 

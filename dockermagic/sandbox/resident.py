@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from dockermagic.errors import SandboxError
-from dockermagic.sandbox import capabilities, mounts, ownership, seccomp, stage, supervise, syscalls, wire
+from dockermagic.sandbox import capabilities, mounts, ownership, seccomp, stage, supervise, syscalls, trees, wire
 
 __all__ = ["enter_user_namespace", "main"]
 
@@ -287,8 +287,10 @@ def _result(
         ownership.save()
     finally:
         # Before the answer: a commit renames what is mounted here, and the next mount stands on it.
-        for place in places.values():
+        for name, place in places.items():
             _unmount(place)
+            if upper := request["mounts"][name]["upper"]:
+                trees.remove_work(os.path.join(os.path.dirname(upper), "work"))
     return result
 
 

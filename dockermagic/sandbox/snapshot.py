@@ -30,7 +30,6 @@ from pathlib import Path
 from dockermagic.errors import StoreError
 from dockermagic.oci.lock import claim
 from dockermagic.records import Records, declare
-from dockermagic.sandbox import trees
 from dockermagic.sandbox.base import Rootfs, Sandbox
 
 __all__ = ["Active", "Snapshot", "Snapshotter"]
@@ -242,7 +241,6 @@ class Snapshotter:
         If another process committed the same key meanwhile, this one is thrown away and that one returned; with
         ``replace`` this one takes the key, and the other stays for what stands on it.
         """
-        trees.remove_work(str(active.directory / "work"))
         parent = active.parent.id if active.parent else None
         with self.records.transaction() as transaction:
             row = transaction.execute(

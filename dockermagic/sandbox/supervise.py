@@ -144,6 +144,7 @@ class Run:
     def _answer(self, control: socket.socket) -> None:
         try:
             if self.upper is not None:
+                trees.remove_work(str(self.upper.parent / "work"))
                 leftovers.remove_stubs(
                     self.upper, [leftovers.Stub(*fields) for fields in self.messages.get("stubs", ())]
                 )
@@ -154,8 +155,6 @@ class Run:
             control.sendall(wire.dump(answer))
         except OSError:
             pass  # nobody waits for it
-        if self.upper is not None:
-            trees.remove_work(str(self.upper.parent / "work"))
 
     def _result(self) -> int:
         if self.stopped:

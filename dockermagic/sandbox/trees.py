@@ -10,7 +10,6 @@ from pathlib import Path
 __all__ = [
     "MOUNT_POINTS",
     "NETWORK_FILES",
-    "clear_work",
     "copy_attributes",
     "delete",
     "make_mount_points",
@@ -80,29 +79,20 @@ def copy_attributes(source: str, target: str) -> None:
     os.utime(target, ns=(found.st_atime_ns, found.st_mtime_ns))
 
 
-def clear_work(work: str) -> None:
-    """Empty overlayfs's work directory, so that the next mount may use it again. Idempotent."""
-    inner = os.path.join(work, "work")
-    try:
-        os.rmdir(inner)
-        return
-    except FileNotFoundError:
-        return
-    except OSError:
-        pass
-    os.chmod(inner, 0o700)
-    try:
-        os.rmdir(f"{inner}/incompat/volatile")
-        os.rmdir(f"{inner}/incompat")
-        os.rmdir(inner)
-    except OSError:
-        shutil.rmtree(inner)
-
-
 def remove_work(work: str) -> None:
     """Remove overlayfs's work directory, which the next mount makes anew. Idempotent."""
+    inner = os.path.join(work, "work")
     try:
-        clear_work(work)
+        try:
+            os.rmdir(inner)
+        except OSError:
+            os.chmod(inner, 0o700)
+            try:
+                os.rmdir(f"{inner}/incompat/volatile")
+                os.rmdir(f"{inner}/incompat")
+                os.rmdir(inner)
+            except OSError:
+                shutil.rmtree(inner)
         os.rmdir(work)
-    except OSError:
-        pass  # a commit is at it, too
+    except FileNotFoundError:
+        pass

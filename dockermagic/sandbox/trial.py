@@ -8,7 +8,7 @@ import signal
 import sys
 from typing import Any, NoReturn
 
-from dockermagic.sandbox import syscalls
+from dockermagic.sandbox import syscalls, trees
 from dockermagic.sandbox.resident import enter_user_namespace
 
 __all__ = ["main"]
@@ -77,7 +77,7 @@ def _overlay(place: str, mount_point: str) -> None:
     os.mkdir(f"{mount_point}/made")
     syscalls.umount(mount_point)
     os.stat("upper/gone")
-    os.chmod("work/work", 0o700)
+    trees.remove_work("work")
 
 
 def _in_child(step: Any) -> bool:

@@ -1,0 +1,93 @@
+"""What this host allows: found by doing, remembered until the next start, explained in words."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from dockermagic.errors import SandboxUnavailableError
+from dockermagic.sandbox import idmap
+from dockermagic.sandbox.namespaces import open_sandbox
+from dockermagic.sandbox.probe import choose, probe
+
+
+def test_the_best_mode_is_chosen(id_mode: str, engine_home: Path) -> None:
+    found = probe(engine_home)
+
+    assert found.mode == id_mode
+    assert choose(engine_home).works
+    assert open_sandbox(engine_home).mode == id_mode
+    assert list((engine_home / "snapshots").iterdir()) == []
+
+
+def test_it_is_remembered(id_mode: str, engine_home: Path) -> None:
+    found = probe(engine_home)
+    file = next(engine_home.glob("probe-*.json"))
+    changed = json.loads(file.read_text())
+    changed["kernel"] = "remembered"
+    file.write_text(json.dumps(changed))
+
+    assert probe(engine_home).kernel == "remembered"
+    assert probe(engine_home, fresh=True).kernel == found.kernel
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[1]", '{"version": 1, "boot": "another", "trials": []}'])
+def test_a_broken_or_old_memory_is_made_again(id_mode: str, engine_home: Path, text: str) -> None:
+    (engine_home / f"probe-{os.geteuid()}.json").write_text(text)
+
+    assert probe(engine_home).mode == id_mode
+
+
+def test_explanation(id_mode: str, engine_home: Path) -> None:
+    told = probe(engine_home).explain()
+
+    assert told["mode"] == id_mode
+    assert "overlayfs" in told["runs_with"]
+    assert any("network" in line for line in told["not_isolated"])
+    assert bool(told["improve"]) == (id_mode == "single")
+    json.dumps(told)
+
+
+def test_another_mode_can_be_asked_for(id_mode: str, engine_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everybody has a single id; only root is root."""
+    monkeypatch.setenv("DOCKERMAGIC_SANDBOX", "single")
+    assert choose(engine_home).mode == "single"
+
+    monkeypatch.setenv("DOCKERMAGIC_SANDBOX", "root")
+    if id_mode != "root":
+        with pytest.raises(SandboxUnavailableError, match="not root"):
+            choose(engine_home)
+
+    monkeypatch.setenv("DOCKERMAGIC_SANDBOX", "nonsense")
+    with pytest.raises(SandboxUnavailableError, match="DOCKERMAGIC_SANDBOX=nonsense"):
+        choose(engine_home)
+
+
+def test_a_store_that_cannot_be_written(id_mode: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(SandboxUnavailableError) as caught:
+        choose(tmp_path / "file" / "store")
+
+    assert "DOCKERMAGIC_HOME" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "ranges"),
+    [
+        ("{name}:1000:10\nother:2000:5\n{uid}:3000:1\n", [(1000, 10), (3000, 1)]),
+        ("{name}x:1:1\n#{name}:1:1\n\nbroken\n{name}:a:b\n{name}:5:0\n", []),
+    ],
+)
+def test_subordinate_ids(tmp_path: Path, text: str, ranges: list[tuple[int, int]]) -> None:
+    import pwd
+
+    name = pwd.getpwuid(os.getuid()).pw_name
+    (tmp_path / "subuid").write_text(text.format(name=name, uid=os.getuid()))
+
+    assert idmap.ranges(str(tmp_path / "subuid")) == ranges
+    assert idmap.mapping(7, str(tmp_path / "subuid"))[0] == (0, 7, 1)
+    assert idmap.ranges(str(tmp_path / "nothing")) == []

@@ -1,0 +1,135 @@
+"""The filters, run as the kernel runs them, for every interface of every machine."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from dockermagic.sandbox import seccomp
+from dockermagic.sandbox.capabilities import DEFAULT, mask
+from dockermagic.sandbox.syscall_numbers import numbers
+
+AUDIT = {"x86_64": 0xC000003E, "i386": 0x40000003, "x32": 0xC000003E, "aarch64": 0xC00000B7, "arm": 0x40000028}
+INTERFACES = [("x86_64", "x86_64"), ("x86_64", "i386"), ("x86_64", "x32"), ("aarch64", "aarch64"), ("aarch64", "arm")]
+ALLOW, EPERM, ENOSYS = 0x7FFF0000, 0x50001, 0x50026
+BIT = {"x32": 1 << 30}
+
+
+def decide(program: bytes, interface: str, number: int, arguments: tuple[int, ...] = ()) -> int:
+    """What the filter returns; a jump out of the program is an IndexError."""
+    padded = (*arguments, 0, 0, 0, 0, 0, 0)[:6]
+    data = struct.pack("<IIQ6Q", number | BIT.get(interface, 0), AUDIT[interface], 0, *padded)
+    code = list(struct.iter_unpack("HBBI", program))
+    position = accumulator = 0
+    while True:
+        operation, true, false, value = code[position]
+        position += 1
+        match operation:
+            case 0x20:
+                (accumulator,) = struct.unpack_from("<I", data, value)
+            case 0x05:
+                position += value
+            case 0x15:
+                position += true if accumulator == value else false
+            case 0x35:
+                position += true if accumulator >= value else false
+            case 0x54:
+                accumulator &= value
+            case 0x06:
+                return int(value)
+            case _:
+                raise AssertionError(f"unknown instruction {operation:#x}")
+
+
+REFUSED = "mount umount2 unshare setns bpf perf_event_open kexec_load init_module reboot swapon io_uring_setup keyctl"
+ALLOWED = "read write openat execve clone futex chown setuid mknodat ptrace chroot seccomp capset"
+
+
+@pytest.mark.parametrize(("machine", "interface"), INTERFACES)
+def test_default_profile(machine: str, interface: str) -> None:
+    """Every number up to 600: allowed if Docker allows it, and no other."""
+    program = seccomp.default_profile(DEFAULT, machine)
+    known = numbers(interface)
+    by_number = {number: name for name, number in known.items()}
+    special = {"socket", "personality", "clone", "clone3"}
+    for number in range(600):
+        name = by_number.get(number, "")
+        if name not in special:
+            assert decide(program, interface, number) in (ALLOW, EPERM)
+            assert name or decide(program, interface, number) == EPERM
+    for name in REFUSED.split():
+        assert name not in known or decide(program, interface, known[name]) == EPERM
+    for name in ALLOWED.split():
+        assert name not in known or decide(program, interface, known[name]) == ALLOW
+
+
+@pytest.mark.parametrize(("machine", "interface"), INTERFACES)
+@pytest.mark.parametrize(
+    ("call", "arguments", "result"),
+    [
+        ("socket", (2,), ALLOW),
+        ("socket", (40,), EPERM),
+        ("socket", (40 | 1 << 32,), ALLOW),
+        ("personality", (0,), ALLOW),
+        ("personality", (0xFFFFFFFF,), ALLOW),
+        ("personality", (0x20008,), ALLOW),
+        ("personality", (1,), EPERM),
+        ("personality", (1 << 32,), EPERM),
+        ("clone", (17,), ALLOW),
+        ("clone", (0x10000000 | 17,), EPERM),
+        ("clone", (0x00020000,), EPERM),
+        ("clone3", (), ENOSYS),
+    ],
+)
+def test_arguments(machine: str, interface: str, call: str, arguments: tuple[int, ...], result: int) -> None:
+    assert decide(seccomp.default_profile(DEFAULT, machine), interface, numbers(interface)[call], arguments) == result
+
+
+@pytest.mark.parametrize(
+    ("capability", "calls"),
+    [
+        ("SYS_ADMIN", "mount unshare clone3 setns"),
+        ("SYS_TIME", "clock_settime settimeofday"),
+        ("SYS_BOOT", "reboot"),
+        ("SYSLOG", "syslog"),
+        ("SYS_NICE", "mbind"),
+    ],
+)
+def test_capabilities_open_calls(capability: str, calls: str) -> None:
+    with_it = seccomp.default_profile(DEFAULT | mask((capability,)), "x86_64")
+    for call in calls.split():
+        assert decide(with_it, "x86_64", numbers("x86_64")[call]) == ALLOW
+
+
+@pytest.mark.parametrize(("machine", "interface"), INTERFACES)
+def test_another_machine_is_refused(machine: str, interface: str) -> None:
+    program = bytearray(seccomp.default_profile(DEFAULT, machine))
+    other = "arm" if machine == "x86_64" else "i386"
+
+    assert decide(bytes(program), other, 1) == EPERM
+
+
+@pytest.mark.parametrize(("machine", "interface"), INTERFACES)
+def test_what_is_handed_over(machine: str, interface: str) -> None:
+    program, silent = seccomp.notify_program(machine), seccomp.succeed_program(machine)
+    known = numbers(interface)
+    for call in (*seccomp.CHOWN, *seccomp.SET_IDS):
+        if call in known:
+            assert decide(program, interface, known[call]) == seccomp.NOTIFY
+            assert decide(silent, interface, known[call]) == 0x50000
+    for call in ("read", "openat", "execve", "fchmod"):
+        assert decide(program, interface, known[call]) == ALLOW
+    place = 2
+    for mode, result in (
+        (0o020644, seccomp.NOTIFY),
+        (0o060600, seccomp.NOTIFY),
+        (0o010644, ALLOW),
+        (0o100644, ALLOW),
+        (0, ALLOW),
+    ):
+        assert decide(program, interface, known["mknodat"], (0,) * place + (mode,)) == result
+
+
+def test_unknown_machines_have_no_filter() -> None:
+    assert seccomp.default_profile(DEFAULT, "vax") == seccomp.notify_program("vax") == b""

@@ -1,0 +1,166 @@
+"""Requests to the resident process: arguments, mounts, descriptors, answers, errors, and how it ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+
+from dockermagic.errors import BuildInterruptedError, DockerfileSyntaxError, SandboxError
+from dockermagic.sandbox.base import Cancel, Rootfs
+from tests.sandbox.kit import Room
+
+MEASURE = "dockermagic.sandbox.trees:measure"
+
+
+def test_a_mount_arrives_as_a_path(room: Room) -> None:
+    """The whole stack of layers is there, and gone afterwards."""
+    room.step("head -c 100 /dev/zero > /hundred; rm /bin/busybox")
+    size = sum(path.stat().st_size for path in (room.snapshots.find("base").fs / "etc").iterdir())  # type: ignore[union-attr]
+
+    assert room.sandbox.call(MEASURE, mounts={"path": room.snapshots.rootfs(room.top)}) == size + 100
+    assert not any((room.home / "mnt").iterdir())
+
+
+def test_a_mount_with_an_upper_directory_takes_changes(room: Room) -> None:
+    active = room.prepare()
+    room.sandbox.call(
+        "dockermagic.build.copying:make_directory",
+        mounts={"root": active.rootfs},
+        path="/a/b",
+        user="1000:1000",
+        record=str(active.directory / "ownership.json"),
+    )
+    layer = room.layer(room.snapshots.commit(active, "made"))
+
+    assert {name: (entry.uid, entry.gid) for name, entry in layer.items()} == {"a": (1000, 1000), "a/b": (1000, 1000)}
+
+
+def test_nothing_but_layers_is_an_empty_root(room: Room) -> None:
+    assert room.sandbox.call(MEASURE, mounts={"path": Rootfs()}) == 0
+
+
+def test_large_requests_and_answers(room: Room) -> None:
+    """Far more than a packet holds, both ways."""
+    words = ["x" * 1000] * 3000
+
+    assert room.sandbox.call("dockermagic.dockerfile.shell:expand", word=" ".join(words), env={}) == " ".join(words)
+
+
+def test_errors_keep_type_and_fields(room: Room) -> None:
+    with pytest.raises(DockerfileSyntaxError) as caught:
+        room.sandbox.call("dockermagic.dockerfile.stages:parse_dockerfile", text="FROM x\nNOSUCH thing\n")
+
+    assert caught.value.line == 2
+    assert "unknown instruction: NOSUCH" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        ("os:getpid", "not a function of dockermagic: os:getpid"),
+        ("dockermagic.nosuch:x", "No module named 'dockermagic.nosuch'"),
+        ("dockermagic.errors:nosuch", "has no attribute 'nosuch'"),
+        (MEASURE, "missing 1 required positional argument"),
+    ],
+)
+def test_a_request_that_cannot_be_served(room: Room, function: str, words: str) -> None:
+    with pytest.raises(SandboxError, match=words):
+        room.sandbox.call(function)
+
+    assert room.sandbox.call(MEASURE, mounts={"path": Rootfs()}) == 0
+
+
+def test_a_missing_layer_is_named(room: Room, tmp_path: Path) -> None:
+    with pytest.raises(SandboxError, match=r"a layer's directory is gone: .*nowhere"):
+        room.sandbox.call(MEASURE, mounts={"path": Rootfs((tmp_path, tmp_path / "nowhere"))})
+
+
+def test_cancel_kills_the_child(room: Room, tmp_path: Path) -> None:
+    """A child that waits for a lock that it never gets."""
+    os.mkfifo(tmp_path / "fifo")
+    cancel = Cancel()
+    reading, writing = os.pipe()
+    timer = threading.Timer(0.2, cancel.set)
+    timer.start()
+
+    with pytest.raises(BuildInterruptedError):
+        room.sandbox.call(
+            "dockermagic.oci.layer:unpack", fds={"blob": reading}, cancel=cancel, directory=str(room.prepare().upper)
+        )
+
+    os.close(reading)
+    os.close(writing)
+    assert room.printed("echo again") == "again\n"
+
+
+def test_a_dead_resident_process_is_replaced(room: Room) -> None:
+    room.printed("true")
+    first = room.sandbox.worker.pid
+    assert first is not None
+    (inner,) = map(int, Path(f"/proc/{first}/task/{first}/children").read_text().split())
+    os.kill(inner, signal.SIGKILL)
+
+    assert room.printed("echo again") == "again\n"
+    assert room.sandbox.worker.pid != first
+
+
+def test_close_and_use_again(room: Room) -> None:
+    room.sandbox.close()
+    room.sandbox.close()
+
+    assert room.printed("echo again") == "again\n"
+
+
+def test_the_resident_process_is_small(room: Room) -> None:
+    room.printed("true")
+    children = [
+        entry
+        for entry in Path("/proc").iterdir()
+        if entry.name.isdigit() and f'"base": "{room.home}/snapshots"'.encode() in _read(entry / "cmdline")
+    ]
+
+    assert children
+    for child in children:
+        rss = next(line for line in _read(child / "status").decode().splitlines() if line.startswith("VmRSS"))
+        assert int(rss.split()[1]) < 20 * 1024
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b"VmRSS: 0"
+
+
+def test_a_fork_of_the_client_has_its_own(room: Room) -> None:
+    """As with multiprocessing: parent and child do not share a connection."""
+    room.printed("true")
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.write(write, room.printed("echo child").encode())
+            room.sandbox.close()
+        finally:
+            os._exit(0)
+    os.waitpid(pid, 0)
+
+    assert os.read(read, 100) == b"child\n"
+    assert room.printed("echo parent") == "parent\n"
+    os.close(read)
+    os.close(write)
+
+
+def test_a_single_uid_mode_maps_what_its_name_says(room: Room) -> None:
+    lines = [line.split() for line in room.printed("cat /proc/self/uid_map").splitlines()]
+    count = sum(int(line[2]) for line in lines)
+
+    assert {
+        "root": count == 4294967295,
+        "range": count > 65000 and lines[0][1] == str(os.getuid()),
+        "single": count == 1,
+    }[room.mode]
