@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import threading
 from pathlib import Path
@@ -102,7 +103,10 @@ def test_a_dead_resident_process_is_replaced(room: Room) -> None:
     first = room.sandbox.worker.pid
     assert first is not None
     (inner,) = map(int, Path(f"/proc/{first}/task/{first}/children").read_text().split())
+    gone = os.pidfd_open(inner)
     os.kill(inner, signal.SIGKILL)
+    select.select([gone], [], [])
+    os.close(gone)
 
     assert room.printed("echo again") == "again\n"
     assert room.sandbox.worker.pid != first
