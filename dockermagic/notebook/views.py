@@ -148,4 +148,5 @@ def session_view(session: Session, images: Iterable[str] = ()) -> view.SessionVi
         for one in session.status()
     )
     names = dict.fromkeys(tag for cell in session.chain.on for tag in cell.tags)
-    return view.SessionView(str(session.name), rows, str(session.folder or ""), (*names, *images))
+    name = "of this kernel" if session.name.kind == "kernel" else str(session.name)
+    return view.SessionView(name, rows, str(session.folder or ""), (*names, *images))

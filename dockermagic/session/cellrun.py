@@ -110,13 +110,13 @@ def run_of(script: Script, result: BuildResult) -> Run:
 def keys_of(part: Part, steps: Iterable[Step]) -> tuple[str, ...] | None:
     """What the cell was built to: its instructions' cache keys with their snapshots.
 
-    An instruction that no step stands for, such as ARG before the first FROM, is held by its text. None where the cell
+    A base image's key names its content, so its snapshot does not matter. An instruction that no step stands for, such as ARG before the first FROM, is held by its text. None where the cell
     has instructions of a stage and no step at all: then that stage was not looked at.
     """
     found: dict[int, list[str]] = {}
     for step in steps:
         if step.index in part.indices:
-            layer = "" if step.snapshot is None else f" {step.snapshot}"
+            layer = f" {step.snapshot}" if step.snapshot is not None and not step.key.startswith("chain:") else ""
             found.setdefault(step.index, []).append(f"{step.key}{layer}")
     if part.stages and not found:
         return None

@@ -1,0 +1,207 @@
+"""``dockermagic demo``: the first notebook from top to bottom, told in a terminal, and its pages written here."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from dockermagic.containers.request import RunRequest
+from dockermagic.errors import ContainerError, DockermagicError
+from dockermagic.tables import history_table, human_size, many
+from dockermagic.view import HistoryRow
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
+
+    from dockermagic.engine import Engine
+
+__all__ = ["Place", "find_notebook", "run"]
+
+NOTEBOOK = "01-first-image.ipynb"
+IMAGE = "first-image"
+BASE = "busybox"
+STEP = re.compile(r"^ +\d+  (CACHED|done)\b.*?  (?!FROM)\S", re.MULTILINE)
+
+SCRIPT = re.compile(r"<script\b.*?</script>", re.DOTALL)
+
+
+class Place(Protocol):
+    """The part of a console that the demo speaks to."""
+
+    @property
+    def engine(self) -> Engine: ...
+    def write(self, text: str) -> None: ...
+    def output(self, stream: int, data: bytes) -> None: ...
+
+
+def find_notebook() -> Path:
+    """The first notebook: beside the package in a checkout, inside of it where it is installed."""
+    package = Path(__file__).resolve().parent
+    for place in (package.parent / "notebooks", package / "notebooks"):
+        if (place / NOTEBOOK).is_file():
+            return place / NOTEBOOK
+    raise DockermagicError(f"the notebook {NOTEBOOK} is missing from this installation", hint="Install it again.")
+
+
+def run(console: Place, output: Path | None = None, notebook: Path | None = None) -> int:
+    """Run the notebook on the engine of ``console``, tell what it builds, and write its pages into ``output``.
+
+    ``output`` is the current directory by default, ``notebook`` the first lesson. Raises DockermagicError where anything of it fails; what was run
+    until then is written all the same.
+    """
+    folder = Path.cwd() if output is None else output
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DockermagicError(f"cannot write to {folder}: {error.strerror}") from None
+    source = notebook or find_notebook()
+    console.write(f"{source.name}, on dockermagic's own engine. The store is {console.engine.home}.\n")
+    told: list[str] = []
+
+    def tell(code: str, text: str) -> None:
+        if code.startswith(("%%dockerfile", "%dockerfile replay")):
+            told.append(text)
+        console.write(f"\n{_indented(code, '> ', '  ')}\n{_indented(text, '    ', '    ')}\n" if text else "")
+
+    document = _read(source)
+    try:
+        _execute(document, folder, console.engine, tell)
+    finally:
+        pages = _write_pages(document, folder, source)
+    _tell_image(console)
+    steps = STEP.findall("\n".join(told))
+    built = steps.count("done")
+    if built:
+        console.write(f"\nThe cells made {many(len(steps), 'layer')}: {built} built, {len(steps) - built} CACHED.\n")
+    else:
+        console.write(f"\nAll CACHED: each of the {many(len(steps), 'layer')} was there already.\n")
+    console.write("".join(f"Written: {page}\n" for page in pages))
+    return 0
+
+
+def _indented(text: str, first: str, other: str) -> str:
+    lines = text.strip("\n").split("\n")
+    return "\n".join(f"{other if number else first}{line}".rstrip() for number, line in enumerate(lines))
+
+
+def _read(path: Path) -> NotebookNode:
+    import nbformat
+
+    return nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call, no-any-return]
+
+
+def _execute(notebook: NotebookNode, folder: Path, engine: Engine, tell: Callable[[str, str], None]) -> None:
+    """Execute the notebook's cells in a kernel of this very interpreter and tell each of them."""
+    from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
+    from jupyter_client.manager import AsyncKernelManager
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError, DeadKernelError
+
+    class ThisPython(KernelSpecManager):
+        """The kernel of this interpreter, whatever kernels are installed here."""
+
+        def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
+            argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+            return KernelSpec(argv=argv, display_name="Python 3", language="python")
+
+    def executed(cell: NotebookNode, cell_index: int, **more: Any) -> None:
+        if cell.cell_type == "code":
+            tell(cell.source, _text_of(cell))
+
+    manager = AsyncKernelManager(kernel_spec_manager=ThisPython())
+    client = NotebookClient(
+        notebook,
+        manager,
+        timeout=None,
+        store_widget_state=False,
+        resources={"metadata": {"path": str(folder)}},
+        on_cell_executed=executed,
+    )
+    try:
+        client.execute(env=_environment(engine), stderr=_nowhere())
+    except CellExecutionError as error:
+        raise DockermagicError(f"a cell of the notebook failed: {error.ename}: {error.evalue}") from None
+    except DeadKernelError:
+        raise DockermagicError("the notebook's kernel died", hint="Was it killed for want of memory?") from None
+
+
+def _nowhere() -> int:
+    """The kernel's own log is none of the notebook's output."""
+    import subprocess
+
+    return subprocess.DEVNULL
+
+
+def _environment(engine: Engine) -> dict[str, str]:
+    """The kernel's environment: this store, this package, no widgets, and no other notebook's name."""
+    found = {name: value for name, value in os.environ.items() if name != "JPY_SESSION_NAME"}
+    path = [str(Path(__file__).resolve().parents[1]), found.get("PYTHONPATH", "")]
+    return found | {
+        "DOCKERMAGIC_HOME": str(engine.home),
+        "DOCKERMAGIC_WIDGETS": "0",
+        "PYTHONPATH": os.pathsep.join(one for one in path if one),
+    }
+
+
+def _text_of(cell: NotebookNode) -> str:
+    texts = []
+    for output in cell.outputs:
+        if output.output_type == "stream":
+            texts.append(output.text)
+        elif "data" in output:
+            texts.append(output.data.get("text/plain", ""))
+    return "\n".join(text.rstrip("\n") for text in texts)
+
+
+def _tell_image(console: Place) -> None:
+    """The image once more, asked for as a terminal does: its base, its history, its files, and a container."""
+    engine = console.engine
+    labels = engine.inspect(BASE)["Config"].get("Labels") or {}
+    origin = labels.get("org.dockermagic.base", "pulled from its registry")
+    console.write(f"\nThe base {BASE} was {origin.removeprefix('was ')}.\n")
+    rows = [
+        HistoryRow(row.created, row.created_by, row.size, row.comment, row.image_id) for row in engine.history(IMAGE)
+    ]
+    console.write(
+        f"\nThe history of {IMAGE}, the newest step first:\n{_indented(history_table(rows), '    ', '    ')}\n"
+    )
+    console.write("\nThe top of its file system:\n")
+    for entry in engine.tree(engine.snapshots_of(IMAGE)):
+        mark = "/" if entry.kind == "directory" else ""
+        size = human_size(entry.size) if entry.kind == "file" else ""
+        console.write(f"    {entry.name + mark:<12} {size}".rstrip() + "\n")
+    console.write("\nA container of it says:\n    ")
+    output: list[bytes] = []
+    result = engine.run(RunRequest(IMAGE, remove=True), output=lambda stream, data: output.append(data))
+    console.write(_indented(b"".join(output).decode("utf-8", "replace"), "", "    ") + "\n")
+    if result.exit_code:
+        raise ContainerError(f"the container ended with exit code {result.exit_code}", exit_code=result.exit_code)
+
+
+def _write_pages(notebook: NotebookNode, folder: Path, source: Path) -> list[Path]:
+    """The executed notebook, and the same as a page for a browser; never over the notebook that was read."""
+    import nbformat
+    from nbconvert.exporters import HTMLExporter
+
+    pages = [folder / f"{IMAGE}.ipynb", folder / f"{IMAGE}.html"]
+    exporter = HTMLExporter(template_name="lab")  # type: ignore[no-untyped-call]
+    html, _ = exporter.from_notebook_node(notebook, {"metadata": {"name": _title(notebook, source)}})
+    html = SCRIPT.sub("", html)  # the page needs none, and they would be fetched from a network
+    try:
+        nbformat.write(notebook, pages[0])  # type: ignore[no-untyped-call]
+        pages[1].write_text(html, encoding="utf-8")
+    except OSError as error:
+        raise DockermagicError(f"cannot write {error.filename}: {error.strerror}") from None
+    return pages
+
+
+def _title(notebook: NotebookNode, source: Path) -> str:
+    """The first heading, for the page's title."""
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown" and cell.source.startswith("# "):
+            return str(cell.source.split("\n", 1)[0].removeprefix("# "))
+    return source.stem
