@@ -50,8 +50,8 @@ def find_notebook() -> Path:
 def run(console: Place, output: Path | None = None, notebook: Path | None = None) -> int:
     """Run the notebook on the engine of ``console``, tell what it builds, and write its pages into ``output``.
 
-    ``output`` is the current directory by default, ``notebook`` the first lesson. Raises DockermagicError where anything
-    of it fails; what was run until then is written all the same.
+    ``output`` is the current directory by default, ``notebook`` the first lesson. Raises DockermagicError where
+    anything of it fails; what was run until then is written all the same.
     """
     folder = Path.cwd() if output is None else output
     try:
