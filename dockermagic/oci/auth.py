@@ -229,7 +229,7 @@ def _call_helper(helper: str, verb: str, text: str) -> str | None:
     program = f"docker-credential-{helper}"
     try:
         done = subprocess.run([program, verb], input=text, capture_output=True, text=True, timeout=_HELPER_SECONDS)
-    except FileNotFoundError as error:
+    except OSError as error:  # PermissionError too: a directory of PATH that may not be read
         raise RegistryError(
             f"{program} is not installed", hint=f"docker's config.json names it; {_docker_config()} is where."
         ) from error

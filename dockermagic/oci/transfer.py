@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import Any
 
@@ -125,12 +125,11 @@ def push(
     descriptor: Descriptor,
     *,
     notify: Notify = lambda digest, state, done, total: None,
-    mount_from: Sequence[Reference] = (),
     **options: Any,
 ) -> Descriptor:
     """Send an image to the registry under the name's tag; returns what the tag stands for there.
 
-    What the registry has is not sent again; what it may have in one of the repositories ``mount_from`` is taken from
+    What the registry has is not sent again; what it has in another repository, by the names of the store, is taken from
     there. Of a list of manifests that is not whole here only this machine's image is sent. Raises RegistryError, and
     StoreError for a blob that is missing or damaged.
     """
@@ -142,10 +141,10 @@ def push(
     everything = list(store.reachable([wanted]))
     manifests = [each for each in everything if is_manifest(each.media_type) or is_index(each.media_type)]
     blobs = [each for each in everything if each not in manifests]
-    sources = {each.repository for each in mount_from if each.registry == reference.registry} - {reference.repository}
+    elsewhere = _elsewhere(store, reference)
     repository = Repository(reference, **options)
     try:
-        _together(blobs, lambda blob, tell: _send_blob(store, repository, blob, sorted(sources), tell), notify)
+        _together(blobs, lambda blob, tell: _send_blob(store, repository, blob, elsewhere, tell), notify)
         for each in reversed(manifests):  # what an index refers to comes after it in the walk, and goes before it
             name = reference.tag if each.digest == wanted.digest else each.digest
             repository.put_manifest(store.read(each.digest), each.media_type, name)
@@ -154,23 +153,37 @@ def push(
     return Descriptor(wanted.media_type, wanted.digest, store.size(wanted.digest))
 
 
+def _elsewhere(store: Store, reference: Reference) -> dict[str, str]:
+    """Blobs of images that have a name in another repository of the same registry, so that they may be there."""
+    found: dict[str, str] = {}
+    for name, descriptor in store.references().items():
+        if name.registry == reference.registry and name.repository != reference.repository:
+            for each in store.reachable([descriptor]):
+                found.setdefault(each.digest, name.repository)
+    return found
+
+
 def _send_blob(
-    store: Store, repository: Repository, descriptor: Descriptor, sources: Sequence[str], notify: Notify
+    store: Store, repository: Repository, descriptor: Descriptor, elsewhere: Mapping[str, str], tell: Notify
 ) -> None:
-    size = store.size(descriptor.digest)
+    digest, size = descriptor.digest, store.size(descriptor.digest)
     if repository.has_blob(descriptor):
-        notify(descriptor.digest, "exists", size, size)
+        tell(digest, "exists", size, size)
         return
-    for source in sources[:1]:
-        if not repository.upload(
-            store, descriptor, lambda done: notify(descriptor.digest, "transfer", done, size), mount_from=source
-        ):
-            notify(descriptor.digest, "mounted", size, size)
-            return
-        notify(descriptor.digest, "done", size, size)
-        return
-    repository.upload(store, descriptor, lambda done: notify(descriptor.digest, "transfer", done, size))
-    notify(descriptor.digest, "done", size, size)
+
+    def progress(done: int) -> None:
+        tell(digest, "transfer", done, size)
+
+    if digest in elsewhere:
+        try:
+            was_sent = repository.upload(store, descriptor, progress, mount_from=elsewhere[digest])
+        except _Stopped:
+            raise
+        except RegistryError:  # we may not read there, perhaps; sending it ourselves is still allowed
+            was_sent = repository.upload(store, descriptor, progress)
+    else:
+        was_sent = repository.upload(store, descriptor, progress)
+    tell(digest, "done" if was_sent else "mounted", size, size)
 
 
 class _Stopped(RegistryError):

@@ -527,10 +527,22 @@ def test_blobs_are_taken_from_another_repository_where_the_registry_can(store: S
     target = Reference.parse(f"{server.address}/y:1")
     told: list[str] = []
     server.trouble = lambda request: request.command == "HEAD" and bool(request.reply(404) or True)
-    push(store, target, made, mount_from=[reference], notify=lambda digest, state, *_: told.append(state))
+    store.tag(reference, made)
+    push(store, target, made, notify=lambda digest, state, *_: told.append(state))
 
     assert sorted(set(told)) == ["mounted", "waiting"]
     assert server.paths("PUT") == ["/v2/y/manifests/1"]
+
+
+def test_what_may_not_be_taken_from_there_is_sent(store: Store, server: Server) -> None:
+    reference, made = stocked(server, store)
+    store.tag(reference, made)
+    server.trouble = lambda request: (
+        (request.command == "HEAD" and answer(404)(request)) or ("mount=" in request.path and answer(403)(request))
+    )
+    push(store, Reference.parse(f"{server.address}/y:1"), made)
+
+    assert len(server.paths("PUT")) == 5
 
 
 @pytest.mark.parametrize(
