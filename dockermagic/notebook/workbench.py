@@ -104,6 +104,6 @@ class Workbench:
         claimed.add(cell.id)
         return cell
 
-    def _number(self) -> int:
+    def _number(self) -> int | None:
         """The ``[3]`` of the cell that runs. IPython 9.18 counts ``execution_count`` up before a cell, not after it."""
-        return len(self.shell.history_manager.input_hist_raw) - 1
+        return len(self.shell.history_manager.input_hist_raw) - 1 or None

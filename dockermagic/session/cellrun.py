@@ -110,8 +110,9 @@ def run_of(script: Script, result: BuildResult) -> Run:
 def keys_of(part: Part, steps: Iterable[Step]) -> tuple[str, ...] | None:
     """What the cell was built to: its instructions' cache keys with their snapshots.
 
-    A base image's key names its content, so its snapshot does not matter. An instruction that no step stands for, such as ARG before the first FROM, is held by its text. None where the cell
-    has instructions of a stage and no step at all: then that stage was not looked at.
+    A base image's key names its content, so its snapshot does not matter. An instruction that no step stands for, such
+    as ARG before the first FROM, is held by its text. None where the cell has instructions of a stage and no step at
+    all: then that stage was not looked at.
     """
     found: dict[int, list[str]] = {}
     for step in steps:

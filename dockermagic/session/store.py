@@ -150,8 +150,12 @@ class SessionStore:
         return file
 
     def sweep(self, now: float | None = None) -> None:
-        """Forget the sessions of kernels that nobody has used for a month. Idempotent."""
+        """Forget the sessions of kernels that nobody has used for a month, and what killed writers left. Idempotent."""
         limit = (time.time() if now is None else now) - KEPT_SECONDS
+        for path in self.directory.glob("*.tmp"):
+            with contextlib.suppress(OSError):
+                if path.stat().st_mtime < limit:
+                    path.unlink()
         for path, document in self._documents():
             with contextlib.suppress(OSError):
                 if document.get("kind") == "kernel" and path.stat().st_mtime < limit:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -142,13 +144,15 @@ def test_old_sessions_of_kernels_are_forgotten(tmp_path: Path) -> None:
     for file in files:
         with file.locked():
             file.write(State(CHAIN))
-    written = os.stat(files[0].path).st_mtime
+    left = files[1].path.with_suffix(".123.tmp")
+    left.touch()
+    written = os.stat(left).st_mtime
 
     store.sweep(now=written + KEPT_SECONDS - 1)
-    assert all(file.path.exists() for file in files)
+    assert all(path.exists() for path in (left, *(file.path for file in files)))
     store.sweep(now=written + KEPT_SECONDS + 1)
 
-    assert [file.path.exists() for file in files] == [False, True, True]
+    assert [path.exists() for path in (left, *(file.path for file in files))] == [False, False, True, True]
 
 
 def test_writers_wait_for_one_another(tmp_path: Path) -> None:
@@ -170,6 +174,32 @@ def test_writers_wait_for_one_another(tmp_path: Path) -> None:
         thread.join()
 
     assert len(SessionStore(tmp_path).open(NAMED).read().chain.ids) == 80
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from dockermagic.session import Cell, Chain, SessionName, SessionStore
+from dockermagic.session.store import State
+file = SessionStore(Path(sys.argv[1])).open(SessionName("named", "lesson"))
+for number in range(10**9):
+    file.write(State(Chain((Cell("a", "x" * 100_000, number=number),), frozenset("a"))))
+    if number == 3:
+        print("writing", flush=True)
+"""
+
+
+@pytest.mark.parametrize("milliseconds", range(0, 40, 8))
+def test_a_writer_that_is_killed_leaves_a_whole_session(tmp_path: Path, milliseconds: int) -> None:
+    writer = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert writer.stdout is not None and writer.stdout.readline() == "writing\n"
+    with pytest.raises(subprocess.TimeoutExpired):
+        writer.wait(milliseconds / 1000)
+    writer.kill()
+    writer.communicate()
+
+    (cell,) = SessionStore(tmp_path).open(NAMED).read().chain.on
+    assert len(cell.text) == 100_000 and cell.number >= 3
 
 
 def test_undo_goes_back_over_what_changed_the_dockerfile() -> None:
