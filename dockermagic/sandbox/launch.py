@@ -224,14 +224,20 @@ def _drop_privileges(
     sys.join_new_session_keyring()
     os.umask(process.umask)
     if not single:
-        os.setgroups(identity.groups)
-        os.setresgid(identity.gid, identity.gid, identity.gid)
+        try:
+            os.setgroups(identity.groups)
+            os.setresgid(identity.gid, identity.gid, identity.gid)
+        except OSError as error:
+            raise _unmapped(error, *identity.groups) from error
     if process.security != "insecure" and (program := seccomp.default_profile(keep)):
         seccomp.install(program)
     if records is not None and not identity.uid:
         _fake(records, upper)
     if not single:
-        os.setresuid(identity.uid, identity.uid, identity.uid)
+        try:
+            os.setresuid(identity.uid, identity.uid, identity.uid)
+        except OSError as error:
+            raise _unmapped(error, identity.uid) from error
     if single or identity.uid == 0:
         # What the sandbox itself was not given, nobody inside can have.
         sys.capset(keep & sys.capget() if identity.uid == 0 else 0)
@@ -240,6 +246,13 @@ def _drop_privileges(
     for name in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
         signal.signal(name, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def _unmapped(error: OSError, *ids: int) -> SandboxError:
+    return SandboxError(
+        f"the process cannot have the ids {', '.join(map(str, ids))}: {error.strerror}",
+        hint="The ids of an image must lie in the range that /etc/subuid and /etc/subgid give this user.",
+    )
 
 
 def _become_the_only_user(identity: users.Identity) -> None:

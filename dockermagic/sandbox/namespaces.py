@@ -15,7 +15,7 @@ from dockermagic.sandbox import wire
 from dockermagic.sandbox.base import Cancel, Output, Process, Rootfs
 from dockermagic.sandbox.probe import choose
 from dockermagic.sandbox.terminal import Terminal
-from dockermagic.sandbox.worker import Worker, result
+from dockermagic.sandbox.worker import Worker, result, wait_for_end
 
 __all__ = ["NamespaceSandbox", "open_sandbox"]
 
@@ -174,6 +174,9 @@ class _Running:
     def close(self) -> None:
         """Give everything back; a process that still runs (an interrupt came) is killed."""
         self.unsubscribe()
+        if not self.answer:
+            self.stop()
+            wait_for_end(self.control)
         self.control.close()
         for fd in self.streams:
             os.close(fd)

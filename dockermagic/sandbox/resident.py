@@ -15,6 +15,7 @@ import select
 import signal
 import socket
 import sys
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -44,6 +45,7 @@ def main(arguments: str) -> NoReturn:
     try:
         _enter(settings, channel)
     except BaseException as error:
+        traceback.print_exc()
         channel.send(wire.dump({"error": wire.encode_error(error)}))
         os._exit(1)
 
@@ -66,8 +68,6 @@ def _enter(settings: Settings, channel: socket.socket) -> NoReturn:
             _, status = os.waitpid(pid, 0)
             os._exit(0 if status == 0 else 1)
         syscalls.mount("proc", "/proc", "proc", syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC)
-    else:
-        os.setsid()
     os.chdir(settings.base)
     syscalls.mount("tmpfs", settings.mount_point, "tmpfs", 0, "mode=755,size=1m")
     for name in stage.PLACES:
@@ -114,7 +114,8 @@ class Server:
         self.settings = settings
         self.channel = channel
         self.setting = stage.Setting(settings.mode, settings.base, settings.mount_point, settings.fresh_proc)
-        self.own_pids = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+        # A namespace that is not ours cannot be come back to.
+        self.own_pids = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC) if settings.fresh_proc else None
         self.poll = select.poll()
         self.watched: dict[int, Callable[[], object]] = {}
         self.children: dict[int, Callable[[int], None]] = {}
@@ -143,6 +144,9 @@ class Server:
                 if happened is not None:
                     happened()
 
+    def kill(self, pid: int) -> None:
+        os.kill(pid, signal.SIGKILL if self.own_pids is not None else signal.SIGTERM)
+
     def watch(self, fd: int, happened: Callable[[], object], events: int = select.POLLIN) -> None:
         self.watched[fd] = happened
         self.poll.register(fd, events)
@@ -152,14 +156,14 @@ class Server:
             self.poll.unregister(fd)
 
     def fork(self, ended: Callable[[int], None], *, first: bool = False) -> int:
-        if first:
+        if first and self.own_pids is not None:
             syscalls.unshare(syscalls.CLONE_NEWPID)
         pid = os.fork()
         if pid == 0:
             for fd in self.watched:
                 os.close(fd)
-            return 0
-        if first:
+            return _relay() if first and self.own_pids is None else 0
+        if first and self.own_pids is not None:
             syscalls.setns(self.own_pids, syscalls.CLONE_NEWPID)
         self.children[pid] = ended
         gone = os.pidfd_open(pid)
@@ -244,6 +248,21 @@ class Server:
         for pid in pids:
             if pid not in self.children:
                 os.kill(pid, signal.SIGKILL)
+
+
+def _relay() -> int:
+    """Fork the first process of a new namespace, and in between live and die with it."""
+    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+    syscalls.unshare(syscalls.CLONE_NEWPID)
+    pid = os.fork()
+    if pid == 0:
+        return 0
+    signal.signal(signal.SIGTERM, lambda *_: os.kill(pid, signal.SIGKILL))
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if code < 0:
+        signal.signal(-code, signal.SIG_DFL) if -code not in (signal.SIGKILL, signal.SIGSTOP) else None
+        os.kill(os.getpid(), -code)
+    os._exit(code)
 
 
 _USUAL = stage.Profile()

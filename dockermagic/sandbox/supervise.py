@@ -36,6 +36,10 @@ class Loop(Protocol):
         """
         ...
 
+    def kill(self, pid: int) -> None:
+        """End pid 1 of a namespace, and with it all in it."""
+        ...
+
     def watch(self, fd: int, happened: Callable[[], object], events: int = select.POLLIN) -> None:
         """Call ``happened`` whenever ``fd`` has something."""
         ...
@@ -63,6 +67,7 @@ class Run:
         records: tuple[socket.socket, socket.socket] | None = None
         if loop.setting.mode == "single":
             records = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            records[0].setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         self.pid = loop.fork(self._ended, first=True)
         if self.pid == 0:
             self.status.close()
@@ -75,7 +80,7 @@ class Run:
             if loop.fork(self._recorded) == 0:
                 self.status.close()
                 records[1].close()
-                _record(records[0], self.pid)
+                _record(records[0])
             records[0].close()
             records[1].close()
         loop.watch(self.status.fileno(), self._read)
@@ -99,7 +104,7 @@ class Run:
         assert self.control is not None
         self.stopped = True
         self.loop.unwatch(self.control.fileno())
-        os.kill(self.pid, signal.SIGKILL)
+        self.loop.kill(self.pid)
 
     def _read(self) -> bool:
         """Take in what pid 1 says before exec; False at the end."""
@@ -167,7 +172,7 @@ class Run:
         return 128 - self.code if self.code < 0 else self.code
 
 
-def _record(channel: socket.socket, pid: int) -> NoReturn:
+def _record(channel: socket.socket) -> NoReturn:
     """The companion of a run with a single id, in a process of its own: it ends after pid 1, with 0 if all is recorded.
 
     It waits for one message of pid 1. For root it answers the filter's notifications; for another user, who owns all
@@ -176,7 +181,7 @@ def _record(channel: socket.socket, pid: int) -> NoReturn:
     code = 1
     try:
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
-        data, fds = syscalls.receive(channel)
+        data, fds, pid = syscalls.receive_from(channel)
         channel.close()
         if data:
             job = wire.load(data)

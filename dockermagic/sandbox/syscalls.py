@@ -28,6 +28,7 @@ __all__ = [
     "pivot_root",
     "prctl",
     "receive",
+    "receive_from",
     "send",
     "set_loopback_up",
     "sethostname",
@@ -290,11 +291,21 @@ def send(channel: socket.socket, data: bytes, fds: list[int] | None = None) -> N
         channel.sendall(data[sent:])
 
 
-def receive(channel: socket.socket, size: int = 1 << 18, limit: int = 253) -> tuple[bytes, list[int]]:
+def receive(channel: socket.socket) -> tuple[bytes, list[int]]:
     """What :func:`send` sent; empty data is the end. Descriptors arrive close-on-exec."""
+    data, fds, _ = receive_from(channel)
+    return data, fds
+
+
+def receive_from(channel: socket.socket) -> tuple[bytes, list[int], int]:
+    """The same, with the sender's process id as it is called here, where SO_PASSCRED is set; else 0."""
     fds = array.array("i")
-    data, ancillary, _, _ = channel.recvmsg(size, socket.CMSG_SPACE(limit * fds.itemsize), socket.MSG_CMSG_CLOEXEC)
+    pid = 0
+    room = socket.CMSG_SPACE(253 * fds.itemsize) + socket.CMSG_SPACE(12)
+    data, ancillary, _, _ = channel.recvmsg(1 << 18, room, socket.MSG_CMSG_CLOEXEC)
     for level, kind, content in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
-    return data, list(fds)
+        elif level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS:
+            (pid,) = struct.unpack("i", content[:4])
+    return data, list(fds), pid

@@ -31,6 +31,7 @@ _BOOT = "import sys; sys.path[:] = {path!r}; from {module} import main; main(*sy
 # Requests up to this size travel in the packet that announces them.
 _INLINE = 32 << 10
 _START_SECONDS = 30.0
+_STOP_SECONDS = 10.0
 
 
 def python(module: str) -> list[str]:
@@ -107,6 +108,7 @@ class Worker:
             except BaseException:
                 # A KeyboardInterrupt, or an error of ``output``: nobody waits for the child any more.
                 self._cancel(control, number)
+                wait_for_end(control)
                 raise
 
     def send(
@@ -251,6 +253,16 @@ class Worker:
         with self._lock:
             if os.getpid() == self._owner:
                 self._forget()
+
+
+def wait_for_end(control: socket.socket) -> None:
+    """Wait, not for ever, until nothing of a stopped request is left to touch its files."""
+    control.settimeout(_STOP_SECONDS)
+    try:
+        while control.recv(1 << 16):
+            pass
+    except OSError:
+        pass
 
 
 def result(answer: dict[str, Any]) -> Any:

@@ -30,11 +30,11 @@ PATH = {"PATH": "/bin"}
 class Room:
     """A sandbox and its snapshots. ``top`` is the snapshot that the next step stands on."""
 
-    def __init__(self, home: Path, mode: str) -> None:
+    def __init__(self, home: Path, mode: str, *, fresh_proc: bool = True) -> None:
         self.home = home
         self.mode = mode
         self.records = Records(home)
-        self.sandbox = NamespaceSandbox(mode, home)
+        self.sandbox = NamespaceSandbox(mode, home, fresh_proc=fresh_proc)
         self.snapshots = Snapshotter(home, self.records, self.sandbox)
         self.top: Snapshot | None = None
         self.written: dict[int, bytes] = {}

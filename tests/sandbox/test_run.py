@@ -536,3 +536,17 @@ def _running(marker: str) -> list[int]:
         if entry.name.isdigit() and f"true {marker}".encode() in _command(entry) and b"python" not in _command(entry):
             found.append(int(entry.name))
     return found
+
+
+def test_where_a_fresh_proc_is_refused(id_mode: str, engine_home: Path) -> None:
+    """As in a container with a masked /proc: the outer one is bound, and all else is as ever."""
+    with Room(engine_home, id_mode, fresh_proc=False) as room:
+        assert room.printed("echo $$; test -d /proc/self/fd && echo proc") == "1\nproc\n"
+        assert [room.run(f"exit {code}") for code in (0, 3, 255)] == [0, 3, 255]
+        assert room.printed("id -u; pwd", user="app", cwd="/home/app") == "1000\n/home/app\n"
+        layer = room.layer(room.step("touch /f; chown 7:8 /f; sleep 300 & true"))
+        assert (layer["f"].uid, layer["f"].gid) == (7, 8)
+        cancel = Cancel()
+        with pytest.raises(BuildInterruptedError):
+            room.run("echo started; sleep 300", cancel=cancel, output=lambda *_: cancel.set())
+        assert room.printed("echo again") == "again\n"
