@@ -60,17 +60,20 @@ class Records:
             begin, end, undo = ("BEGIN IMMEDIATE", "COMMIT", "ROLLBACK")
             if depth:
                 begin, end, undo = (f"SAVEPOINT s{depth}", f"RELEASE s{depth}", f"ROLLBACK TO s{depth}")
-            connection.execute(begin)
-            self._local.depth = depth + 1
+            if not depth and connection.in_transaction:
+                connection.execute("ROLLBACK")  # one that an interrupt broke off where nobody could catch it
             waiting = len(self._local.after)
             try:
+                connection.execute(begin)
+                self._local.depth = depth + 1
                 yield connection
                 connection.execute(end)
             except BaseException:
                 del self._local.after[waiting:]
                 # A full disk makes SQLite roll back by itself; then there is nothing left to undo.
                 if connection.in_transaction:
-                    connection.execute(undo)
+                    with contextlib.suppress(sqlite3.OperationalError):  # the savepoint was not made yet
+                        connection.execute(undo)
                 raise
             finally:
                 self._local.depth = depth

@@ -27,12 +27,12 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from dockermagic.errors import StoreError
+from dockermagic.errors import SandboxError, StoreError
 from dockermagic.oci.lock import claim
 from dockermagic.records import Records, declare
 from dockermagic.sandbox.base import Rootfs, Sandbox
 
-__all__ = ["Active", "Snapshot", "Snapshotter"]
+__all__ = ["Active", "Leftovers", "Snapshot", "Snapshotter"]
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS snapshots (
@@ -72,6 +72,16 @@ class Snapshot:
     def fs(self) -> Path:
         """The layer itself, in overlay form: whiteouts are 0:0 devices."""
         return self.directory / "fs"
+
+
+@dataclass(frozen=True, slots=True)
+class Leftovers:
+    """What a sweep cleared: rows by their id, ``gone`` with their directory or ``unsynced`` when the machine went down,
+    and the names of directories.
+    """
+
+    lost: dict[int, str]
+    directories: tuple[str, ...]
 
 
 @dataclass(slots=True)
@@ -207,11 +217,10 @@ class Snapshotter:
                 # Looked at only now: a removal either sees the name of this directory, or this look sees it gone.
                 self._like(lowers[-1], upper)
             return Active(directory, Rootfs(lowers, upper), parent, lock)
-        except FileNotFoundError as error:
-            os.close(lock)
-            raise StoreError(f"snapshot {parent.id if parent else 0} is gone", hint="Run it again.") from error
-        except BaseException:
-            os.close(lock)
+        except BaseException as error:
+            self.discard(Active(directory, Rootfs(), parent, lock))
+            if isinstance(error, FileNotFoundError):
+                raise StoreError(f"snapshot {parent.id if parent else 0} is gone", hint="Run it again.") from error
             raise
 
     def _new(self, parent: int) -> tuple[Path, int]:
@@ -258,18 +267,56 @@ class Snapshotter:
                 identity = cursor.lastrowid
                 assert identity is not None
                 target = self.base / str(identity)
+                self._make_way(target)
                 os.rename(active.directory, target)
-                self._sync_later()
-                os.close(active.lock)
+                active.directory = target
+                self.records.after_commit(lambda: self._committed(active))
                 return Snapshot(identity, key, self.sandbox.mode, parent, size, created, target)
         self.discard(active)
         return self._snapshot(row)
 
+    def _make_way(self, target: Path) -> None:
+        """Move a directory aside that a transaction left which never ended: the id is free, and given again."""
+        if os.path.lexists(target):
+            aside = self._aside(target)
+            self.records.after_commit(lambda: self._try_delete([aside]))
+
+    def _aside(self, directory: Path) -> Path:
+        """Give a directory a name under which a sweep takes it."""
+        place = self.base / f"tmp-0-{secrets.token_hex(6)}"
+        os.rename(directory, place)
+        return place
+
+    def _committed(self, active: Active) -> None:
+        lock, active.lock = active.lock, -1
+        os.close(lock)
+        self._sync_later()
+
     def discard(self, active: Active) -> None:
-        """Throw a layer away. Idempotent."""
-        self._delete([active.directory])
-        with contextlib.suppress(OSError):
-            os.close(active.lock)
+        """Throw a layer away, unless its commit came to its end. Idempotent.
+
+        What cannot be removed now is left to a sweep.
+        """
+        if active.lock < 0:
+            return
+        lock, active.lock = active.lock, -1
+        try:
+            if active.directory.name.isdigit():
+                self._undo(active, lock)
+            self._try_delete([active.directory])
+        finally:
+            os.close(lock)
+
+    def _undo(self, active: Active, lock: int) -> None:
+        """For a commit whose transaction was undone after the rename: the directory is no snapshot any more."""
+        with self.records.transaction() as transaction:
+            row = transaction.execute("SELECT 1 FROM snapshots WHERE id = ?", (active.directory.name,)).fetchone()
+            with contextlib.suppress(FileNotFoundError):
+                # The id may have been given again: then ours was moved aside, and what lies there is another one.
+                if row is None and os.path.samestat(os.stat(active.directory), os.fstat(lock)):
+                    active.directory = self._aside(active.directory)
+                    return
+            active.directory = self.base / "tmp-0-gone"
 
     @contextlib.contextmanager
     def hold(self, snapshot: Snapshot) -> Iterator[None]:
@@ -358,34 +405,38 @@ class Snapshotter:
         if present:
             self.sandbox.call("dockermagic.sandbox.trees:delete", paths=[str(path) for path in present])
 
-    def sweep(self) -> int:
-        """Clear what dead processes and a restart of the machine left; how many directories went. For the start."""
+    def _try_delete(self, paths: list[Path]) -> None:
+        """Delete what can be deleted; the rest is found again by every sweep, and told by fsck."""
+        with contextlib.suppress(SandboxError, StoreError):
+            self._delete(paths)
+
+    def sweep(self) -> Leftovers:
+        """Clear what dead processes and a restart of the machine left. For the start."""
         with self.records.transaction() as transaction:
             rows = transaction.execute("SELECT id, parent, boot FROM snapshots ORDER BY id").fetchall()
-            lost: set[int] = set()
+            lost: dict[int, str] = {}
             present = set(os.listdir(self.base))
             for row in rows:
-                unsynced = row["boot"] not in ("", _boot())
-                if unsynced or str(row["id"]) not in present or row["parent"] in lost:
-                    lost.add(row["id"])
+                if row["boot"] not in ("", _boot()) or lost.get(row["parent"]) == "unsynced":
+                    lost[row["id"]] = "unsynced"
+                elif str(row["id"]) not in present or row["parent"] in lost:
+                    lost[row["id"]] = "gone"
             transaction.executemany("DELETE FROM snapshots WHERE id = ?", [(i,) for i in lost])
             known = {str(row["id"]) for row in rows if row["id"] not in lost}
             dead, locks = [], []
             for name in present - known:
                 if name.isdigit():
-                    place = self.base / f"tmp-0-{secrets.token_hex(6)}"
-                    os.rename(self.base / name, place)
-                    dead.append(place)
+                    dead.append(self._aside(self.base / name))
                 elif name.startswith("tmp-") and (fd := self._take_over(self.base / name)) is not None:
                     dead.append(self.base / name)
                     locks.append(fd)
         self._chains.clear()
         try:
-            self._delete(dead)
+            self._try_delete(dead)
         finally:
             for fd in locks:
                 os.close(fd)
-        return len(dead)
+        return Leftovers(lost, tuple(path.name for path in dead))
 
     # --- the disk
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import stat
@@ -32,22 +33,27 @@ def make_mount_points(base: Path) -> None:
 
 
 def delete(paths: list[str]) -> None:
-    """Remove whole trees. Idempotent."""
+    """Remove whole trees. Idempotent. One that cannot be removed does not keep the others; its error is raised last."""
+    failed: OSError | None = None
     for path in paths:
-        shutil.rmtree(path, onerror=_open_up)
+        try:
+            shutil.rmtree(path, onerror=_open_up)
+        except OSError as error:
+            failed = error
+    if failed is not None:
+        raise failed
 
 
 def _open_up(function: object, path: str, info: object) -> None:
-    """A directory that its own mode closes: opened, and tried again once."""
-    if not os.path.lexists(path):
-        return
-    for place in (os.path.dirname(path), path):
-        if not os.path.islink(place):
-            os.chmod(place, 0o700)
-    if os.path.isdir(path) and not os.path.islink(path):
-        shutil.rmtree(path)
-    else:
-        os.unlink(path)
+    """A directory that its own mode closes: opened, and tried again once. Another process may be removing it, too."""
+    with contextlib.suppress(FileNotFoundError):
+        for place in (os.path.dirname(path), path):
+            if not os.path.islink(place):
+                os.chmod(place, 0o700)
+        if os.path.isdir(path) and not os.path.islink(path):
+            shutil.rmtree(path)
+        else:
+            os.unlink(path)
 
 
 def measure(path: str) -> int:
