@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from dockermagic.catalog import Change
     from dockermagic.containers.request import ContainerResult, RunRequest
     from dockermagic.dockerfile.linter import Diagnostic
+    from dockermagic.oci.platform import Platform
+    from dockermagic.oci.reference import Reference
+    from dockermagic.oci.spec import Descriptor
     from dockermagic.oci.store import Store
     from dockermagic.records import Records
     from dockermagic.sandbox.base import Cancel
@@ -122,7 +125,7 @@ class Engine:
     def images_(self) -> Images:
         from dockermagic.build.images import Images
 
-        return Images(self.store, self.snapshotter, self.sandbox)
+        return Images(self.store, self.snapshotter, self.sandbox, self._pull)
 
     @cached_property
     def builder(self) -> Builder:
@@ -219,6 +222,31 @@ class Engine:
             self.store.collect()
             lines.append(f"Deleted: {stored.id}")
         return lines
+
+    def _pull(self, reference: Reference, platform: Platform, emit: Emit) -> Descriptor:
+        from dockermagic.build.internal import Internal
+        from dockermagic.oci.transfer import pull
+
+        with Internal(emit).step(f"[internal] pull {reference}") as step:
+            return pull(self.store, reference, platform, notify=step.transfer)
+
+    def pull(self, name: str, emit: Emit = silence, *, platform: str = "") -> str:
+        """Fetch an image from its registry and return its digest. Raises :class:`RegistryError`."""
+        from dockermagic.oci.platform import Platform
+        from dockermagic.oci.reference import Reference
+
+        wanted = Platform.parse(platform) if platform else Platform.host()
+        return self._pull(Reference.parse(name), wanted, emit).digest
+
+    def push(self, name: str, emit: Emit = silence) -> str:
+        """Send an image to its registry and return its digest there. Raises :class:`RegistryError`."""
+        from dockermagic.build.internal import Internal
+        from dockermagic.oci.reference import Reference
+        from dockermagic.oci.transfer import push
+
+        descriptor = self.store.find(name).descriptor
+        with Internal(emit).step(f"push {Reference.parse(name)}") as step:
+            return push(self.store, Reference.parse(name), descriptor, notify=step.transfer).digest
 
     def save(self, names: Sequence[str], file: BinaryIO, format: str = "docker") -> None:
         """Write images as one archive: ``docker`` or ``oci``. Raises :class:`ImageNotFoundError` before it writes."""

@@ -9,9 +9,11 @@ from typing import Any
 from dockermagic.oci.filetree import changes
 from dockermagic.records import Records, declare
 from dockermagic.sandbox.base import Sandbox
+from dockermagic.sandbox.snapshot import SCHEMA as SNAPSHOTS
 
 __all__ = ["LayerFacts", "layer_facts", "sizes_by_diff_id"]
 
+declare("snapshots", SNAPSHOTS)  # joined below, also where no snapshotter was ever opened
 declare(
     "layer_facts",
     """

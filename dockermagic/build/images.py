@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from dockermagic.bases import find_base
 from dockermagic.build.graph import ImageSource
-from dockermagic.errors import ImageNotFoundError, StoreError
+from dockermagic.errors import ImageNotFoundError, RegistryError, StoreError
 from dockermagic.events import Emit, Status, now
 from dockermagic.oci.image import Image
 from dockermagic.oci.pipeline import recompress
@@ -20,8 +21,8 @@ from dockermagic.sandbox.snapshot import Snapshot, Snapshotter
 
 __all__ = ["DEFAULT_PACKING", "BaseImage", "Images", "Packing", "Pull"]
 
-Pull = Callable[[Reference, Platform, Emit], Descriptor | None]
-"""Fetches an image into the store, or says None where no registry can be reached for it."""
+Pull = Callable[[Reference, Platform, Emit], Descriptor]
+"""Fetches an image into the store; raises RegistryError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,12 @@ class BaseImage:
         return self.image.chain_ids
 
 
+def _advice(reference: Reference) -> str:
+    own = f"Make it from this machine's own packages: dockermagic base {reference.familiar()}. Or load"
+    start = own if find_base(reference.familiar()) else "Load"
+    return f"{start} it from an archive: dockermagic load -i FILE. What is here: dockermagic images"
+
+
 class Images:
     """What a build wants of images, over one store and one snapshotter."""
 
@@ -75,15 +82,14 @@ class Images:
         wanted = Platform.parse(platform)
         descriptor = None if always_pull else self.store.resolve(reference)
         if descriptor is None and self.pull is not None:
-            descriptor = self.pull(reference, wanted, emit)
+            try:
+                descriptor = self.pull(reference, wanted, emit)
+            except RegistryError as error:
+                raise ImageNotFoundError(
+                    f"{reference}: not found here, and it could not be pulled: {error.message}", hint=_advice(reference)
+                ) from error
         if descriptor is None:
-            descriptor = self.store.resolve(reference)
-        if descriptor is None:
-            raise ImageNotFoundError(
-                f"{reference}: not found",
-                hint=f"Make it from this machine's own packages (dockermagic base {reference.familiar()}, for busybox "
-                "and debian), or load it from an archive (dockermagic load -i FILE). What is here: dockermagic images",
-            )
+            raise ImageNotFoundError(f"{reference}: not found", hint=_advice(reference))
         image = Image.load(self.store, descriptor, wanted)
         shown = str(reference)
         return BaseImage(shown, descriptor.digest, image)
@@ -130,7 +136,9 @@ class Images:
                     fds={"blob": blob.fileno()},
                     cancel=cancel,
                     directory=str(active.upper),
+                    lowers=[str(path) for path in active.rootfs.lowers],
                     digest=descriptor.digest,
+                    size=descriptor.size,
                     diff_id=image.diff_ids[number],
                 )
             snapshot = self.snapshotter.commit(active, key)

@@ -46,6 +46,12 @@ class InternalStep:
         moment = now()
         self.emit(Status(self.digest, name, name, size, 0, moment, self.started, moment))
 
+    def transfer(self, digest: str, state: str, done: int, total: int) -> None:
+        """A blob on its way to or from a registry; ``done`` and ``total`` in bytes. Called from several threads."""
+        moment = now()
+        ended = moment if state != "waiting" and done >= total else None
+        self.emit(Status(self.digest, digest, state, done, total, moment, self.started, ended))
+
     def part(self, name: str) -> Part:
         """A line below the step: ``exporting layers``."""
         return Part(self, name)
