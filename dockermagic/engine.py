@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from dockermagic.build.request import FailedStep
 from dockermagic.catalog import HistoryRow, ImageSummary
-from dockermagic.errors import ContainerError, ImageNotFoundError
+from dockermagic.errors import ContainerError, ImageNotFoundError, SandboxError
 from dockermagic.events import Emit, Event
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from dockermagic.oci.platform import Platform
     from dockermagic.oci.reference import Reference
     from dockermagic.oci.spec import Descriptor
+    from dockermagic.fsck import Report
     from dockermagic.oci.store import Store
     from dockermagic.records import Records
     from dockermagic.sandbox.base import Cancel
@@ -323,6 +324,22 @@ class Engine:
 
         self.home.mkdir(parents=True, exist_ok=True)
         return host_info(self.home, probe(self.home))
+
+    def fsck(self, *, repair: bool = False, quick: bool = False) -> Report:
+        """Check every blob, image, layer and record, and clear what processes that died left.
+
+        ``repair`` forgets damaged layers, which are built again; ``quick`` reads no file to its end. Never raises for
+        what it finds.
+        """
+        from dockermagic.fsck import check
+
+        self.home.mkdir(parents=True, exist_ok=True)
+        sandbox, why_not = None, ""
+        try:
+            sandbox = self.sandbox
+        except SandboxError as error:
+            why_not = error.message
+        return check(self.home, self.records, sandbox, repair=repair, quick=quick, why_not=why_not)
 
     # containers
 

@@ -17,7 +17,7 @@ PACKAGE = Path(__file__).parents[1] / "dockermagic"
 GROUND = {"errors", "events"}
 VALUES = {"oci.spec", "oci.reference", "oci.platform", "build.request", "containers.request", "sandbox.base"}
 ENGINE = {*GROUND, "records", "hostfacts", "bases", "dockerfile", "oci", "sandbox", "build", "containers", "view"}
-SURFACE = {*GROUND, *VALUES, "catalog", "view", "tables", "dockerfile", "engine", "session", "export"}
+SURFACE = {*GROUND, *VALUES, "catalog", "fsck", "view", "tables", "dockerfile", "engine", "session", "export"}
 
 ROOMS: dict[str, set[str]] = {
     "errors": set(),
@@ -33,7 +33,8 @@ ROOMS: dict[str, set[str]] = {
     "build": {*GROUND, "records", "dockerfile", "oci", "sandbox", "bases"},
     "containers": {*GROUND, "records", "dockerfile", "oci", "sandbox"},
     "catalog": {*GROUND, "oci"},
-    "engine": {*ENGINE, "catalog"},
+    "fsck": {*GROUND, "records", "oci", "sandbox"},
+    "engine": {*ENGINE, "catalog", "fsck"},
     "session": {*GROUND, *VALUES, "records", "view", "dockerfile", "engine"},
     "export": {*GROUND, *VALUES, "dockerfile", "engine", "session"},
     "terminal": {*GROUND, *VALUES, "tables", "view"},
