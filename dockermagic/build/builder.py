@@ -16,11 +16,12 @@ from dockermagic.build.frontend import LoweredStage, Plan, lower
 from dockermagic.build.graph import Copy, ImageSource, Vertex, digest_of, walk
 from dockermagic.build.images import DEFAULT_PACKING, BaseImage, Images, Packing
 from dockermagic.build.internal import Internal, InternalStep
-from dockermagic.build.ops import NOTHING, Solved, Workshop, inputs_of
+from dockermagic.build.ops import inputs_of
 from dockermagic.build.outputs import Built, check_output, export
 from dockermagic.build.platforms import labelled, platforms_of
 from dockermagic.build.request import BuildRequest, BuildResult, StageResult, Step
 from dockermagic.build.solver import Solver
+from dockermagic.build.workshop import NOTHING, Solved, Workshop
 from dockermagic.dockerfile.linter import BaseImage as KnownBase
 from dockermagic.dockerfile.linter import Diagnostic, Report, check
 from dockermagic.dockerfile.stages import Dockerfile, parse_dockerfile

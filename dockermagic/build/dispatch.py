@@ -22,13 +22,14 @@ from dockermagic.build.graph import (
 )
 from dockermagic.build.mounts import lower_mounts
 from dockermagic.dockerfile import model as ins
-from dockermagic.dockerfile.gitref import parse_git_ref
+from dockermagic.dockerfile.gitref import GitRef, parse_git_ref
 from dockermagic.dockerfile.heredoc import parse_heredoc
 from dockermagic.dockerfile.instructions import instruction
 from dockermagic.dockerfile.literals import format_duration
 from dockermagic.dockerfile.parser import parse
 from dockermagic.dockerfile.shell import expand, expand_text, expand_words
 from dockermagic.dockerfile.stages import Stage
+from dockermagic.dockerfile.text import quote
 from dockermagic.errors import DockerfileSyntaxError
 
 if TYPE_CHECKING:
@@ -335,8 +336,10 @@ class StageBody:
         for raw in instruction.sources:
             path = self.word(raw)
             shown.append(path)
-            if values.is_http_url(path) or parse_git_ref(path) is not None:
-                files.append(self._remote(instruction, path, checksum))
+            git = parse_git_ref(path)
+            git = None if git is not None and git.maybe_local else git
+            if git is not None or values.is_http_url(path):
+                files.append(self._remote(instruction, path, git, checksum))
             elif checksum:
                 raise DockerfileSyntaxError("checksum requires HTTP(S) or Git sources")
             else:
@@ -374,14 +377,18 @@ class StageBody:
         created_by = " ".join([keyword, *flags, *shown, raw_destination])
         self.config.commit(f"{created_by} # buildkit", layer=True)
 
-    def _remote(self, instruction: ins.Copy | ins.Add, url: str, checksum: str) -> RemoteFile | GitFiles:
-        git = parse_git_ref(url) is not None
+    def _remote(
+        self, instruction: ins.Copy | ins.Add, url: str, git: GitRef | None, checksum: str
+    ) -> RemoteFile | GitFiles:
         if not isinstance(instruction, ins.Add):
             kind = "a git ref" if git else "a URL"
             raise DockerfileSyntaxError(f"source can't be {kind} for COPY", hint="ADD fetches from the network.")
-        if git:
-            return GitFiles(url, checksum, bool(instruction.keep_git_dir))
-        return RemoteFile(url, checksum)
+        if git is None:
+            return RemoteFile(url, checksum)
+        if checksum and git.checksum and checksum != git.checksum:
+            raise DockerfileSyntaxError(f"checksum mismatch {quote(checksum)} != {quote(git.checksum)}")
+        said = instruction.keep_git_dir
+        return GitFiles(url, checksum, bool(git.keep_git_dir) if said is None else said)
 
 
 HANDLERS: dict[type, Callable[[StageBody, Any, int], None]] = {

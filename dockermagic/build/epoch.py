@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dockermagic.build.graph import RemoteFile
-from dockermagic.build.remote import fetch
+from dockermagic.build.remote import Downloads
 from dockermagic.build.request import BuildRequest
 from dockermagic.build.values import is_http_url
 from dockermagic.dockerfile import model
@@ -55,5 +54,5 @@ def _of_stage(
     assert isinstance(add, model.Add)
     if len(add.sources) != 1 or not is_http_url(add.sources[0]):
         raise BuildError(f"{problem}: its ADD must have one remote source", hint=HINT)
-    mtime = fetch(RemoteFile(add.sources[0], add.checksum), home / "downloads", request).mtime
+    mtime = Downloads(home / "downloads", request).get(add.sources[0], add.checksum or "").mtime
     return mtime / 1_000_000_000 if mtime else None

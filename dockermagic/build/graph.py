@@ -88,18 +88,18 @@ class InlineFile:
 
 @dataclass(frozen=True, slots=True)
 class RemoteFile:
-    """A file that ADD fetches by HTTP; ``checksum`` is ``sha256:...`` or empty."""
+    """A file that ADD fetches by HTTP; ``checksum`` is ``sha256:...`` or empty. It is keyed by what was fetched."""
 
-    url: str
-    checksum: str = ""
+    url: str = field(compare=False)
+    checksum: str = field(compare=False, default="")
 
 
 @dataclass(frozen=True, slots=True)
 class GitFiles:
-    """A git repository that ADD checks out."""
+    """A git repository that ADD checks out; ``checksum`` is a commit's id or empty. It is keyed by the commit."""
 
-    url: str
-    checksum: str = ""
+    url: str = field(compare=False)
+    checksum: str = field(compare=False, default="")
     keep_git_dir: bool = False
 
 

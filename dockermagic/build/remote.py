@@ -1,4 +1,4 @@
-"""ADD of a URL: fetched once, checked while it streams, kept under its digest."""
+"""Files from HTTP: fetched once a build, checked while they stream, kept under their digest."""
 
 from __future__ import annotations
 
@@ -7,22 +7,28 @@ import hashlib
 import json
 import os
 import posixpath
+import queue
 import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
-from dockermagic.build.graph import RemoteFile
 from dockermagic.build.request import BuildRequest
-from dockermagic.errors import BuildError, BuildInterruptedError
+from dockermagic.errors import BuildError, BuildInterruptedError, StoreFullError
 from dockermagic.sandbox.base import Cancel
 
-__all__ = ["Download", "fetch"]
+__all__ = ["Download", "Downloads", "abandonable", "size_limit"]
 
 CONNECT_SECONDS = 30.0
 READ_SECONDS = 120.0
-MAX_BYTES = int(os.environ.get("DOCKERMAGIC_ADD_LIMIT", str(8 << 30)))
+SLOWEST = 16
+"""Bytes a second, over READ_SECONDS: a server that is slower is taken for dead."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,81 +43,181 @@ class Download:
     mtime: int
 
 
-_this_build: dict[tuple[int, str], Download] = {}
+def size_limit() -> int:
+    """The most bytes that a fetched file may have, and that an archive may unpack to: ``$DOCKERMAGIC_ADD_LIMIT``."""
+    text = os.environ.get("DOCKERMAGIC_ADD_LIMIT", "")
+    return int(text) if text.isdigit() else 8 << 30
 
 
 def file_name(url: str) -> str:
-    """The last part of the URL's path, without query. Raises :class:`BuildError` when there is none."""
-    return posixpath.basename(unquote(urlsplit(url).path))
+    """The last part of the URL's path, without query; ``__unnamed__`` where there is none."""
+    return posixpath.basename(unquote(urlsplit(url).path).rstrip("/")) or "__unnamed__"
 
 
-def fetch(item: RemoteFile, folder: Path, request: BuildRequest, *, cancel: Cancel | None = None) -> Download:
-    """Fetch the file, or find that the copy from last time is still good (ETag, Last-Modified).
+def abandonable(call: Callable[[], T], cancel: Cancel | None) -> T:
+    """The result of ``call``, which runs in a thread; when ``cancel`` is set it is left to itself.
 
-    Raises :class:`BuildError` for an answer other than 200, a wrong checksum, a connection that breaks off, or a file
-    of more than ``$DOCKERMAGIC_ADD_LIMIT`` bytes. Limits of time: 30 s to connect, 120 s without a byte.
+    For what waits for the network and cannot be woken. Raises :class:`BuildInterruptedError`.
     """
-    known = _this_build.get((id(request), item.url))
-    if known is not None:
-        return known
-    folder.mkdir(parents=True, exist_ok=True)
-    note = folder / (hashlib.sha256(item.url.encode()).hexdigest() + ".json")
-    found = _fetch(item, folder, note, request, cancel)
-    if item.checksum and found.digest != item.checksum:
-        raise BuildError(
-            f"digest mismatch {found.digest}: {item.checksum}",
-            hint="The file is not the one that --checksum names: it changed, or the checksum is wrong.",
-        )
-    _this_build.clear()
-    _this_build[id(request), item.url] = found
-    return found
+    answers: queue.SimpleQueue[Callable[[], T]] = queue.SimpleQueue()
 
+    def fail(error: BaseException) -> T:
+        raise error
 
-def _fetch(item: RemoteFile, folder: Path, note: Path, request: BuildRequest, cancel: Cancel | None) -> Download:
-    import urllib3
+    def run() -> None:
+        try:
+            found = call()
+        except BaseException as error:
+            answers.put(lambda error=error: fail(error))  # type: ignore[misc]
+        else:
+            answers.put(lambda: found)
 
-    headers = _authorization(item.url, request)
-    before: dict[str, Any] = {}
+    threading.Thread(target=run, name="dockermagic-network", daemon=True).start()
+    interrupted = BuildInterruptedError("interrupted")
+    leave = cancel.subscribe(lambda: answers.put(lambda: fail(interrupted))) if cancel is not None else None
     try:
-        before = json.loads(note.read_text())
-    except (OSError, ValueError):
-        pass
-    if before and (folder / before["digest"].removeprefix("sha256:")).exists():
+        return answers.get()()
+    finally:
+        if leave is not None:
+            leave()
+
+
+class Downloads:
+    """The files that one build fetches; the copies from earlier builds are asked for again (ETag, Last-Modified)."""
+
+    def __init__(self, folder: Path, request: BuildRequest, cancel: Cancel | None = None) -> None:
+        self.folder = folder
+        self.request = request
+        self.cancel = cancel
+        self._known: dict[str, Download] = {}
+        self._lock = threading.Lock()
+
+    def get(self, url: str, checksum: str = "") -> Download:
+        """Fetch a file.
+
+        Raises :class:`BuildError` for an answer other than 200, a wrong checksum, a connection that breaks off, or a
+        file of more than ``$DOCKERMAGIC_ADD_LIMIT`` bytes; BuildInterruptedError. Limits of time: 30 s to connect,
+        120 s without a byte.
+        """
+        with self._lock:
+            if url not in self._known:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                self._known[url] = abandonable(lambda: self._fetch(url), self.cancel)
+            found = self._known[url]
+        if checksum and found.digest != checksum:
+            raise BuildError(
+                f"digest mismatch {found.digest}: {checksum}",
+                hint="The file is not the one that --checksum names: it changed, or the checksum is wrong.",
+            )
+        return found
+
+    def _fetch(self, url: str) -> Download:
+        import urllib3
+
+        note = self.folder / (hashlib.sha256(url.encode()).hexdigest() + ".json")
+        before = self._before(note)
+        headers = _authorization(url, self.request)
         if before.get("etag"):
             headers["If-None-Match"] = before["etag"]
         elif before.get("modified"):
             headers["If-Modified-Since"] = before["modified"]
-    name = file_name(item.url)
-    try:
-        pool = _pool(item.url)
-        timeout = urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS)
-        answer = pool.request("GET", item.url, headers=headers, preload_content=False, timeout=timeout)
+        name = file_name(url)
         try:
-            if answer.status == 304:
-                path = folder / before["digest"].removeprefix("sha256:")
-                return Download(path, before["digest"], name, before["mtime"])
-            if answer.status != 200:
-                raise BuildError(
-                    f"failed to load {item.url}: invalid response status {answer.status}",
-                    hint="Open the address in a browser to see what is wrong with it.",
-                )
-            path, digest = _stream(answer, item.url, folder, cancel)
-            modified = answer.headers.get("Last-Modified", "")
-            etag = answer.headers.get("ETag", "")
-        finally:
-            answer.release_conn()
-            answer.close()
-    except urllib3.exceptions.HTTPError as error:
+            timeout = urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS)
+            pool = _pool(url, self.request)
+            answer = pool.request("GET", url, headers=headers, preload_content=False, timeout=timeout)
+            try:
+                if answer.status == 304 and before:
+                    return Download(self._place(before["digest"]), before["digest"], name, before["mtime"])
+                if answer.status != 200:
+                    raise BuildError(
+                        f"failed to load {shown(url)}: invalid response status {answer.status}",
+                        hint="Open the address in a browser to see what is wrong with it.",
+                    )
+                digest = self._keep(answer, url)
+                modified, etag = answer.headers.get("Last-Modified", ""), answer.headers.get("ETag", "")
+            finally:
+                answer.close()
+                pool.clear()
+        except urllib3.exceptions.HTTPError as error:
+            raise BuildError(
+                f"failed to load {shown(url)}: {_plain(error)}", hint="Check the address and the network connection."
+            ) from error
+        mtime = _seconds(modified) * 1_000_000_000
+        note.write_text(json.dumps({"digest": digest, "etag": etag, "modified": modified, "mtime": mtime}))
+        return Download(self._place(digest), digest, name, mtime)
+
+    def _place(self, digest: str) -> Path:
+        return self.folder / digest.removeprefix("sha256:")
+
+    def _before(self, note: Path) -> dict[str, Any]:
+        """What the last answer said, if its file is still here."""
+        try:
+            before: dict[str, Any] = json.loads(note.read_text())
+            return before if self._place(before["digest"]).exists() else {}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return {}
+
+    def _keep(self, answer: Any, url: str) -> str:
+        """The body as a file under its digest, which is returned."""
+        import errno
+
+        total = hashlib.sha256()
+        handle, aside = tempfile.mkstemp(dir=self.folder, prefix=".download-")
+        try:
+            with open(handle, "wb") as file:
+                for block in _blocks(answer, url):
+                    total.update(block)
+                    file.write(block)
+            if self.cancel is not None and self.cancel.is_set():
+                raise BuildInterruptedError("interrupted")
+            digest = f"sha256:{total.hexdigest()}"
+            os.replace(aside, self._place(digest))
+        except BaseException as error:
+            Path(aside).unlink(missing_ok=True)
+            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+                raise StoreFullError(f"the disk is full: cannot keep {shown(url)}", hint="Make room.") from None
+            raise
+        return digest
+
+
+def shown(url: str) -> str:
+    """The URL without a password, for messages."""
+    parts = urlsplit(url)
+    user, at, host = parts.netloc.rpartition("@")
+    if not at:
+        return url
+    return parts._replace(netloc=f"{user.partition(':')[0]}:xxxxx@{host}" if ":" in user else parts.netloc).geturl()
+
+
+def _blocks(answer: Any, url: str) -> Iterator[bytes]:
+    """The body as it comes, within the limits of size and patience."""
+    limit = size_limit()
+    size = since = 0
+    began = time.monotonic()
+    while block := answer.read1(1 << 18, decode_content=False):
+        size += len(block)
+        since += len(block)
+        if size > limit:
+            raise BuildError(
+                f"{shown(url)} is larger than {limit} bytes", hint="Raise $DOCKERMAGIC_ADD_LIMIT to allow it."
+            )
+        yield block
+        moment = time.monotonic()
+        if moment - began > READ_SECONDS:
+            if since < SLOWEST * READ_SECONDS:
+                raise BuildError(f"failed to load {shown(url)}: less than {SLOWEST} bytes a second", hint="Try again.")
+            since, began = 0, moment
+    expected = answer.headers.get("Content-Length", "")
+    if expected.isdigit() and int(expected) != size:
         raise BuildError(
-            f"failed to load {item.url}: {_plain(error)}", hint="Check the address and the network connection."
-        ) from error
-    mtime = _seconds(modified) * 1_000_000_000
-    note.write_text(json.dumps({"digest": digest, "etag": etag, "modified": modified, "mtime": mtime}))
-    return Download(path, digest, name, mtime)
+            f"failed to load {shown(url)}: the connection broke off after {size} of {expected} bytes", hint="Try again."
+        )
 
 
-def _pool(url: str) -> Any:
-    """A pool for this URL, through the proxy of the environment, with the machine's certificates."""
+def _pool(url: str, request: BuildRequest) -> Any:
+    """A pool for this URL, through the proxy of the environment, with the machine's certificates and the request's."""
+    import ssl
     import urllib.request
 
     import urllib3
@@ -124,42 +230,23 @@ def _pool(url: str) -> Any:
         3, redirect=10, status_forcelist=(429, 502, 503, 504), backoff_factor=0.2, raise_on_status=False
     )
     options: dict[str, Any] = {"retries": retries}
+    if request.ca is not None:
+        options["ssl_context"] = ssl.create_default_context()
+        options["ssl_context"].load_verify_locations(request.ca)
     return urllib3.ProxyManager(proxy, **options) if proxy else urllib3.PoolManager(**options)
 
 
 def _authorization(url: str, request: BuildRequest) -> dict[str, str]:
-    """The secrets HTTP_AUTH_HEADER_<host> and HTTP_AUTH_TOKEN_<host>."""
-    host = urlsplit(url).netloc.rpartition("@")[2]
+    """The secrets HTTP_AUTH_HEADER_<host> and HTTP_AUTH_TOKEN_<host>, or what the URL itself says."""
+    import urllib3
+
+    parts = urlsplit(url)
+    user, at, host = parts.netloc.rpartition("@")
     for name, form in ((f"HTTP_AUTH_HEADER_{host}", "{}"), (f"HTTP_AUTH_TOKEN_{host}", "Bearer {}")):
         secret = request.secrets.get(name)
         if secret is not None:
             return {"Authorization": form.format(secret.read().decode().strip())}
-    return {}
-
-
-def _stream(answer: Any, url: str, folder: Path, cancel: Cancel | None) -> tuple[Path, str]:
-    total = hashlib.sha256()
-    size = 0
-    handle, aside = tempfile.mkstemp(dir=folder, prefix=".download-")
-    try:
-        with open(handle, "wb") as file:
-            for block in answer.stream(1 << 18, decode_content=False):
-                size += len(block)
-                if size > MAX_BYTES:
-                    raise BuildError(
-                        f"{url} is larger than {MAX_BYTES} bytes", hint="Raise $DOCKERMAGIC_ADD_LIMIT to allow it."
-                    )
-                if cancel is not None and cancel.is_set():
-                    raise BuildInterruptedError("interrupted")
-                total.update(block)
-                file.write(block)
-        digest = total.hexdigest()
-        path = folder / digest
-        os.replace(aside, path)
-    except BaseException:
-        Path(aside).unlink(missing_ok=True)
-        raise
-    return path, f"sha256:{digest}"
+    return {**urllib3.make_headers(basic_auth=unquote(user))} if at else {}
 
 
 def _seconds(modified: str) -> int:

@@ -21,8 +21,9 @@ from dockermagic.build.context import Context
 from dockermagic.build.frontend import Plan
 from dockermagic.build.graph import ImageSource, Vertex, walk
 from dockermagic.build.locks import Lock
-from dockermagic.build.ops import NOTHING, Inputs, Solved, Workshop, execute, inputs_of
+from dockermagic.build.ops import Inputs, execute, inputs_of
 from dockermagic.build.request import BuildRequest, FailedStep
+from dockermagic.build.workshop import NOTHING, Solved, Workshop
 from dockermagic.errors import BuildInterruptedError, DockermagicError, Place, RunFailedError
 from dockermagic.events import Emit, Log, now
 from dockermagic.events import Vertex as VertexEvent
