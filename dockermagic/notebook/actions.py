@@ -31,6 +31,8 @@ __all__ = ["look", "run_cell", "verb"]
 
 def run_cell(magics: DockerMagics, arguments: Namespace, body: str) -> None:
     """``%%dockerfile``: build the cell and show what it made."""
+    if any(line.strip().startswith("raise NotImplementedError") for line in body.split("\n")):
+        raise SessionError("not answered yet", hint="Put your instructions in place of `raise NotImplementedError()`.")
     for tag in arguments.tag:
         Reference.parse(tag)
     who, session = _session(magics, arguments.session)

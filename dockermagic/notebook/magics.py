@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import shlex
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from IPython.core import magic
@@ -15,7 +16,7 @@ from IPython.core import magic_arguments as arguments
 from IPython.core.error import UsageError as IPythonUsageError
 from IPython.core.interactiveshell import InteractiveShell
 
-from dockermagic.errors import UsageError
+from dockermagic.errors import BuildInterruptedError, UsageError
 
 if TYPE_CHECKING:
     from dockermagic.notebook.workbench import Workbench
@@ -106,7 +107,8 @@ class DockerMagics(magic.Magics):
         """
         from dockermagic.notebook import actions
 
-        actions.run_cell(self, self._parse(self.dockerfile_cell, line, "%%dockerfile"), body)
+        with _clean_interrupt():
+            actions.run_cell(self, self._parse(self.dockerfile_cell, line, "%%dockerfile"), body)
 
     @magic_arguments("dockerfile")
     @argument("action", nargs="?", default="status", help=" | ".join(ACTIONS))
@@ -127,7 +129,8 @@ class DockerMagics(magic.Magics):
         arguments = self._parse(self.dockerfile_line, line, "%dockerfile")
         if arguments.action not in ACTIONS:
             raise UsageError(f"unknown action: %dockerfile {arguments.action}", hint=f"There is: {', '.join(ACTIONS)}.")
-        actions.look(self, arguments)
+        with _clean_interrupt():
+            actions.look(self, arguments)
 
     @no_var_expand
     @line_magic("docker")
@@ -135,7 +138,8 @@ class DockerMagics(magic.Magics):
         """Docker's verbs on dockermagic's engine: `%docker images`, `%docker run IMAGE`; `%docker` alone lists them."""
         from dockermagic.notebook import actions
 
-        actions.verb(self, _words(line))
+        with _clean_interrupt():
+            actions.verb(self, _words(line))
 
     def _parse(self, function: Callable[..., None], line: str, name: str) -> Namespace:
         try:
@@ -150,3 +154,12 @@ def _words(line: str) -> list[str]:
         return shlex.split(line)
     except ValueError as error:
         raise UsageError(f"cannot read this line: {error}: {line}") from None
+
+
+@contextmanager
+def _clean_interrupt() -> Iterator[None]:
+    """The stop button ends a cell with an error like any other, without a traceback through this package."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise BuildInterruptedError("interrupted") from None

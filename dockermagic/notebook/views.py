@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -42,7 +42,8 @@ def card(shown: view.BuildView, run: Run, engine: Engine) -> view.BuildView:
     if not run.script.parts[-1].words:
         shown = replace(shown, steps=(), warnings=())
     elif run.result is not None:
-        steps = [step for step in run.steps if view.keyword(step.text) != "FROM"]  # a base's size is known to its event
+        # what a base takes up is known to its event alone
+        steps = [replace(step, snapshot=None) if view.keyword(step.text) == "FROM" else step for step in run.steps]
         shown = view.with_results(shown, steps, instructions_of(run.script))
     notes = tuple(f"{cell.label} was built again: what it reads has changed" for cell in run.again)
     shown = replace(
@@ -141,12 +142,12 @@ def dockerfile_view(script: Script, title: str = "Dockerfile") -> view.Dockerfil
     return view.DockerfileView(script.text, tuple((part.line, part.cell.label) for part in script.parts), title=title)
 
 
-def session_view(session: Session, images: Iterable[str] = ()) -> view.SessionView:
+def session_view(session: Session) -> view.SessionView:
     """The cells of a session as they stand."""
     rows = tuple(
         view.CellRow(one.cell.label, one.cell.text.strip("\n"), one.state, why=one.reason)  # type: ignore[arg-type]
         for one in session.status()
     )
-    names = dict.fromkeys(tag for cell in session.chain.on for tag in cell.tags)
+    names = tuple(dict.fromkeys(tag for cell in session.chain.on for tag in cell.tags))
     name = "of this kernel" if session.name.kind == "kernel" else str(session.name)
-    return view.SessionView(name, rows, str(session.folder or ""), (*names, *images))
+    return view.SessionView(name, rows, str(session.folder or ""), names)

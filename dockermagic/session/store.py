@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dockermagic.errors import SessionError, StoreError
+from dockermagic.errors import BuildInterruptedError, SessionError, StoreError
 from dockermagic.session.chain import Cell, Chain
 
 __all__ = ["SessionFile", "SessionName", "SessionStore", "State"]
@@ -81,7 +81,12 @@ class SessionFile:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             handle = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
-            _lock(handle)
+            try:
+                _lock(handle)
+            except KeyboardInterrupt:
+                raise BuildInterruptedError(
+                    "interrupted", hint="Another kernel was building in this session; nothing was begun here."
+                ) from None
             yield
         finally:
             os.close(handle)

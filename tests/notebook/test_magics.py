@@ -162,6 +162,26 @@ def test_an_interrupt_ends_the_run_and_leaves_the_chain(kernel: Kernel) -> None:
     assert "built" in kernel.run(ONE, "b").text
 
 
+def test_an_interrupt_ends_a_container(shared: Kernel) -> None:
+    mark, interrupted = f"8{os.getpid()}", []
+
+    def stop(reply: Reply) -> None:
+        if "started" in reply.text and not interrupted:
+            interrupted.append(True)
+            shared.interrupt()
+
+    reply = shared.run(f"%docker run --rm busybox sh -c 'echo started; sleep {mark}'", "x", watch=stop)
+
+    assert (reply.status, reply.error, reply.message, reply.stderr) == (
+        "error",
+        "BuildInterruptedError",
+        "interrupted",
+        "",
+    )
+    assert plain(reply.traceback) == ["BuildInterruptedError: interrupted"]
+    assert mark not in "".join(commands())
+
+
 def plain(traceback: list[str]) -> list[str]:
     """A traceback without its colours."""
     return [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in traceback]
@@ -262,6 +282,7 @@ def test_a_renamed_notebook_keeps_its_chain(home: Path, tmp_path: Path) -> None:
         ("%%dockerfile\nCOPY --from=nowhere /a /b", "DockermagicError", ["nowhere", "cell [9]:2"]),
         ("%%dockerfile\nFROM no-such-image", "ImageNotFoundError", ["no-such-image", "cell [9]:2: FROM no-such-image"]),
         ("%%dockerfile\nRUN no-such-command", "RunFailedError", ["exit code: 127", "cell [9]:2: RUN no-such-command"]),
+        ("%%dockerfile\n# 1 point\nraise NotImplementedError()", "SessionError", ["not answered yet"]),
         ("%%dockerfile --target nowhere\nRUN true", "DockermagicError", ["nowhere"]),
         ("%%dockerfile --nonsense\nRUN true", "UsageError", ["--nonsense", "%%dockerfile? shows what it takes"]),
         ("%%dockerfile -t Bad:Name!\nRUN true", "InvalidReferenceError", ["Bad:Name!"]),
@@ -343,6 +364,20 @@ def test_build_args_and_stages(kernel: Kernel) -> None:
     assert kernel.run("%docker run --rm one cat /made", "x").text.startswith("stage")
 
 
+def test_warnings_count_lines_in_the_cell_and_are_said_once(kernel: Kernel) -> None:
+    one, two, three = run_all(
+        kernel,
+        a="%%dockerfile\nFROM busybox AS Base",
+        b="%%dockerfile\n\nMAINTAINER me",
+        c="%%dockerfile\nFROM busybox\nLABEL a=b",
+    )
+
+    assert "warning: line 2: StageNameCasing" in one.text
+    assert "warning: line 3: MaintainerDeprecated" in two.text and two.text.count("warning") == 1
+    assert "warning" not in three.text
+    assert "  1  CACHED        FROM busybox" in three.text
+
+
 def test_no_cache_builds_this_cell_again_and_no_other(kernel: Kernel) -> None:
     run_all(kernel, a=FROM, b=ONE, c=TWO)
 
@@ -371,6 +406,14 @@ def test_loading_the_extension_imports_nothing_heavy(kernel: Kernel) -> None:
     seen = kernel.run(f"import sys; print([name for name in {names.split()} if name in sys.modules])", "x").stdout
 
     assert "dockermagic" not in seen and "anywidget" not in seen and "urllib3" not in seen
+
+
+def test_a_widget_stands_beside_what_needs_no_script(home: Path, tmp_path: Path) -> None:
+    with Kernel(home, tmp_path, notebook=str(tmp_path / "lesson.ipynb"), DOCKERMAGIC_WIDGETS="1") as kernel:
+        for reply in run_all(kernel, a=FROM, b=ONE, c="%dockerfile tree", d="%docker run --rm busybox true"):
+            view = reply.displays[-1]
+            assert view["text/html"] and view["text/plain"]
+            assert "application/vnd.jupyter.widget-view+json" in view
 
 
 @pytest.mark.parametrize(

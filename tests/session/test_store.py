@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -174,6 +175,38 @@ def test_writers_wait_for_one_another(tmp_path: Path) -> None:
         thread.join()
 
     assert len(SessionStore(tmp_path).open(NAMED).read().chain.ids) == 80
+
+
+WAITER = """
+import sys
+from pathlib import Path
+from dockermagic.errors import BuildInterruptedError
+from dockermagic.session import SessionName, SessionStore
+file = SessionStore(Path(sys.argv[1])).open(SessionName("named", "lesson"))
+print("waiting", flush=True)
+try:
+    with file.locked():
+        print("locked")
+except BuildInterruptedError:
+    print("interrupted")
+"""
+
+
+def test_waiting_for_another_kernel_can_be_interrupted(tmp_path: Path) -> None:
+    with SessionStore(tmp_path).open(NAMED).locked():
+        waiter = subprocess.Popen([sys.executable, "-c", WAITER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+        assert waiter.stdout is not None and waiter.stdout.readline() == "waiting\n"
+        while waits_for_a_lock(waiter.pid) is False:
+            pass
+        waiter.send_signal(signal.SIGINT)
+        said, _ = waiter.communicate()
+
+    assert said == "interrupted\n"
+
+
+def waits_for_a_lock(pid: int) -> bool:
+    """Whether the kernel lists the process among those that wait for a lock."""
+    return any(f" {pid} " in line and "->" in line for line in Path("/proc/locks").read_text().splitlines())
 
 
 WRITER = """
