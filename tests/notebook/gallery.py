@@ -1,4 +1,4 @@
-"""Every view on one page, and pictures of it: ``python tests/notebook/gallery.py FOLDER``."""
+"""Every view on one page, and pictures of it: ``python -m tests.notebook.gallery FOLDER``."""
 
 from __future__ import annotations
 
@@ -7,11 +7,8 @@ import sys
 from html import escape
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from scenes import scenes
-
 from dockermagic.notebook.bundle import bundle
+from tests.notebook.scenes import scenes
 
 PAGE = """<!doctype html><html><head><meta charset="utf-8"><title>dockermagic</title>
 <meta name="viewport" content="width=device-width">

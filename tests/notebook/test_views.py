@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from html.parser import HTMLParser
 
 import pytest
-from scenes import CELL, all_cached, built, failed, fold, running, scenes, small_tree, step
 
 from dockermagic.events import Event, Vertex
 from dockermagic.notebook.bundle import bundle
 from dockermagic.notebook.treeview import MOST
 from dockermagic.view import BuildView, ContainerView, Instruction, TreeEntry, TreeView, build_view, with_results
+from tests.notebook.scenes import CELL, all_cached, built, failed, fold, running, scenes, small_tree, step
 
 VOID = {"br", "hr", "img", "input"}
 
