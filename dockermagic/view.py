@@ -35,6 +35,7 @@ __all__ = [
     "TreeView",
     "View",
     "build_view",
+    "changed_tree",
     "keyword",
     "warning_text",
     "with_results",
@@ -146,14 +147,15 @@ class HistoryView:
 class TreeEntry:
     """A file or directory. ``size`` of a directory is what lies below it; ``mode`` holds the permission bits only.
 
-    ``children`` is None where they were not asked for. ``link`` is a symbolic link's target. ``state`` tells the
-    difference to what the tree is compared with; of a directory it tells its own, not that of its content.
+    ``children`` is None where they were not asked for, ``mode`` None where it is not known. ``link`` is a symbolic
+    link's target. ``state`` tells the difference to what the tree is compared with; of a directory it tells its own,
+    not that of its content.
     """
 
     name: str
     kind: Literal["file", "directory", "link", "hardlink", "device", "fifo", "socket"] = "file"
     size: int = 0
-    mode: int = 0o644
+    mode: int | None = 0o644
     uid: int = 0
     gid: int = 0
     link: str = ""
@@ -363,6 +365,42 @@ class Built(Protocol):
     def modified(self) -> int: ...
     @property
     def removed(self) -> int: ...
+
+
+class Changed(Protocol):
+    """A path that differs between two root filesystems. ``kind`` is ``dir`` or ``directory`` for a directory."""
+
+    @property
+    def path(self) -> str: ...
+    @property
+    def state(self) -> str: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def size(self) -> int: ...
+
+
+def changed_tree(changes: Iterable[Changed]) -> tuple[TreeEntry, ...]:
+    """Changed paths as nested entries; directories on the way that did not change themselves are there as well."""
+    below: dict[str, set[str]] = {"": set()}
+    known: dict[str, Changed] = {}
+    for one in changes:
+        parts = one.path.strip("/").split("/")
+        known["/".join(parts)] = one
+        for depth in range(len(parts)):
+            below.setdefault("/".join(parts[:depth]), set()).add(parts[depth])
+
+    def entry(path: str, name: str) -> TreeEntry:
+        one = known.get(path)
+        state: Change = one.state if one is not None else ""  # type: ignore[assignment]
+        if path not in below and (one is None or one.kind not in ("dir", "directory")):
+            kind = "link" if one is not None and one.kind in ("link", "symlink") else "file"
+            return TreeEntry(name, kind, one.size if one else 0, None, state=state)  # type: ignore[arg-type]
+        children = tuple(entry(f"{path}/{child}", child) for child in sorted(below.get(path, ())))
+        size = sum(child.size for child in children if child.state != "removed")
+        return TreeEntry(name, "directory", size, None, state=state, children=children, changed_below=bool(children))
+
+    return tuple(entry(name, name) for name in sorted(below[""]))
 
 
 def _state(vertex: Vertex) -> StepState:

@@ -39,10 +39,10 @@ LONG_INSTRUCTION = 8
 STATE = "display:inline-block;min-width:64px;margin-left:10px"
 
 
-def build_card(view: BuildView, *, files: Html | None = None) -> Html:
-    """The whole card. ``files`` is shown in place of the view's own tree."""
+def build_card(view: BuildView, *, lazy: bool = False) -> Html:
+    """The whole card. In a ``lazy`` one a widget lists the files when somebody unfolds them."""
     rows = [step_row(step) for step in shown_steps(view)]
-    return card(heading(view), table(*rows, label="instructions"), foot(view, files))
+    return card(heading(view), table(*rows, label="instructions"), foot(view, lazy))
 
 
 def live_parts(view: BuildView, button: Html) -> dict[str, Html]:
@@ -299,7 +299,7 @@ def _transfers(statuses: list[Status]) -> Html:
 # ---- what stands below the rows -------------------------------------------------------------------------------------
 
 
-def foot(view: BuildView, files: Html | None = None) -> Html:
+def foot(view: BuildView, lazy: bool = False) -> Html:
     """Warnings, stale cells, further notes, and what can be unfolded: layers, files, the image's config."""
     parts = []
     if view.warnings:
@@ -308,7 +308,7 @@ def foot(view: BuildView, files: Html | None = None) -> Html:
         parts.append(note(stale_sentence(view.stale)))
     parts += [note(text, tone="soft") for text in view.notes]
     if view.finished and not view.failed:
-        parts += _sections(view, files)
+        parts += _sections(view, lazy)
     return join(parts)
 
 
@@ -349,7 +349,7 @@ def stale_names(stale: tuple[str, ...]) -> str:
     return listed[:1].upper() + listed[1:]
 
 
-def _sections(view: BuildView, files: Html | None) -> list[Html]:
+def _sections(view: BuildView, lazy: bool) -> list[Html]:
     out = []
     style = "padding:5px 12px;border-top:1px solid @line"
     if view.tree is not None:
@@ -357,7 +357,7 @@ def _sections(view: BuildView, files: Html | None) -> list[Html]:
         counts = [f"{tree.added:,} added" * bool(tree.added), f"{tree.modified:,} modified" * bool(tree.modified)]
         counts += [f"{tree.removed:,} removed" * bool(tree.removed)]
         words = " · ".join(["Files", *[count for count in counts if count]])
-        out.append(details(words, tree_body(tree) if files is None else files, style=style, class_="dm-files"))
+        out.append(details(words, *([] if lazy else [tree_body(tree)]), style=style, data_tree="/" if lazy else None))
     if view.history is not None and view.history.rows:
         out.append(details("History", history_table(view.history), style=style))
     if view.config:

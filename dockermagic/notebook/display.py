@@ -214,7 +214,7 @@ class BuildDisplay(_Live):
         page = str(html(view))
         if view.tree is not None and entries is not None:
             handlers["list"] = lister(self.place, entries)
-            page = str(buildcard.build_card(view, files=lazy_entries(view.tree)))
+            page = str(buildcard.build_card(view, lazy=True))
         if self.place.widget is None and widgets_possible() and not forgets():
             self.place.live(page, still, handlers)
         self.place.done(page, still, handlers)

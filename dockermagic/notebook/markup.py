@@ -159,7 +159,9 @@ def pre(*children: object, style: str = "", **attributes: str) -> Html:
     return el("pre", *children, style=f"{plain};{style}" if style else plain, **attributes)
 
 
-def details(summary: object, *children: object, opened: bool = False, style: str = "", **attributes: str) -> Html:
+def details(
+    summary: object, *children: object, opened: bool = False, style: str = "", **attributes: str | None
+) -> Html:
     """Something folded away under a line."""
     line = el("summary", summary, style="color:@soft;cursor:pointer")
     return el("details", line, *children, style=style, open=opened, **attributes)

@@ -23,7 +23,9 @@ LETTERS = {"directory": "d", "link": "l", "device": "c", "fifo": "p", "socket": 
 
 
 def mode_text(entry: TreeEntry) -> str:
-    """``drwxr-xr-x``."""
+    """``drwxr-xr-x``; empty where it is not known."""
+    if entry.mode is None:
+        return ""
     return LETTERS.get(entry.kind, "-") + stat.filemode(entry.mode)[1:]
 
 
@@ -96,7 +98,7 @@ def entry_line(entry: TreeEntry) -> Html:
         parts.append(el("span", "•", style="color:@warn", title="something below changed"))
     if entry.link:
         parts.append(muted(("→ " if entry.kind == "link" else "same file as ") + entry.link))
-    owner = "root" if entry.uid == entry.gid == 0 else f"{entry.uid}:{entry.gid}"
+    owner = "" if entry.mode is None else "root" if entry.uid == entry.gid == 0 else f"{entry.uid}:{entry.gid}"
     size = human_size(entry.size) if has_size(entry) else ""
     figures = "display:inline-block;min-width:5.2em;text-align:right;font-variant-numeric:tabular-nums"
     right = el(

@@ -9,9 +9,12 @@ from typing import Any
 import anywidget
 import traitlets
 
-__all__ = ["VIEW", "CardWidget"]
+__all__ = ["CARD", "VIEW", "CardWidget"]
 
 VIEW = "application/vnd.jupyter.widget-view+json"
+CARD = "application/vnd.dockermagic.card+json"
+"""Marks a bundle whose widget may be shown as the card beside it; the extension in ``labextension`` draws it."""
+
 _STATIC = Path(__file__).parent / "static"
 
 
@@ -43,7 +46,7 @@ class CardWidget(anywidget.AnyWidget):
     def bundle(self) -> dict[str, Any]:
         """The mime bundle: the widget's view, and what is shown where there is no widget."""
         view = {"version_major": 2, "version_minor": 0, "model_id": self.model_id}
-        return {**self.still, VIEW: view}
+        return {**self.still, VIEW: view, CARD: {}}
 
     def _repr_mimebundle_(self, **options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         return self.bundle(), {}

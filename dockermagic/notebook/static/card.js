@@ -3,6 +3,7 @@
 // what is unfolded. All markup comes from Python, escaped there.
 
 const KEPT_LINES = 1000;
+const FOLDED = "details[data-name], details[data-tree]";
 
 /** @typedef {{get(name: string): any, on(name: string, f: Function): void, off(name: string, f: Function): void, send(m: any): void}} Model */
 /** @typedef {{lines: string[], rest: string, skipped: number, reset: boolean}} Log */
@@ -23,7 +24,7 @@ export function pathOf(details) {
   const names = [];
   for (let at = /** @type {Element | null} */ (details); at; at = at.parentElement) {
     if (at.hasAttribute("data-name")) names.unshift(at.getAttribute("data-name"));
-    if (at.hasAttribute("data-tree")) return [at.getAttribute("data-tree")?.replace(/\/$/, ""), ...names].join("/");
+    if (at.hasAttribute("data-tree")) return [at.getAttribute("data-tree")?.replace(/\/$/, ""), ...names].join("/") || "/";
   }
   return "/" + names.join("/");
 }
@@ -44,7 +45,7 @@ class Card {
     const open = new Set([...this.root.querySelectorAll("details[open] > summary")].map((one) => one.textContent));
     this.root.innerHTML = this.model.get("html");
     this.applied.clear();
-    for (const one of this.root.querySelectorAll("details:not([data-name]) > summary"))
+    for (const one of this.root.querySelectorAll("details:not([data-name], [data-tree]) > summary"))
       if (open.has(one.textContent)) /** @type {HTMLDetailsElement} */ (one.parentElement).open = true;
     this.tick();
   }
@@ -131,17 +132,19 @@ class Card {
 
   /** @param {HTMLDetailsElement} details */
   opened(details) {
-    if (!details.open || !details.hasAttribute("data-name") || details.querySelector(":scope > ul")) return;
+    if (!details.open || !details.matches(FOLDED) || details.querySelector(":scope > ul")) return;
     const list = document.createElement("ul");
-    list.style.cssText = "list-style:none;margin:0;padding:0 0 0 18px";
+    list.style.cssText = `list-style:none;margin:0;padding:0 0 0 ${details.hasAttribute("data-tree") ? 0 : 18}px`;
     list.innerHTML = '<li class="dm-loading">…</li>';
     details.append(list);
+    const loading = list.firstElementChild;
+    setTimeout(() => loading?.isConnected && (loading.textContent = "no answer: is the kernel still there?"), 8000);
     this.model.send({ t: "list", path: pathOf(details), start: 0 });
   }
 
   /** @param {Message} message */
   listed(message) {
-    for (const details of this.root.querySelectorAll("details[data-name]")) {
+    for (const details of this.root.querySelectorAll(FOLDED)) {
       if (pathOf(details) !== message.path) continue;
       const list = details.querySelector(":scope > ul");
       if (!list) return;
@@ -153,7 +156,7 @@ class Card {
   /** @param {Element} button */
   pressed(button) {
     if (button.classList.contains("dm-more")) {
-      const details = button.closest("details[data-name]");
+      const details = button.closest(FOLDED);
       if (details) this.model.send({ t: "list", path: pathOf(details), start: Number(button.getAttribute("data-start")) });
       button.textContent = "…";
     } else if (button.hasAttribute("data-send")) {

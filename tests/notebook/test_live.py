@@ -1,0 +1,111 @@
+"""Live displays in a real kernel, without a browser: what is sent, how much of it, and what stays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.notebook.kernels import Kernel
+
+LOAD = "from tests.notebook.fakebuild import build, container, entries; from dockermagic.notebook import display, stage"
+VIEW = "application/vnd.jupyter.widget-view+json"
+
+
+@pytest.fixture(scope="module")
+def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
+    folder = tmp_path_factory.mktemp("live")
+    with Kernel(folder / "home", folder, DOCKERMAGIC_WIDGETS="1") as kernel:
+        assert kernel.run(LOAD).status == "ok"
+        yield kernel
+
+
+@pytest.mark.parametrize(
+    "code", ["build();", "build(lines=60, pause=0.01);", "container();", "container(lines=60, pause=0.01);"]
+)
+def test_one_output_with_widget_page_and_text(kernel: Kernel, code: str) -> None:
+    reply = kernel.run(code)
+
+    assert (reply.status, reply.stderr, reply.stdout, len(reply.displays)) == ("ok", "", "", 1)
+    assert {"text/html", "text/plain", VIEW} <= set(reply.displays[0])
+    assert ("built" if "build" in code else "exit code 3") in reply.displays[0]["text/plain"]
+
+
+def test_a_tree_is_a_widget_with_the_same_facts_beside_it(kernel: Kernel) -> None:
+    reply = kernel.run("display.show(display.TreeView(entries('/')), entries=entries)")
+
+    assert VIEW in reply.displays[0]
+    assert "file-001" in reply.displays[0]["text/html"] and "file-001" in reply.displays[0]["text/plain"]
+
+
+def test_a_failure_leaves_its_card_and_one_clean_error(kernel: Kernel) -> None:
+    reply = kernel.run("build(fail=True)")
+
+    assert (reply.status, reply.error, reply.stderr) == ("error", "RunFailedError", "")
+    assert "exit code: 2" in reply.message and "no rule" in reply.message
+    assert "Traceback" not in "".join(reply.traceback)
+    assert "FAILED" in reply.displays[0]["text/plain"]
+
+
+def test_an_interrupt_is_shown_as_a_stop(kernel: Kernel) -> None:
+    interrupted = []
+
+    def interrupt(reply: object) -> None:
+        if not interrupted and getattr(reply, "displays", None):
+            interrupted.append(kernel.interrupt())
+
+    reply = kernel.run("build(lines=3000, pause=0.02)", watch=interrupt)  # type: ignore[arg-type]
+
+    assert reply.status == "error"
+    assert "stopped" in reply.displays[0]["text/plain"]
+
+
+def test_a_flood_is_sent_in_few_messages(kernel: Kernel) -> None:
+    """Batches: some dozens of messages for a hundred thousand lines, and no card that grows with them."""
+    count = [0]
+
+    def watch(reply: object) -> None:
+        count[0] += 1
+
+    reply = kernel.run("build(lines=100_000);", watch=watch)  # type: ignore[arg-type]
+
+    assert reply.status == "ok"
+    assert count[0] < 40 + 15 * reply.seconds
+    assert len(reply.displays[0]["text/html"]) < 200_000
+
+
+def test_a_front_end_that_would_lose_the_widget_keeps_the_card(kernel: Kernel) -> None:
+    """Its first message says so; from then on what is done has no widget, and what is done already loses it."""
+    reply = kernel.run(
+        "try:\n"
+        "    place = display.Output(); place.live('<p>live</p>', {'text/plain': 'still'}, {})\n"
+        "    place.done('<p>done</p>', {'text/plain': 'done'})\n"
+        "    place.widget.handlers['hello']({'keeps': False})\n"
+        "    build()\n"
+        "finally:\n"
+        "    stage._forgetful = None\n"
+    )
+
+    assert [set(bundle) for bundle in reply.displays] == [{"text/plain"}, {"text/html", "text/plain"}]
+
+
+def test_switched_off_it_is_a_page_that_is_drawn_again(tmp_path: Path) -> None:
+    with Kernel(tmp_path / "home", tmp_path, DOCKERMAGIC_WIDGETS="0") as kernel:
+        kernel.run(LOAD)
+        seen: list[str] = []
+        reply = kernel.run(
+            "build(lines=60, pause=0.02);",
+            watch=lambda reply: seen.append(reply.displays[0]["text/plain"] if reply.displays else ""),
+        )
+
+    assert any("running" in text for text in seen)
+    assert set(reply.displays[0]) == {"text/html", "text/plain"}
+    assert reply.displays[0]["text/plain"].startswith("Cell [2] built")
+
+
+def test_loading_the_extension_imports_no_widgets(kernel: Kernel, tmp_path: Path) -> None:
+    with Kernel(tmp_path / "home", tmp_path) as fresh:
+        reply = fresh.run("import sys; print({'anywidget', 'ipywidgets', 'rich'} & set(sys.modules))")
+
+    assert reply.stdout == "set()\n"
