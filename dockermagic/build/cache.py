@@ -94,6 +94,8 @@ def explain(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
         "chown": "the owner changed",
         "chmod": "the mode changed",
         "destination": "the destination changed",
+        "files": "the text of its sources changed",
+        "scripts": "the command changed",
     }
     reasons += [
         words.get(name, f"{name} changed") for name in sorted(new) if name != "env" and old.get(name) != new[name]
