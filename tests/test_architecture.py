@@ -32,7 +32,7 @@ ROOMS: dict[str, set[str]] = {
     "bases": {*GROUND, "hostfacts", "sandbox"},
     "build": {*GROUND, "records", "dockerfile", "oci", "sandbox", "bases"},
     "containers": {*GROUND, "records", "dockerfile", "oci", "sandbox"},
-    "catalog": {*GROUND, "oci"},
+    "catalog": {*GROUND, "view", "oci", "sandbox", "build"},
     "fsck": {*GROUND, "records", "oci", "sandbox"},
     "engine": {*ENGINE, "catalog", "fsck"},
     "session": {*GROUND, *VALUES, "records", "view", "dockerfile", "engine"},
