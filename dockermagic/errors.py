@@ -122,13 +122,13 @@ class DockermagicError(Exception):
     def _render_traceback_(self) -> list[str]:
         """IPython's hook: the error without a Python traceback; the reply is an error all the same.
 
-        What is wrong in a line is underlined. The colours are those of a terminal, none where NO_COLOR is set.
+        What is wrong in a line is underlined, by a terminal's sequences; there are none where NO_COLOR is set.
         """
         paint = _plain if os.environ.get("NO_COLOR") else _ansi
         first, *more = self.message.split("\n")
-        lines = [f"{paint(type(self).__name__, '1;31')}: {paint(first, '1')}", *more]
+        lines = [f"{paint(type(self).__name__, '1')}: {paint(first, '1')}", *more]
         if self.place:
-            text = self.place.marked(lambda words: paint(words, "4;31"))
+            text = self.place.marked(lambda words: paint(words, "1;4"))
             lines.append(f"  {self.place}" + (f": {text}" if text else ""))
         lines += [paint(line, "2") if line.startswith("  | ") else line for line in self.details()]
         lines += [line for line in self.hint.split("\n") if line]
