@@ -196,23 +196,36 @@ class Solver:
                 found = self.unpack(op, self.emit)
             return Solved(inputs.key, found, cached, op.manifest, op.name), ""
         skip = self._no_cache(vertex)
-        if not skip:
-            found = self.snapshotter.find(inputs.key)
-            if found is not None:
-                return Solved(inputs.key, found, True, parent.base, parent.base_name), ""
+        found = None if skip else self.snapshotter.find(inputs.key)
+        if found is not None and self._stands_on(found, parent):
+            return Solved(inputs.key, found, True, parent.base, parent.base_name), ""
         number, record = self._numbers[id(vertex)], inputs.record
-        reason = "--no-cache" if skip else self.cache.reason(self.trail, vertex.stage_name, number, vertex.text, record)
+        if skip:
+            reason = "--no-cache"
+        elif found is not None:
+            reason = "a step before it was built again"
+        else:
+            reason = self.cache.reason(self.trail, vertex.stage_name, number, vertex.text, record)
         self.emit(self._event(vertex, digest, started=now(), reason=reason))
         lock = Lock(self.home / "steps.lock", inputs.key)
         lock.acquire(self.cancel)
         try:
             found = None if skip else self.snapshotter.find(inputs.key)
-            if found is not None:  # another build was at it
+            if found is not None and self._stands_on(found, parent):  # another build was at it
                 return Solved(inputs.key, found, True, parent.base, parent.base_name), ""
-            snapshot = self._build(vertex, parent, inputs.key, record, digest, replace=skip)
+            snapshot = self._build(vertex, parent, inputs.key, record, digest, replace=skip or found is not None)
         finally:
             lock.release()
         return Solved(inputs.key, snapshot, False, parent.base, parent.base_name), reason
+
+    def _stands_on(self, snapshot: Snapshot, parent: Solved) -> bool:
+        """Whether a layer was made on this very parent.
+
+        A key says what was done, not what came of it: a step that ``--no-cache`` built again has its old key and another
+        result, and what was made on the old one must not be used with it. An image's layers are the same by digest.
+        """
+        below = parent.snapshot.id if parent.snapshot is not None else None
+        return snapshot.parent == below or parent.key.startswith("chain:")
 
     def _no_cache(self, vertex: Vertex) -> bool:
         request = self.request

@@ -114,6 +114,20 @@ def test_no_cache_builds_again(bench: Bench) -> None:
     assert cached(bench.build(text)) == "CC"
 
 
+def test_no_cache_is_not_mixed_with_what_was_made_before(bench: Bench) -> None:
+    """What stood on the old result of a step is built again on the new one."""
+    first = "FROM busybox\nRUN cat /proc/sys/kernel/random/uuid > /x; cat /x\n"
+    text = first + "RUN echo again; cat /x > /y; cat /y\n"
+    bench.build(text)
+    fresh = bench.printed(first, no_cache=True)
+    again = bench.build(text)
+
+    assert cached(again) == "Cx"
+    assert bench.output() == f"again\n{fresh}"
+    assert again.steps[-1].reason == "a step before it was built again"
+    assert cached(bench.build(text)) == "CC"
+
+
 def test_copy_from_a_stage_is_keyed_by_content(bench: Bench) -> None:
     """A stage that was built again with the same files keeps what copies them."""
     text = (
