@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import tempfile
 import threading
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ from dockermagic.errors import StoreFullError, UsageError
 from dockermagic.oci.platform import Platform
 from dockermagic.oci.reference import Reference
 from dockermagic.oci.spec import INDEX, Descriptor, Index, encode
+from dockermagic.outfile import whole_file
 
 if TYPE_CHECKING:
     from dockermagic.build.builder import Builder
@@ -252,18 +252,5 @@ def _opened(dest: str) -> Iterator[IO[bytes]]:
             raise UsageError(
                 f"destination directory {dest} cannot be a directory", hint="Name a file, or use type=local."
             )
-        if path.exists() and not path.is_file():
-            with path.open("wb") as file:
-                yield file
-            return
-        handle, aside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                yield file
-            mask = os.umask(0)
-            os.umask(mask)
-            Path(aside).chmod(0o666 & ~mask)
-            Path(aside).replace(path)
-        except BaseException:
-            Path(aside).unlink(missing_ok=True)
-            raise
+        with whole_file(path) as file:
+            yield file

@@ -1,4 +1,4 @@
-"""A file that appears whole or not at all."""
+"""A file that a person named, written whole or not at all, and what to tell where it cannot be."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from dockermagic.errors import StoreFullError, UsageError
+from dockermagic.outfile import whole_file
 
 __all__ = ["cannot_write", "replacing"]
 
@@ -28,32 +29,15 @@ def _is_full(error: OSError) -> bool:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A temporary file beside ``path`` that takes its place at the end; it goes away where the block fails.
-
-    A device or a pipe is written as it is. Raises UsageError where the place cannot be written, StoreFullError where
-    the disk is full.
+    """See :func:`dockermagic.outfile.whole_file`. Raises UsageError where the place cannot be written, StoreFullError
+    where the disk is full.
     """
-    import tempfile
-
-    plain = not path.exists() or path.is_file()
+    begun = False
     try:
-        if plain:
-            handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        else:
-            handle, name = os.open(path, os.O_WRONLY), ""
-    except OSError as error:
-        raise cannot_write(path, error) from None
-    try:
-        with os.fdopen(handle, "wb") as file:
+        with whole_file(path) as file:
+            begun = True
             yield file
-        if name:
-            mask = os.umask(0)
-            os.umask(mask)
-            Path(name).chmod(0o666 & ~mask)
-            Path(name).replace(path)
-    except BaseException as error:
-        if name:
-            Path(name).unlink(missing_ok=True)
-        if isinstance(error, OSError) and _is_full(error):
-            raise cannot_write(path, error) from None
-        raise
+    except OSError as error:
+        if begun and not _is_full(error):
+            raise
+        raise cannot_write(path, error) from None

@@ -1,0 +1,64 @@
+"""A file that appears whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+__all__ = ["whole_file"]
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """What is written takes the place of ``path`` when the block ends; where it fails, nothing has changed.
+
+    Where the system knows files without a name the new one has none until then, so that nothing is left of it even if
+    this process is killed. A device or pipe is written as it is. Raises OSError.
+    """
+    if path.exists() and not path.is_file():
+        with path.open("wb") as file:
+            yield file
+        return
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    nameless, handle = _open(path.parent, aside)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            if nameless:
+                try:
+                    _name(file.fileno(), path)
+                    return
+                except FileExistsError:
+                    _name(file.fileno(), aside)
+        aside.replace(path)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+
+
+def _open(folder: Path, aside: Path) -> tuple[bool, int]:
+    """A new file, and whether it has no name; else it is ``aside``."""
+    nameless = getattr(os, "O_TMPFILE", 0)
+    if nameless and os.path.isdir("/proc/self/fd"):
+        try:
+            return True, os.open(folder, nameless | os.O_RDWR | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL):
+                raise
+    return False, os.open(aside, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o666)
+
+
+def _name(file: int, path: Path) -> None:
+    """Give an open file without a name one. Raises FileExistsError where it is taken."""
+    # Only with a directory's descriptor does Python ask linkat to follow the link that stands for the file.
+    folder = os.open("/proc/self/fd", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.link(str(file), path, src_dir_fd=folder, follow_symlinks=True)
+    finally:
+        os.close(folder)
