@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from dockermagic.catalog import Change
     from dockermagic.containers.request import ContainerResult, RunRequest
     from dockermagic.dockerfile.linter import Diagnostic
+    from dockermagic.fsck import Report
     from dockermagic.oci.platform import Platform
     from dockermagic.oci.reference import Reference
     from dockermagic.oci.spec import Descriptor
-    from dockermagic.fsck import Report
     from dockermagic.oci.store import Store
     from dockermagic.records import Records
     from dockermagic.sandbox.base import Cancel

@@ -38,7 +38,7 @@ SUMMARIES: dict[str, str] = {
 MODULES: dict[str, str] = {
     "build": "build",
     "check": "check",
-    "run": "run",
+    "run": "container",
     "images": "images",
     "history": "history",
     "inspect": "inspect",

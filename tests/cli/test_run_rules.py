@@ -10,8 +10,8 @@ import pytest
 
 from dockermagic.containers.request import PATH, Bind, RunRequest, parse_volume, resolve
 from dockermagic.errors import ContainerError, UsageError
+from dockermagic.verbs.container import RUN, env_file, request_for
 from dockermagic.verbs.options import parse
-from dockermagic.verbs.run import RUN, env_file, request_for
 
 HERE = Path("/here")
 
