@@ -9,20 +9,21 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
 from dockermagic.build.request import FailedStep
-from dockermagic.catalog import HistoryRow, ImageSummary
 from dockermagic.errors import ContainerError, ImageNotFoundError, SandboxError
 from dockermagic.events import Emit, Event
 
 if TYPE_CHECKING:
     from dockermagic.build.builder import Builder
     from dockermagic.build.images import Images
+    from dockermagic.build.opened import OpenedContext
     from dockermagic.build.request import BuildRequest, BuildResult, StageResult
-    from dockermagic.catalog import Change
+    from dockermagic.catalog import Change, HistoryRow, ImageSummary
     from dockermagic.containers.request import ContainerResult, RunRequest
     from dockermagic.dockerfile.linter import Diagnostic
     from dockermagic.fsck import Report
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from dockermagic.sandbox.snapshot import Snapshot, Snapshotter
     from dockermagic.view import InfoView, TreeEntry
 
-__all__ = ["Engine", "HistoryRow", "ImageSummary", "default_home"]
+__all__ = ["Engine", "default_home"]
 
 
 def default_home() -> Path:
@@ -147,6 +148,17 @@ class Engine:
         """
         with self._lock:
             return self.builder.build(request, emit, cancel)
+
+    def open_context(
+        self, source: str | IO[bytes], request: BuildRequest, *, cancel: Cancel | None = None
+    ) -> AbstractContextManager[OpenedContext]:
+        """A context that is no directory, as one that is gone afterwards: a tar, a URL, a git repository, a stream.
+
+        Where it is not a tar it is a Dockerfile alone. ``request`` has the secrets and certificates for fetching it.
+        """
+        from dockermagic.build.opened import open_context
+
+        return open_context(source, request, self.home, cancel)
 
     def keys(self, request: BuildRequest) -> tuple[str, ...]:
         """The cache key of each instruction of the text as it stands now; nothing is built.

@@ -221,7 +221,7 @@ class Solver:
     def _stands_on(self, snapshot: Snapshot, parent: Solved) -> bool:
         """Whether a layer was made on this very parent.
 
-        A key says what was done, not what came of it: a step that ``--no-cache`` built again has its old key and another
+        A key says what was done, not what came of it: a step that ``--no-cache`` built again has its old key and a new
         result, and what was made on the old one must not be used with it. An image's layers are the same by digest.
         """
         below = parent.snapshot.id if parent.snapshot is not None else None

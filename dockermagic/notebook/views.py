@@ -8,7 +8,8 @@ from typing import Any
 
 from dockermagic import view
 from dockermagic.build.request import FailedStep
-from dockermagic.engine import Engine, HistoryRow, Layers
+from dockermagic.catalog import HistoryRow
+from dockermagic.engine import Engine, Layers
 from dockermagic.session import Run, Script, Session
 
 __all__ = [

@@ -12,7 +12,7 @@ from dockermagic.verbs.listing import full_id, render, timestamp
 from dockermagic.verbs.options import Arguments, flag, text
 
 if TYPE_CHECKING:
-    from dockermagic.engine import HistoryRow
+    from dockermagic.catalog import HistoryRow
 
 __all__ = ["HISTORY", "history_rows"]
 

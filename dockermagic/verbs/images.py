@@ -13,7 +13,8 @@ from dockermagic.verbs.listing import full_id, moment, render
 from dockermagic.verbs.options import Arguments, flag, many, text
 
 if TYPE_CHECKING:
-    from dockermagic.engine import Engine, ImageSummary
+    from dockermagic.catalog import ImageSummary
+    from dockermagic.engine import Engine
 
 __all__ = ["FORMAT_HELP", "IMAGES", "image_rows", "select"]
 
