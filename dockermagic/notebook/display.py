@@ -6,12 +6,13 @@ draws them in batches.
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from dockermagic.errors import BuildInterruptedError, DockermagicError
 from dockermagic.events import Event, Log, Progress, now
@@ -21,6 +22,9 @@ from dockermagic.notebook.livelog import LiveLog
 from dockermagic.notebook.markup import Html, card, el, head
 from dockermagic.notebook.stage import Output, forgets, in_kernel, widgets_possible
 from dockermagic.view import BuildView, ContainerView, Instruction, TreeEntry, TreeView, View, build_view
+
+if TYPE_CHECKING:
+    from dockermagic.terminal.live import LivePrinter
 
 __all__ = ["BuildDisplay", "ContainerDisplay", "List", "show"]
 
@@ -95,6 +99,8 @@ class _Live:
         if in_kernel():
             self._thread = threading.Thread(target=self._draw, name="dockermagic-display", daemon=True)
             self._thread.start()
+        elif sys.stdout.isatty():
+            self._start_terminal()
 
     def end(self) -> None:
         """Draw no more; returns when the thread is done."""
@@ -102,6 +108,7 @@ class _Live:
         self._changed.set()
         if self._thread is not None:
             self._thread.join()
+        self._end_terminal()
 
     def _draw(self) -> None:
         if self._over.wait(MOMENT):
@@ -148,6 +155,12 @@ class _Live:
             return Html("")
         return el("button", "stop", type="button", class_="dm-stop", data_send="stop")
 
+    def _start_terminal(self) -> None:
+        """Begin to show it in IPython's terminal."""
+
+    def _end_terminal(self) -> None:
+        """Leave the terminal to what comes."""
+
     def _first(self) -> Html:
         raise NotImplementedError
 
@@ -175,6 +188,7 @@ class BuildDisplay(_Live):
         self._finished = False
         self._notes: tuple[str, ...] = ()
         self._stale: tuple[str, ...] = ()
+        self._terminal: LivePrinter | None = None
 
     def emit(self, event: Event) -> None:
         """Take an event of the build in."""
@@ -182,6 +196,8 @@ class BuildDisplay(_Live):
             self.progress.add(event)
             if isinstance(event, Log):
                 self._logs.setdefault(event.vertex, LiveLog()).add(event.data)
+        if self._terminal is not None:
+            self._terminal.emit(event)
         self._changed.set()
 
     def __enter__(self) -> Self:
@@ -196,6 +212,16 @@ class BuildDisplay(_Live):
             self._failed(error)
         elif not self._finished:
             self.finish(self.view(finished=True))
+
+    def _start_terminal(self) -> None:
+        from dockermagic.terminal.live import LivePrinter
+
+        self._terminal = LivePrinter(sys.stdout, transient=True).__enter__()
+
+    def _end_terminal(self) -> None:
+        if self._terminal is not None:
+            self._terminal.__exit__(None, None, None)
+            self._terminal = None
 
     def view(self, *, finished: bool = True) -> BuildView:
         """The fold of the events so far."""

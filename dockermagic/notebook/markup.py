@@ -7,6 +7,8 @@ page's theme. Nothing here depends on what is shown.
 
 from __future__ import annotations
 
+import re
+from functools import lru_cache
 from html import escape
 
 __all__ = [
@@ -63,6 +65,13 @@ def colour(name: str) -> str:
     return f"var(--dm-{name},{COLOURS[name][0]})"
 
 
+@lru_cache(maxsize=1024)
+def _style(style: str) -> str:
+    """An inline style with the names in it spelled out."""
+    fonts = {"code": CODE, "font": FONT}
+    return re.sub(r"@([a-z]+)", lambda found: fonts.get(found[1]) or colour(found[1]), style)
+
+
 def _variables(index: int) -> str:
     return ";".join(f"--dm-{name}:{values[index]}" for name, values in COLOURS.items())
 
@@ -103,10 +112,7 @@ def join(parts: object, between: str = "") -> Html:
 def el(name: str, *children: object, style: str = "", **attributes: str | bool | None) -> Html:
     """An element. ``style`` may hold ``@name`` for a colour; an underscore at the end of an attribute is dropped."""
     if style:
-        for key in sorted(COLOURS, key=len, reverse=True):
-            if f"@{key}" in style:
-                style = style.replace(f"@{key}", colour(key))
-        attributes["style"] = style.replace("@code", CODE).replace("@font", FONT)
+        attributes["style"] = _style(style)
     written = "".join(
         f" {key.rstrip('_').replace('_', '-')}" + ("" if value is True else f'="{escape(str(value))}"')
         for key, value in attributes.items()

@@ -21,9 +21,12 @@ REFRESH = 10
 
 
 class LivePrinter:
-    """A context manager that draws a build while it runs and leaves its last state on the screen."""
+    """A context manager that draws a build while it runs and leaves its last state on the screen.
 
-    def __init__(self, stream: TextIO) -> None:
+    A ``transient`` one leaves nothing: who uses it says himself what became of the build.
+    """
+
+    def __init__(self, stream: TextIO, *, transient: bool = False) -> None:
         from rich.console import Console
         from rich.live import Live
 
@@ -31,9 +34,15 @@ class LivePrinter:
         self.progress = Progress()
         self.started = now()
         self.finished = False
+        self.transient = transient
         self._lock = threading.Lock()
         self._live = Live(
-            self, console=self.console, refresh_per_second=REFRESH, redirect_stdout=False, redirect_stderr=False
+            self,
+            console=self.console,
+            refresh_per_second=REFRESH,
+            transient=transient,
+            redirect_stdout=False,
+            redirect_stderr=False,
         )
 
     def emit(self, event: Event) -> None:
@@ -50,6 +59,8 @@ class LivePrinter:
     ) -> None:
         self.finished = True
         self._live.stop()
+        if self.transient:
+            return
         for row in self.progress.rows.values():
             if row.vertex.error and not is_stopped(row.vertex):
                 self._print(failure_lines(row.vertex.name, self._tail(row, 10)))

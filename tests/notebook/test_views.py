@@ -11,7 +11,16 @@ import pytest
 from dockermagic.events import Event, Vertex
 from dockermagic.notebook.bundle import bundle
 from dockermagic.notebook.treeview import MOST
-from dockermagic.view import BuildView, ContainerView, Instruction, TreeEntry, TreeView, build_view, with_results
+from dockermagic.view import (
+    BuildView,
+    ContainerView,
+    Instruction,
+    TreeEntry,
+    TreeView,
+    build_view,
+    changed_tree,
+    with_results,
+)
 from tests.notebook.scenes import CELL, all_cached, built, failed, fold, running, scenes, small_tree, step
 
 VOID = {"br", "hr", "img", "input"}
@@ -237,3 +246,30 @@ def test_a_tree_reads_with_a_screen_reader() -> None:
     page = bundle(small_tree())["text/html"]
 
     assert 'aria-label="added"' in page and 'role="img"' in page
+
+
+@dataclass(frozen=True)
+class Path:
+    path: str
+    state: str
+    kind: str = "file"
+    size: int = 0
+
+
+def test_changed_paths_become_a_tree() -> None:
+    """Directories on the way are there, unchanged; those that hold something tell so, and how much it is."""
+    tree = changed_tree(
+        [Path("/app", "added", "dir"), Path("/app/a", "added", size=3), Path("/etc/motd", "removed", size=9)]
+        + [Path("/etc/passwd", "modified", size=5), Path("/empty", "added", "dir")]
+    )
+    app, empty, etc = tree
+
+    assert [(one.name, one.kind, one.state, one.size) for one in tree] == [
+        ("app", "directory", "added", 3),
+        ("empty", "directory", "added", 0),
+        ("etc", "directory", "", 5),
+    ]
+    assert [(one.name, one.state) for one in etc.children or ()] == [("motd", "removed"), ("passwd", "modified")]
+    assert (app.changed_below, empty.changed_below, empty.children) == (True, False, ())
+    page = Page(bundle(TreeView(tree))["text/html"])
+    assert page.bad == [] and "motd" in page.text
