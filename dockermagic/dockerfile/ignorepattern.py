@@ -8,14 +8,9 @@ import warnings
 from pathspec.pattern import RegexPattern
 
 from dockermagic.dockerfile.text import quote
-from dockermagic.dockerfile.wildcards import PatternError, clean, expression
+from dockermagic.dockerfile.wildcards import PatternError, clean, expression, is_well_formed
 
 __all__ = ["IgnorePattern"]
-
-_VALID = re.compile(
-    r"(?:[^\[\\]|\\.|\[\^?(?:(?:\\.|[^\\\]\-])(?:-(?:\\.|[^\\\]\-]))?)++\])*+\Z",
-    re.DOTALL,
-)
 
 
 class IgnorePattern(RegexPattern):
@@ -31,7 +26,7 @@ class IgnorePattern(RegexPattern):
         if taken_back and not body:
             raise PatternError('illegal exclusion pattern: "!"')
         body = clean(body)
-        if not _VALID.match(body):
+        if not is_well_formed(body):
             raise PatternError(f"syntax error in pattern {quote(pattern)}")
         whole = rf"\A(?s:{expression(body)})(?:/|\Z)"
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 import re
 
-__all__ = ["PatternError", "clean", "expression"]
+__all__ = ["PatternError", "clean", "expression", "is_well_formed"]
 
 
 class PatternError(ValueError):
@@ -15,6 +15,47 @@ class PatternError(ValueError):
 def clean(path: str) -> str:
     cleaned = posixpath.normpath(path)
     return cleaned[1:] if cleaned.startswith("//") else cleaned
+
+
+def is_well_formed(pattern: str) -> bool:
+    """Whether every class is closed and every escape has something after it, as Go's ``filepath.Match`` wants."""
+    place = 0
+    while place < len(pattern):
+        letter = pattern[place]
+        place += 1
+        if letter == "\\":
+            place += 1
+            if place > len(pattern):
+                return False
+        elif letter == "[":
+            end = _end_of_class(pattern, place)
+            if end is None:
+                return False
+            place = end
+    return True
+
+
+def _end_of_class(pattern: str, place: int) -> int | None:
+    """Where the class that begins before ``place`` ends, behind its bracket; None where it does not."""
+    if pattern[place : place + 1] == "^":
+        place += 1
+    filled = False
+    while not (filled and pattern[place : place + 1] == "]"):
+        after = _after_character(pattern, place)
+        if after is not None and pattern[after : after + 1] == "-":
+            after = _after_character(pattern, after + 1)
+        if after is None:
+            return None
+        place, filled = after, True
+    return place + 1
+
+
+def _after_character(pattern: str, place: int) -> int | None:
+    if pattern[place : place + 1] == "\\":
+        place += 1
+    elif pattern[place : place + 1] in ("-", "]"):
+        return None
+    return place + 1 if place + 1 < len(pattern) else None
 
 
 _PIECE = re.compile(r"\*\*/?|\*|\?|\\(.)|(\[\^?(?:\\.|[^\\\]])*\])|([^*?\\\[]+)", re.DOTALL)
