@@ -5,6 +5,8 @@ The answer is kept in the store's directory until the next boot, so that only th
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
 import secrets
@@ -16,7 +18,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from dockermagic.errors import DockermagicError, SandboxUnavailableError
+from dockermagic.errors import DockermagicError, SandboxUnavailableError, StoreFullError
+from dockermagic.oci import lock
 from dockermagic.sandbox.worker import python
 
 __all__ = ["Probe", "Trial", "choose", "probe"]
@@ -116,14 +119,21 @@ def probe(home: Path, *, fresh: bool = False) -> Probe:
         except (OSError, ValueError, KeyError, TypeError):
             pass
     found = Probe(boot, _uid(), _kernel(), tuple(_try_modes(home)))
-    aside = cache.with_name(f"{cache.name}.{secrets.token_hex(4)}")
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-        aside.write_text(json.dumps({"version": _VERSION, **asdict(found)}))
-        aside.replace(cache)
-    except OSError:
-        pass  # the trials say what is wrong with the store
+    with contextlib.suppress(OSError):  # the trials say what is wrong with the store
+        _remember(cache, json.dumps({"version": _VERSION, **asdict(found)}))
     return found
+
+
+def _remember(cache: Path, text: str) -> None:
+    """Write the answer, atomically; what a killed process leaves is swept with the store's unfinished files."""
+    (cache.parent / "ingest").mkdir(parents=True, exist_ok=True)
+    descriptor, aside = lock.new_file(cache.parent / "ingest")
+    try:
+        os.write(descriptor, text.encode())
+        aside.replace(cache)
+    finally:
+        aside.unlink(missing_ok=True)
+        os.close(descriptor)
 
 
 def _uid() -> int:
@@ -159,10 +169,11 @@ def _try(mode: str, home: Path) -> Trial:
         problem = idmap.problem()
         if problem:
             return Trial(mode, False, failed="subordinate ids", reason=problem[0], hint=problem[1])
+    held = -1
     place = home / "snapshots" / f"tmp-0-probe-{secrets.token_hex(4)}"
     try:
-        place.mkdir(parents=True)
-        (home / "mnt").mkdir(exist_ok=True)
+        (home / "mnt").mkdir(parents=True, exist_ok=True)
+        held = _make_place(place)
         done = subprocess.Popen(
             [*python("dockermagic.sandbox.trial"), mode, str(place), str(home / "mnt")],
             stdin=subprocess.PIPE,
@@ -182,17 +193,37 @@ def _try(mode: str, home: Path) -> Trial:
                 answer = message
         done.stdin.close()
         done.wait(_SECONDS)
+        if answer.pop("full", False):
+            raise OSError(errno.ENOSPC, "No space left on device")
         if not answer:
             return Trial(mode, False, failed="start", reason=f"the trial ended with {done.returncode}")
         return Trial(**{**answer, "steps": tuple(answer["steps"])})
     except DockermagicError as error:
         return Trial(mode, False, failed="id map", reason=error.message, hint=error.hint)
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            # It says nothing of what the host allows, and must not be remembered.
+            raise StoreFullError(f"the disk that holds {home} is full", hint="Make room, then try again.") from error
         return Trial(
             mode, False, failed="store", reason=str(error), hint=f"Make {home} writable, or set DOCKERMAGIC_HOME."
         )
     finally:
         shutil.rmtree(place, ignore_errors=True)
+        if held >= 0:
+            os.close(held)
+
+
+def _make_place(place: Path) -> int:
+    """Make a directory to try things in, locked, or the sweep of a process that starts beside this one takes it."""
+    while True:
+        place.mkdir(parents=True, exist_ok=True)
+        try:
+            held = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue
+        if lock.claim(held, wait=False) and os.fstat(held).st_nlink:
+            return held
+        os.close(held)
 
 
 def choose(home: Path) -> Trial:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -59,6 +60,7 @@ def main(mode: str, place: str, mount_point: str) -> NoReturn:
             steps.append("fresh /proc")
         result["works"] = True
     except OSError as error:
+        result |= {"full": True} if error.errno in (errno.ENOSPC, errno.EDQUOT) else {}
         result |= {"failed": step, "reason": str(error), "hint": _HINTS.get(step, "")}
     print(json.dumps(result), flush=True)
     os._exit(0)
