@@ -137,6 +137,12 @@ class Engine:
             self.home, self.records, self.store, lambda: self.sandbox, lambda: self.snapshotter, lambda: self.images_
         )
 
+    def scratch(self) -> AbstractContextManager[Path]:
+        """A directory to work in that is gone afterwards; if this process is killed, the next one takes it away."""
+        from dockermagic.oci.lock import temporary_directory
+
+        return temporary_directory(self.home / "contexts", "stdin-")
+
     # building
 
     def build(self, request: BuildRequest, emit: Emit = silence, *, cancel: Cancel | None = None) -> BuildResult:
@@ -146,7 +152,8 @@ class Engine:
         half-made layer, which stays until the next build. KeyboardInterrupt in the calling thread becomes
         :class:`BuildInterruptedError` after everything that ran was ended.
         """
-        with self._lock:
+        # What the build stands on stays until it is done, even if another process removes the image meanwhile.
+        with self._lock, self.store.lease():
             return self.builder.build(request, emit, cancel)
 
     def open_context(
@@ -216,22 +223,25 @@ class Engine:
         """
         from dockermagic.oci.reference import Reference
 
-        stored = self.store.find(name)
-        by_id = stored.id.removeprefix("sha256:").startswith(name.removeprefix("sha256:"))
-        if by_id and len(stored.names) > 1 and not force:
-            names = ", ".join(reference.familiar() for reference in stored.names)
-            raise ContainerError(
-                f"unable to delete {name} (must be forced) - image is referenced in multiple repositories",
-                exit_code=1,
-                hint=f"Its names: {names}. Remove one of them by name, or all with -f.",
-            )
-        gone = list(stored.names) if by_id else [Reference.parse(name)]
         lines = []
-        for reference in gone:
-            if self.store.untag(reference):
-                lines.append(f"Untagged: {reference.familiar()}")
-        if len(gone) >= len(stored.names):
-            self.store.forget(stored.descriptor.digest)
+        with self.store.records.transaction():  # a name that another process gives meanwhile counts
+            stored = self.store.find(name)
+            by_id = stored.id.removeprefix("sha256:").startswith(name.removeprefix("sha256:"))
+            if by_id and len(stored.names) > 1 and not force:
+                names = ", ".join(reference.familiar() for reference in stored.names)
+                raise ContainerError(
+                    f"unable to delete {name} (must be forced) - image is referenced in multiple repositories",
+                    exit_code=1,
+                    hint=f"Its names: {names}. Remove one of them by name, or all with -f.",
+                )
+            gone = list(stored.names) if by_id else [Reference.parse(name)]
+            for reference in gone:
+                if self.store.untag(reference):
+                    lines.append(f"Untagged: {reference.familiar()}")
+            last = len(gone) >= len(stored.names)
+            if last:
+                self.store.forget(stored.descriptor.digest)
+        if last:
             self.store.collect()
             lines.append(f"Deleted: {stored.id}")
         return lines

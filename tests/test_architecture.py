@@ -34,7 +34,7 @@ ROOMS: dict[str, set[str]] = {
     "build": {*GROUND, "outfile", "records", "dockerfile", "oci", "sandbox", "bases"},
     "containers": {*GROUND, "records", "dockerfile", "oci", "sandbox"},
     "catalog": {*GROUND, "view", "oci", "sandbox", "build"},
-    "fsck": {*GROUND, "records", "oci", "sandbox"},
+    "fsck": {*GROUND, "records", "oci", "sandbox", "build"},
     "engine": {*ENGINE, "catalog", "fsck"},
     "session": {*GROUND, *VALUES, "records", "view", "dockerfile", "engine"},
     "export": {*GROUND, *VALUES, "dockerfile", "engine", "session"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 from pathlib import Path
 
@@ -16,9 +17,14 @@ __all__ = ["create"]
 def create(
     directory: str, mode: int = 0o755, uid: int = 0, gid: int = 0, path: str = "", source: str | None = None
 ) -> None:
-    """Make the directory, filled from ``path`` of a mounted source if there is one. It appears whole or not at all."""
+    """Make the directory, filled from ``path`` of a mounted source if there is one. It appears whole or not at all.
+
+    The caller sees to it that nobody else makes the same one meanwhile.
+    """
     os.umask(0)
-    aside = f"{directory}.{os.getpid()}.new"
+    aside = f"{directory}.new"
+    if os.path.lexists(aside):  # left by a process that was killed
+        shutil.rmtree(aside)
     Path(aside).mkdir(mode=0o755)
     if source is not None:
         copier = Copier(aside, Look(), f"{directory}.owners")
@@ -27,9 +33,4 @@ def create(
         copier.finish()
     Owners(aside, f"{directory}.owners").set(aside, uid, gid, stat.S_IFDIR | mode)
     os.chmod(aside, mode)
-    try:
-        os.rename(aside, directory)
-    except OSError:  # another build was faster
-        import shutil
-
-        shutil.rmtree(aside, ignore_errors=True)
+    os.rename(aside, directory)

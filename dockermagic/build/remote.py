@@ -8,7 +8,6 @@ import json
 import os
 import posixpath
 import queue
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ from urllib.parse import unquote, urlsplit
 
 from dockermagic.build.request import BuildRequest
 from dockermagic.errors import BuildError, BuildInterruptedError, StoreFullError
+from dockermagic.oci import lock
 from dockermagic.sandbox.base import Cancel
 
 __all__ = ["Download", "Downloads", "abandonable", "size_limit"]
@@ -163,7 +163,7 @@ class Downloads:
         import errno
 
         total = hashlib.sha256()
-        handle, aside = tempfile.mkstemp(dir=self.folder, prefix=".download-")
+        handle, aside = lock.new_file(self.folder, ".download-")
         try:
             with open(handle, "wb") as file:
                 for block in _blocks(answer, url):
@@ -174,7 +174,7 @@ class Downloads:
             digest = f"sha256:{total.hexdigest()}"
             os.replace(aside, self._place(digest))
         except BaseException as error:
-            Path(aside).unlink(missing_ok=True)
+            aside.unlink(missing_ok=True)
             if isinstance(error, OSError) and error.errno == errno.ENOSPC:
                 raise StoreFullError(f"the disk is full: cannot keep {shown(url)}", hint="Make room.") from None
             raise

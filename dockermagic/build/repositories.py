@@ -127,7 +127,7 @@ class Repositories:
         """
         git = self.git(ref.remote)
         bare = self.folder / (hashlib.sha256(ref.remote.encode()).hexdigest()[:32] + ".git")
-        with self._temporary() as directory:
+        with lock.temporary_directory(self.folder, "checkout-") as directory:
             with self._held(bare):
                 self._fetch(git, bare, commit)
                 self._fill(git, bare, commit, directory)
@@ -158,24 +158,6 @@ class Repositories:
             yield
         finally:
             held.release()
-
-    @contextlib.contextmanager
-    def _temporary(self) -> Iterator[Path]:
-        """A directory for one checkout; what a killed process left is removed."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        for left in self.folder.glob("checkout-*.d"):
-            if not lock.is_alive(left.with_suffix("")):
-                shutil.rmtree(left, ignore_errors=True)
-        descriptor, note = lock.new_file(self.folder, "checkout-")
-        directory = note.with_suffix(".d")
-        try:
-            directory.mkdir(0o755)
-            os.chmod(directory, 0o755)
-            yield directory
-        finally:
-            shutil.rmtree(directory, ignore_errors=True)
-            note.unlink(missing_ok=True)
-            os.close(descriptor)
 
     def _fetch(self, git: Git, bare: Path, commit: Commit) -> None:
         """Have the commit in the bare repository: by its reference, else by its id, else with everything there is."""

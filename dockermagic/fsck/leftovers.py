@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from dockermagic.build.locks import Lock
 from dockermagic.errors import DockermagicError
 from dockermagic.fsck.findings import Notes
 from dockermagic.oci import lock
@@ -21,7 +22,7 @@ _DIED = "left by a process that died"
 _KNOWN = {
     *("blobs", "blobs.lock", "index.json", "index.lock", "ingest", "leases", "locks", "oci-layout"),
     *("store.db", "store.db-journal", "store.db-shm", "store.db-wal", "steps.lock", "mnt", "snapshots"),
-    *("cache-mounts", "containers", "contexts", "downloads", "empty", "sessions", "volumes", "config.json"),
+    *("cache-mounts", "containers", "contexts", "downloads", "empty", "git", "sessions", "volumes", "config.json"),
 }
 
 
@@ -60,16 +61,19 @@ class Leftovers:
         for part in ("ingest", "leases"):
             for path in self._in(part):
                 self._file(path)
-        for path in self._in("contexts"):
-            self._file(path)
         for path in self._in("downloads"):
             if path.name.startswith("."):
                 self._file(path)
             elif re.fullmatch(r"[0-9a-f]{64}", path.name):
                 self._download(path)
+        for path in (*self._in("git"), *self._in("contexts")):
+            if re.fullmatch(r"(checkout|stdin)-[0-9a-f]+(\.d)?", path.name):
+                self._file(path, path.with_suffix(""))
         for path in self._in("cache-mounts"):
-            if path.name.endswith(".new"):
-                self._file(path)
+            making = Lock(path.parent / ".lock", path.name)
+            if path.name.endswith(".new") and making.try_acquire():
+                self._gone(path)
+                making.release()
         self.notes.count("cache mounts", sum(path.is_dir() for path in self._in("cache-mounts")))
         self._containers()
         self._sessions()

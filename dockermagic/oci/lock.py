@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["claim", "hold", "is_alive", "new_file"]
+__all__ = ["claim", "hold", "is_alive", "new_file", "temporary_directory"]
 
 try:
     import fcntl
@@ -47,6 +48,25 @@ def new_file(directory: Path, prefix: str = "") -> tuple[int, Path]:
         # A sweep may have seen the file before it was locked: then it is gone or about to go, and another is made.
         if claim(descriptor, wait=False) and os.fstat(descriptor).st_nlink:
             return descriptor, path
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def temporary_directory(folder: Path, prefix: str) -> Iterator[Path]:
+    """A directory below ``folder`` that is gone afterwards. What killed processes left there goes, too."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.glob(f"{prefix}*.d"):
+        if not is_alive(left.with_suffix("")):
+            shutil.rmtree(left, ignore_errors=True)
+    descriptor, note = new_file(folder, prefix)
+    directory = note.with_suffix(".d")
+    try:
+        directory.mkdir(0o755)
+        directory.chmod(0o755)
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+        note.unlink(missing_ok=True)
         os.close(descriptor)
 
 

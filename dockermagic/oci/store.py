@@ -96,9 +96,13 @@ class Store(Blobs):
     # -- names
 
     def add(self, descriptor: Descriptor) -> None:
-        """Record an image without a name, so that it is listed and its blobs are kept. Idempotent."""
-        image_id = self._image_id(descriptor)
-        with self.records.transaction() as tx:
+        """Record an image without a name, so that it is listed and its blobs are kept. Idempotent.
+
+        Raises StoreError where one of them is missing.
+        """
+        with self.lease(), self.records.transaction() as tx:
+            self.use(descriptor)
+            image_id = self._image_id(descriptor)
             tx.execute(
                 "INSERT INTO images VALUES (?, ?, ?, ?, ?) ON CONFLICT (digest) DO NOTHING",
                 (descriptor.digest, descriptor.media_type, descriptor.size, image_id, time.time()),
@@ -106,13 +110,28 @@ class Store(Blobs):
 
     def tag(self, reference: Reference, descriptor: Descriptor) -> None:
         """Give an image a name, taken from whatever had it. Atomic; ``index.json`` follows after the commit."""
-        with self.records.transaction() as tx:
+        with self.lease(), self.records.transaction() as tx:
             self.add(descriptor)
             tx.execute(
                 "INSERT INTO image_names VALUES (?, ?, ?) ON CONFLICT (name) DO UPDATE SET digest = ?2, tagged = ?3",
                 (_key(reference), descriptor.digest, time.time()),
             )
             self._names_changed()
+
+    def use(self, descriptor: Descriptor) -> None:
+        """Ask for every blob of an image, so that the lease around this call protects them.
+
+        Raises StoreError if it is not whole. Of a list of manifests, what is not here is not needed.
+        """
+        needed = {descriptor.digest}
+        try:
+            needed.add(self.resolve_manifest(descriptor)[0].digest)
+        except ImageNotFoundError:
+            pass
+        for each in self.reachable([descriptor]):
+            is_document = is_manifest(each.media_type) or is_index(each.media_type)
+            if not self.has(each.digest) and (each.digest in needed or not is_document):
+                self.size(each.digest)  # which says that it is missing
 
     def untag(self, reference: Reference) -> bool:
         """Take a name away; False if there was none. The image stays, without a name."""

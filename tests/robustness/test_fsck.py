@@ -124,7 +124,6 @@ def test_a_layer_whose_directory_is_gone_is_forgotten_with_what_stands_on_it(eng
         ("damage", f"snapshot {ids[1]}", True),
         ("damage", f"snapshot {ids[2]}", True),
         ("leftover", "snapshots/aside", True),
-        ("leftover", "store.db", True),
     ]
     assert engine.fsck().findings == ()
     engine.build(BuildRequest(TEXT, tags=("two",)))
@@ -142,10 +141,12 @@ LEFTOVERS: dict[str, Change] = {
     "snapshots/99": lambda engine: _mkdir(engine.home / "snapshots/99/fs"),
     "ingest/0123": lambda engine: (engine.home / "ingest/0123").write_text("half"),
     "leases/0123": lambda engine: (engine.home / "leases/0123").write_text(""),
-    "cache-mounts/0123.45.new": lambda engine: _mkdir(engine.home / "cache-mounts/0123.45.new"),
+    "cache-mounts/0123.new": lambda engine: _mkdir(engine.home / "cache-mounts/0123.new"),
     "containers/rm-0123": lambda engine: _mkdir(engine.home / "containers/rm-0123/fs"),
     "sessions/a.b-0123.77.tmp": lambda engine: (_mkdir(engine.home / "sessions") / "a.b-0123.77.tmp").write_text("{"),
     "downloads/.download-x": lambda engine: (_mkdir(engine.home / "downloads") / ".download-x").write_text("half"),
+    "git/checkout-0123": lambda engine: (_mkdir(engine.home / "git") / "checkout-0123").write_text(""),
+    "git/checkout-4567.d": lambda engine: _mkdir(engine.home / "git/checkout-4567.d"),
     "blobs": lambda engine: engine.store.put(b"nobody's", "text/plain"),
     "store.db": lambda engine: sql(engine, "INSERT INTO snapshot_diff_ids VALUES (99, 'sha256:0')"),
 }
