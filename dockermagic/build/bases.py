@@ -56,6 +56,7 @@ def make_base(name: str, images: Images, emit: Emit) -> list[str]:
             "history": [{"created": timestamp(created), "created_by": base.created_by, "comment": "dockermagic base"}],
         }
         with images.store.lease():
+            snapshot = images.same_layer(snapshot)
             descriptor = images.assemble(config, [snapshot], None).write(images.store)
             images.store.tag(Reference.parse(base.reference), descriptor)
     return [f"{base.reference} is made; it is not the image of that name on Docker Hub", *notes]

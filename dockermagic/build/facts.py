@@ -21,6 +21,9 @@ declare(
         id INTEGER PRIMARY KEY, bytes INTEGER NOT NULL, added INTEGER NOT NULL, modified INTEGER NOT NULL,
         removed INTEGER NOT NULL
     );
+    CREATE TRIGGER IF NOT EXISTS layer_facts_gone AFTER DELETE ON snapshots BEGIN
+        DELETE FROM layer_facts WHERE id = OLD.id;
+    END;
     """,
 )
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from dockermagic.bases import find_base
 from dockermagic.build.graph import ImageSource
+from dockermagic.build.locks import Lock
 from dockermagic.errors import ImageNotFoundError, RegistryError, StoreError
 from dockermagic.events import Emit, Status, now
 from dockermagic.oci.image import Image
@@ -90,6 +92,7 @@ class Images:
                 ) from error
         if descriptor is None:
             raise ImageNotFoundError(f"{reference}: not found", hint=_advice(reference))
+        self.store.use(descriptor)
         image = Image.load(self.store, descriptor, wanted)
         shown = str(reference)
         return BaseImage(shown, descriptor.digest, image)
@@ -121,10 +124,33 @@ class Images:
         cancel: Cancel | None,
     ) -> Snapshot:
         """One unpacked layer. Digest and diff_id are checked while it streams, before anything is recorded."""
-        key = f"chain:{chain_id}"
-        found = self.snapshotter.find(key)
+        found = self.snapshotter.find(f"chain:{chain_id}")
         if found is not None:
             return found
+        with self._alone(f"chain:{chain_id}", cancel):
+            found = self.snapshotter.find(f"chain:{chain_id}")
+            return found or self._unpack(image, number, chain_id, parent, emit, vertex, cancel)
+
+    @contextlib.contextmanager
+    def _alone(self, name: str, cancel: Cancel | None = None) -> Iterator[None]:
+        """What two builds want is made by one of them; the other waits, and finds it."""
+        lock = Lock(self.store.home / "steps.lock", f"{self.sandbox.mode} {name}")
+        lock.acquire(cancel)
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _unpack(
+        self,
+        image: Image,
+        number: int,
+        chain_id: str,
+        parent: Snapshot | None,
+        emit: Emit,
+        vertex: str,
+        cancel: Cancel | None,
+    ) -> Snapshot:
         descriptor = image.layers[number]
         started = now()
         emit(Status(vertex, descriptor.digest, "extracting", 0, descriptor.size, started, started))
@@ -141,7 +167,7 @@ class Images:
                     size=descriptor.size,
                     diff_id=image.diff_ids[number],
                 )
-            snapshot = self.snapshotter.commit(active, key)
+            snapshot = self.snapshotter.commit(active, f"chain:{chain_id}")
             self.snapshotter.set_diff_id(snapshot, image.diff_ids[number])
         except BaseException:
             self.snapshotter.discard(active)
@@ -153,11 +179,29 @@ class Images:
 
     def blob(self, snapshot: Snapshot, packing: Packing = DEFAULT_PACKING) -> LayerBlob:
         """The layer of a snapshot as a blob of the store, made once. Call it inside a lease."""
+        with self._alone(f"pack {snapshot.id} {packing}"):
+            return self._packed(snapshot, packing) or self._pack(snapshot, packing)
+
+    def _packed(self, snapshot: Snapshot, packing: Packing) -> LayerBlob | None:
         known = self.snapshotter.diff_id(snapshot)
         if known and packing.level is None and packing.latest is None:
             for blob in self.store.layers(known):
                 if blob.descriptor.media_type == layer_media_type(packing.compression):
                     return blob
+        return None
+
+    def same_layer(self, snapshot: Snapshot) -> Snapshot:
+        """The snapshot of the same layer that was here before, and the given one goes; itself where there is none.
+
+        For the bottom layer of an image. Call it inside a lease.
+        """
+        found = self.snapshotter.find(f"chain:{self.blob(snapshot).diff_id}")
+        if found is None or found.id == snapshot.id:
+            return snapshot
+        self.snapshotter.remove([snapshot.id])
+        return found
+
+    def _pack(self, snapshot: Snapshot, packing: Packing) -> LayerBlob:
         with self.store.writer() as writer:
             done = self.sandbox.call(
                 "dockermagic.oci.pack:pack",

@@ -50,6 +50,10 @@ CREATE TABLE IF NOT EXISTS snapshot_aliases (
     key TEXT NOT NULL, mode TEXT NOT NULL, id INTEGER NOT NULL, PRIMARY KEY (key, mode)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS snapshot_diff_ids (id INTEGER PRIMARY KEY, diff_id TEXT NOT NULL);
+CREATE TRIGGER IF NOT EXISTS snapshot_gone AFTER DELETE ON snapshots BEGIN
+    DELETE FROM snapshot_aliases WHERE id = OLD.id;
+    DELETE FROM snapshot_diff_ids WHERE id = OLD.id;
+END;
 """
 declare("snapshots", SCHEMA)
 
