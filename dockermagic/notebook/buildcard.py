@@ -219,12 +219,12 @@ def _size(step: StepView) -> Html:
 
 
 def file_words(step: StepView) -> list[tuple[str, str]]:
-    """Counts of changed files with the tone that each has."""
+    """Counts of changed paths, directories among them, with the tone that each has."""
     counts = ((step.added, "added", "ok"), (step.modified, "modified", "warn"), (step.removed, "removed", "bad"))
     found = [(count, word, tone) for count, word, tone in counts if count]
     out = []
     for index, (count, word, tone) in enumerate(found):
-        noun = ("file " if count == 1 else "files ") if index == 0 else ""
+        noun = ("path " if count == 1 else "paths ") if index == 0 else ""
         out.append((f"{count:,} {noun}{word}", tone))
     return out
 

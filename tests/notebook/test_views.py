@@ -80,7 +80,7 @@ FACTS = {
         "38.2MB",
         "CACHED",
         "12.4s",
-        "312 files added",
+        "312 paths added",
         "4 modified",
         "1 removed",
         "the command changed",
@@ -259,8 +259,13 @@ class Path:
 def test_changed_paths_become_a_tree() -> None:
     """Directories on the way are there, unchanged; those that hold something tell so, and how much it is."""
     tree = changed_tree(
-        [Path("/app", "added", "dir"), Path("/app/a", "added", size=3), Path("/etc/motd", "removed", size=9)]
-        + [Path("/etc/passwd", "modified", size=5), Path("/empty", "added", "dir")]
+        (
+            Path("/app", "added", "dir"),
+            Path("/app/a", "added", size=3),
+            Path("/etc/motd", "removed", size=9),
+            Path("/etc/passwd", "modified", size=5),
+            Path("/empty", "added", "dir"),
+        )
     )
     app, empty, etc = tree
 
