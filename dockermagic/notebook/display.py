@@ -6,6 +6,7 @@ draws them in batches.
 
 from __future__ import annotations
 
+import contextvars
 import sys
 import threading
 import time
@@ -97,7 +98,10 @@ class _Live:
     def start(self) -> None:
         """Begin to draw."""
         if in_kernel():
-            self._thread = threading.Thread(target=self._draw, name="dockermagic-display", daemon=True)
+            # In the cell's own context: elsewhere the kernel takes what is shown for an answer to its latest message,
+            # which may have been one of the widget's.
+            run = contextvars.copy_context().run
+            self._thread = threading.Thread(target=run, args=(self._draw,), name="dockermagic-display", daemon=True)
             self._thread.start()
         elif sys.stdout.isatty():
             self._start_terminal()

@@ -86,6 +86,9 @@ class Notebook:
         prompt = self.cell(number).locator(".jp-InputPrompt")
         before = prompt.inner_text()
         for _ in range(10):
+            dialog = self.page.locator(".jp-Dialog .jp-mod-accept")
+            if dialog.count():  # a slow machine makes JupyterLab ask which kernel is meant
+                dialog.first.click()
             self.cell(number).locator(".jp-InputArea-editor").click()
             self.page.keyboard.press("Control+Enter")
             end = time.monotonic() + 3

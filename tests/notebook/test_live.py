@@ -32,6 +32,18 @@ def test_one_output_with_widget_page_and_text(kernel: Kernel, code: str) -> None
     assert ("built" if "build" in code else "exit code 3") in reply.displays[0]["text/plain"]
 
 
+def test_what_a_thread_shows_belongs_to_the_cell(kernel: Kernel) -> None:
+    """Also when the kernel has heard another message since, as from a widget's view."""
+    reply = kernel.run(
+        "import threading, time\n"
+        "shell = get_ipython()\n"
+        "other = threading.Thread(target=lambda: (time.sleep(0.05), shell.display_pub.set_parent({'header': {}})))\n"
+        "other.start(); build(lines=60, pause=0.01);"
+    )
+
+    assert len(reply.displays) == 1
+
+
 def test_a_tree_is_a_widget_with_the_same_facts_beside_it(kernel: Kernel) -> None:
     reply = kernel.run("display.show(display.TreeView(entries('/')), entries=entries)")
 
