@@ -225,7 +225,7 @@ USAGE = [
     (("build", "nowhere"), 1, 'path "nowhere" not found'),
     (("build", "."), 1, "failed to read dockerfile"),
     (("build", "-f", "nofile", "."), 1, "nofile"),
-    (("build", "https://example.com/x.git"), 2, "not supported yet"),
+    (("build", "git://127.0.0.1:1/x.git"), 1, "git"),
     (("build", "--progress=loud", "."), 2, "invalid progress mode loud"),
     (("build", "--push", "."), 2, "--push is an option of Docker"),
     (("tag", "a"), 2, "requires 2 arguments"),
