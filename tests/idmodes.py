@@ -24,6 +24,7 @@ import pytest
 MODES = ("root", "range", "single")
 USERS = {"range": "dmrange", "single": "dmsingle"}
 REPO = Path(__file__).parents[1]
+PREFIX = "dockermagic-tests-"
 
 _elsewhere = pytest.StashKey[str]()
 
@@ -147,11 +148,16 @@ class Child:
     """One child pytest under the user of ``mode``; reports are read as they come."""
 
     def __init__(self, config: pytest.Config, mode: str, items: list[pytest.Item]) -> None:
+        import fcntl
+
         self.config, self.mode = config, mode
         self.limit = float(config.getini("timeout") or 300) + 60
         self.buffer = b""
         self.reports: dict[str, list[pytest.TestReport]] = {}
-        self.directory = Path(tempfile.mkdtemp(prefix=f"dockermagic-{mode}-", dir="/var/tmp"))
+        _sweep()
+        self.directory = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{mode}-", dir="/var/tmp"))
+        self.lock = os.open(self.directory, os.O_RDONLY)
+        fcntl.flock(self.lock, fcntl.LOCK_EX)
         uid, gid = make_user(mode)
         for name in ("home", "tmp"):
             (self.directory / name).mkdir()
@@ -162,7 +168,15 @@ class Child:
         reading, writing = os.pipe()
         self.pipe = reading
         files = sorted({str(item.path) for item in items})
-        command = [sys.executable, REPO / "tests/asuser.py", str(uid), str(gid), USERS[mode], str(REPO), "--"]
+        command: list[str | Path] = [
+            sys.executable,
+            REPO / "tests/asuser.py",
+            str(uid),
+            str(gid),
+            USERS[mode],
+            str(REPO),
+            "--",
+        ]
         command += [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", "-m", "", "--rootdir", REPO]
         command += ["-c", REPO / "pyproject.toml", "--tb", config.getoption("tbstyle"), "--id-mode-child", mode]
         command += ["--id-mode-items", listed, "--id-mode-reports", str(writing), *files]
@@ -229,6 +243,25 @@ class Child:
         os.close(self.pipe)
         self.output.close()
         shutil.rmtree(self.directory, ignore_errors=True)
+        os.close(self.lock)
+
+
+def _sweep() -> None:
+    """Remove what sessions left which were killed: nobody holds its lock any more."""
+    import fcntl
+
+    for directory in Path("/var/tmp").glob(f"{PREFIX}*"):
+        try:
+            descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError:
+            continue
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(directory, ignore_errors=True)
+        except OSError:
+            continue
+        finally:
+            os.close(descriptor)
 
 
 def make_user(mode: str) -> tuple[int, int]:

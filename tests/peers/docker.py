@@ -9,12 +9,15 @@ from pathlib import Path
 
 from tests.peers.chroot import Chroot
 
+PREFIX = "dockermagic-peers-"
+
 
 class Docker:
     """dockerd in its chroot. Containers and RUNs have the host's network: there is no bridge."""
 
     def __init__(self) -> None:
-        self.cgroup = f"/dockermagic-peers-{os.getpid()}"
+        _sweep_cgroups()
+        self.cgroup = f"/{PREFIX}{os.getpid()}"
         self.chroot = Chroot(
             *("dockerd", "--iptables=false", "--ip6tables=false", "--bridge=none", "--cgroup-parent", self.cgroup),
             *("--host", "unix:///run/docker.sock"),
@@ -55,9 +58,21 @@ class Docker:
 
     def stop(self) -> None:
         self.chroot.stop()
-        for top in Path("/sys/fs/cgroup").glob(f"**{self.cgroup}"):
-            for directory, _, _ in os.walk(top, topdown=False):
-                try:
-                    Path(directory).rmdir()
-                except OSError:
-                    break
+        _remove_cgroups(self.cgroup[1:])
+
+
+def _remove_cgroups(name: str) -> None:
+    for top in Path("/sys/fs/cgroup").glob(f"**/{name}"):
+        for directory, _, _ in os.walk(top, topdown=False):
+            try:
+                Path(directory).rmdir()
+            except OSError:
+                break
+
+
+def _sweep_cgroups() -> None:
+    """Remove those that runs left which were killed: the process that each is named after is gone."""
+    names = {path.name for path in Path("/sys/fs/cgroup").glob(f"*/{PREFIX}*")}
+    for name in names | {path.name for path in Path("/sys/fs/cgroup").glob(f"{PREFIX}*")}:
+        if not Path(f"/proc/{name.removeprefix(PREFIX)}").exists():
+            _remove_cgroups(name)
