@@ -11,8 +11,9 @@ import pytest
 from tests.robustness.kit import Store
 
 SEED = 20260
-# Moments in each id mode: many enough for every mode to see every way of dying.
-QUICK, MANY = 7, 70
+# Kills of one store; the slow tests do it for several seeds.
+TIMES = 7
+SEEDS = 10
 
 
 @pytest.fixture
@@ -24,15 +25,15 @@ def store(id_mode: str, engine_home: Path, tmp_path: Path) -> Store:
     return made
 
 
-def killed(store: Store, times: int) -> None:
+def killed(store: Store, seed: int) -> None:
     """Kill so many times, look after each, and let everything run to its end now and then."""
     expected = store.tree("measured")
     whole = store.start(store.loop("timed")).seconds
     store.start(store.loop("counted"), count="count")
     calls = int((store.directory / "count").read_text())
-    dice = random.Random(SEED)
+    dice = random.Random(seed)
     stopped = 0
-    for number in range(times):
+    for number in range(TIMES):
         salt = f"salt{number}"
         way = ("calls", "time", "worker", "calls")[number % 4]
         at, after = dice.randrange(1, calls), dice.uniform(0, whole)
@@ -47,17 +48,17 @@ def killed(store: Store, times: int) -> None:
             assert "Traceback" not in done.err, done.err
             assert way == "time" or done.code in (0, 1, 125), done.err
         store.check()
-        if number % 4 == 3 or number == times - 1:
+        if number % 4 == 3 or number == TIMES - 1:
             assert store.tree(salt) == expected
             store.check()
-    assert stopped > times / 2, "most had ended before their moment came"
+    assert stopped > TIMES / 2, "most had ended before their moment came"
 
 
 def test_killed_at_random_moments(store: Store) -> None:
-    killed(store, QUICK)
+    killed(store, SEED)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3000)
-def test_killed_at_very_many_random_moments(store: Store) -> None:
-    killed(store, MANY)
+@pytest.mark.parametrize("number", range(1, SEEDS + 1))
+def test_killed_at_very_many_random_moments(store: Store, number: int) -> None:
+    killed(store, SEED + number)
