@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from dockermagic.build.opened import OpenedContext
     from dockermagic.build.request import BuildRequest, BuildResult, StageResult
     from dockermagic.catalog import Change, HistoryRow, ImageSummary
-    from dockermagic.containers.request import ContainerResult, RunRequest
+    from dockermagic.containers.request import Container, ContainerResult, RunRequest
     from dockermagic.dockerfile.linter import Diagnostic
     from dockermagic.fsck import Report
     from dockermagic.oci.platform import Platform
@@ -164,8 +164,9 @@ class Engine:
         Where it is not a tar it is a Dockerfile alone. ``request`` has the secrets and certificates for fetching it.
         """
         from dockermagic.build.opened import open_context
+        from dockermagic.build.trust import with_certificates
 
-        return open_context(source, request, self.home, cancel)
+        return open_context(source, with_certificates(request), self.home, cancel)
 
     def keys(self, request: BuildRequest) -> tuple[str, ...]:
         """The cache key of each instruction of the text as it stands now; nothing is built.
@@ -364,6 +365,18 @@ class Engine:
         return check(self.home, self.records, sandbox, repair=repair, quick=quick, why_not=why_not)
 
     # containers
+
+    def containers(self) -> list[Container]:
+        """Every container that stays, the newest first."""
+        from dockermagic.containers.runtime import Containers
+
+        return Containers(self.home, self.sandbox).all()
+
+    def remove_container(self, name: str) -> str:
+        """Delete a container by name or id and return its id. Raises :class:`ContainerError`."""
+        from dockermagic.containers.runtime import Containers
+
+        return Containers(self.home, self.sandbox).remove(name)
 
     def run(
         self,

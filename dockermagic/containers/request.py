@@ -13,7 +13,7 @@ from typing import Any
 
 from dockermagic.errors import ContainerError
 
-__all__ = ["Bind", "ContainerResult", "Launch", "RunRequest", "merge_env", "parse_volume", "resolve"]
+__all__ = ["Bind", "Container", "ContainerResult", "Launch", "RunRequest", "merge_env", "parse_volume", "resolve"]
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _VOLUME_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
@@ -32,6 +32,22 @@ class Bind:
     path: Path | None = None
     volume: str = ""
     readonly: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """A container's record. ``status`` is created, running or exited; times are seconds since the epoch."""
+
+    id: str
+    name: str
+    image: str
+    image_id: str
+    command: tuple[str, ...]
+    status: str
+    created: float
+    started: float | None = None
+    finished: float | None = None
+    exit_code: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,34 +20,18 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from dockermagic.containers.request import Bind, ContainerResult, Launch, RunRequest, resolve
+from dockermagic.containers.request import Bind, Container, ContainerResult, Launch, RunRequest, resolve
 from dockermagic.errors import BuildInterruptedError, ContainerError, DockermagicError, SandboxError
 from dockermagic.oci import lock
 from dockermagic.sandbox.base import Cancel, Mount, Process, Rootfs, Sandbox
 
-__all__ = ["Container", "Containers"]
+__all__ = ["Containers"]
 
 _WRITABLE = "dockermagic.containers.writable"
-
-
-@dataclass(frozen=True, slots=True)
-class Container:
-    """A container's record. ``status`` is created, running or exited; times are seconds since the epoch."""
-
-    id: str
-    name: str
-    image: str
-    image_id: str
-    command: tuple[str, ...]
-    status: str
-    created: float
-    started: float | None = None
-    finished: float | None = None
-    exit_code: int | None = None
 
 
 class Containers:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import signal
 import subprocess
@@ -227,3 +228,13 @@ def test_a_full_disk_is_said_in_words(busybox: Commands) -> None:
 
     assert process.returncode == 1
     assert err.startswith(b"ERROR: the disk is full")
+
+
+def test_a_container_that_stays_is_listed_and_removed(busybox: Commands) -> None:
+    """ps shows what ran, rm takes it away and gives its name free."""
+    busybox("run", "--name", "kept", "busybox", "true")
+
+    assert "kept" not in busybox("ps").out
+    assert re.search(r'busybox +"true" .* Exited \(0\) .* kept', busybox("ps", "-a").out)
+    assert busybox("rm", "kept").out == "kept\n"
+    assert busybox("ps", "-aq").out == ""
