@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dockermagic.build.cache import Cache, TrailEntry
 from dockermagic.build.context import StatCache
-from dockermagic.build.contexts import Contexts, reads_context
+from dockermagic.build.contexts import LAYOUT, Contexts, context_name, reads_context
 from dockermagic.build.epoch import source_date_epoch
 from dockermagic.build.facts import LayerFacts, layer_facts
 from dockermagic.build.frontend import LoweredStage, Plan, lower
@@ -21,6 +21,7 @@ from dockermagic.build.outputs import Built, check_output, export
 from dockermagic.build.platforms import labelled, platforms_of
 from dockermagic.build.request import BuildRequest, BuildResult, StageResult, Step
 from dockermagic.build.solver import Solver
+from dockermagic.build.trust import with_certificates
 from dockermagic.build.workshop import NOTHING, Solved, Workshop
 from dockermagic.dockerfile.linter import BaseImage as KnownBase
 from dockermagic.dockerfile.linter import Diagnostic, Report, check
@@ -69,6 +70,7 @@ class Builder:
         """See :meth:`dockermagic.engine.Engine.build`."""
         began = time.perf_counter()
         self.forget_failed()
+        request = with_certificates(request)
         wanted = platforms_of(request)
         for output in request.outputs:
             check_output(output, len(wanted))
@@ -94,9 +96,16 @@ class Builder:
         with internal.step(f"[internal] load build definition from {request.filename}") as step:
             step.status("transferring dockerfile:", len(request.text.encode("utf-8", "surrogateescape")))
             dockerfile = parse_dockerfile(request.text)
-            contexts = self.contexts(request, internal)
+            contexts = self.contexts(request, internal, cancel)
             self._warn(request, contexts, step)
-        plan = self.lower(dockerfile, request, emit, internal)
+        with contexts:
+            return self._solve_in(contexts, dockerfile, request, emit, cancel)
+
+    def _solve_in(
+        self, contexts: Contexts, dockerfile: Dockerfile, request: BuildRequest, emit: Emit, cancel: Cancel
+    ) -> tuple[BuildResult, float | None]:
+        internal = Internal(emit)
+        plan = self.lower(dockerfile, request, contexts, emit, internal)
         contexts.load_ignore()
         name = trail_name(request)
         trail = self.cache.trail(name)
@@ -124,30 +133,34 @@ class Builder:
         return self._result(dockerfile, request, plan, solver), epoch
 
     def lower(
-        self, dockerfile: Dockerfile, request: BuildRequest, emit: Emit, internal: Internal, *, quiet: bool = False
+        self, dockerfile: Dockerfile, request: BuildRequest, contexts: Contexts, emit: Emit, internal: Internal
     ) -> Plan:
         """Lower with images from the store, each announced as BuildKit does."""
         seen: dict[tuple[str, str], BaseImage] = {}
 
         def resolve(name: str, platform: str) -> BaseImage:
             if (name, platform) not in seen:
-                shown = f"[internal] load metadata for {Reference.parse(name)}"
+                is_layout = name.startswith(LAYOUT)
+                shown = f"[internal] load metadata for {name if is_layout else Reference.parse(name)}"
                 with internal.step(shown):
+                    if is_layout:
+                        seen[name, platform] = self.images().resolve_layout(name.removeprefix(LAYOUT), platform)
+                        return seen[name, platform]
                     seen[name, platform] = self.images().resolve(name, platform, emit, always_pull=request.pull)
             return seen[name, platform]
 
-        epoch = source_date_epoch(dockerfile, request, self.home)
+        epoch = source_date_epoch(dockerfile, request, contexts, self.home)
         return lower(dockerfile, request, resolve, Platform.host(), epoch)
 
-    def contexts(self, request: BuildRequest, internal: Internal) -> Contexts:
-        """The local sources of a build."""
+    def contexts(self, request: BuildRequest, internal: Internal, cancel: Cancel | None = None) -> Contexts:
+        """The contexts of a build; to be closed."""
 
         def cache(root: str) -> StatCache:
             if root not in self.stat_caches:
                 self.stat_caches[root] = StatCache(self.records, root)
             return self.stat_caches[root]
 
-        return Contexts(request, self.home / "empty", cache, internal)
+        return Contexts(request, self.home, cache, internal, cancel)
 
     def forget_failed(self) -> None:
         """Let go of the last failed layer."""
@@ -234,7 +247,7 @@ class Builder:
         dockerfile = parse_dockerfile(request.text)
         internal = Internal(lambda event: None)
         contexts = self.contexts(request, internal)
-        plan = self.lower(dockerfile, request, lambda event: None, internal)
+        plan = self.lower(dockerfile, request, contexts, lambda event: None, internal)
         solved: dict[int, Solved | None] = {}
 
         def solve(vertex: Vertex) -> Solved:
@@ -245,9 +258,10 @@ class Builder:
 
         shop = Workshop(request, self.sandbox(), self.snapshotter(), solve, contexts.get, self.home)
         keys: dict[tuple[int, int], str] = {}
-        for vertex in walk(*(stage.top for stage in plan.stages.values())):
-            keys[vertex.stage, vertex.instruction] = self._key(vertex, solved, shop)
-        contexts.save()
+        with contexts:
+            for vertex in walk(*(stage.top for stage in plan.stages.values())):
+                keys[vertex.stage, vertex.instruction] = self._key(vertex, solved, shop)
+            contexts.save()
         total = len(dockerfile.global_args) + sum(1 + len(stage.instructions) for stage in dockerfile.stages)
         out = [""] * total
         for number, argument in enumerate(dockerfile.global_args):
@@ -291,7 +305,7 @@ class Builder:
             target=request.target or None,
             platform=platforms_of(request)[0],
             bases=self._known_base,
-            contexts=tuple(request.build_contexts),
+            contexts=tuple(map(context_name, request.build_contexts)),
         )
 
     def _known_base(self, name: str) -> KnownBase | None:
@@ -382,4 +396,4 @@ def trail_name(request: BuildRequest) -> str:
     """Under which name the keys of this Dockerfile are remembered."""
     if request.trail:
         return request.trail
-    return f"{request.context or ''}\0{request.filename}"
+    return f"{request.context_from or request.context or ''}\0{request.filename}"

@@ -1,37 +1,101 @@
-"""The local sources of one build: its context and its named contexts that are directories."""
+"""The contexts of one build: its own, and the named ones: directories, images, layouts, and what has to be fetched."""
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 from dockermagic.build.context import Context, StatCache, ignore_patterns, path_matcher
 from dockermagic.build.graph import Copy, LocalSource, Vertex
 from dockermagic.build.internal import Internal
+from dockermagic.build.opened import OpenedContext, is_remote, open_named
+from dockermagic.build.remote import shown
 from dockermagic.build.request import BuildRequest
-from dockermagic.errors import ContextError
+from dockermagic.errors import ContextError, InvalidReferenceError
+from dockermagic.oci.reference import Reference
+from dockermagic.sandbox.base import Cancel
 
-__all__ = ["Contexts"]
+__all__ = ["IMAGE", "LAYOUT", "Contexts", "context_name", "is_image", "reads_context"]
+
+
+IMAGE = "docker-image://"
+LAYOUT = "oci-layout://"
+
+
+def context_name(text: str) -> str:
+    """The name under which a context is looked up: ``alpine``, ``alpine:latest`` and the whole name are the same."""
+    try:
+        return Reference.parse(text).familiar().removesuffix(":latest")
+    except InvalidReferenceError:
+        return text.lower()
+
+
+def is_image(value: str) -> bool:
+    """Whether a named context is an image, from the store or from a layout."""
+    return value.startswith((IMAGE, LAYOUT))
 
 
 class Contexts:
-    """Opened when first asked for; ``caches`` remembers files' digests from one build to the next."""
+    """Opened when first asked for; ``caches`` remembers files' digests from one build to the next.
+
+    What was fetched is there until :meth:`close`.
+    """
 
     def __init__(
-        self, request: BuildRequest, empty: Path, caches: Callable[[str], StatCache], internal: Internal
+        self,
+        request: BuildRequest,
+        home: Path,
+        caches: Callable[[str], StatCache],
+        internal: Internal,
+        cancel: Cancel | None = None,
     ) -> None:
         self.request = request
-        self.empty = empty
+        self.home = home
         self.caches = caches
         self.internal = internal
+        self.cancel = cancel
         self.contexts: dict[str, Context] = {}
+        self._fetched: dict[str, OpenedContext] = {}
+        self._open = contextlib.ExitStack()
+        self._lock = threading.RLock()
+
+    def close(self) -> None:
+        """Remove what was fetched. Idempotent."""
+        self._open.close()
+
+    def __enter__(self) -> Contexts:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def fetched(self, name: str) -> OpenedContext:
+        """A named context that is a repository or a URL, fetched once."""
+        with self._lock:
+            if name not in self._fetched:
+                value = self.request.build_contexts[name]
+                with self.internal.step(f"[context {name}] {shown(value)}"):
+                    opened = open_named(value, self.request, self.home, self.cancel)
+                    self._fetched[name] = self._open.enter_context(opened)
+            return self._fetched[name]
+
+    def time(self, name: str) -> float | None:
+        """When a context was made, in seconds: that of a commit or of a remote file; None for anything else."""
+        if not name:
+            return self.request.context_time
+        return self.fetched(name).time if is_remote(self.request.build_contexts[name]) else None
 
     def directory(self, name: str) -> Path:
         """Where a source lies. Raises :class:`ContextError` when it is no directory."""
-        place = Path(self.request.build_contexts[name]) if name else self.request.context
+        place = self.request.context
+        if name:
+            value = self.request.build_contexts[name]
+            place = self.fetched(name).directory if is_remote(value) else Path(value)
         if place is None:
-            self.empty.mkdir(parents=True, exist_ok=True)
-            place = self.empty
+            place = self.home / "empty"
+            place.mkdir(parents=True, exist_ok=True)
         if not place.is_dir():
             kind = f"build context {name}" if name else "build context"
             raise ContextError(f"{kind} {place}: not a directory", hint="Name a directory that exists.")
@@ -39,13 +103,19 @@ class Contexts:
 
     def get(self, name: str) -> Context:
         """The context of that name ('' is the main one)."""
-        if name not in self.contexts:
-            directory = self.directory(name)
-            patterns, file = self._ignore(name, directory)
-            self.contexts[name] = Context(directory, patterns, self.caches(str(directory)), file)
-        return self.contexts[name]
+        with self._lock:
+            if name not in self.contexts:
+                directory = self.directory(name)
+                patterns, file = self._ignore(name, directory)
+                # What lasts for this build alone is not worth remembering.
+                brief = name in self._fetched or (not name and self.request.context_from)
+                cache = None if brief else self.caches(str(directory))
+                self.contexts[name] = Context(directory, patterns, cache, file)
+            return self.contexts[name]
 
     def _ignore(self, name: str, directory: Path) -> tuple[list[str], str]:
+        if name in self._fetched:
+            return [], ""
         if not name and self.request.ignore is not None:
             return list(self.request.ignore), f"{self.request.filename}.dockerignore"
         return ignore_patterns(directory, self.request.filename if not name else "")

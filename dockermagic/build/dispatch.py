@@ -301,6 +301,7 @@ class StageBody:
             request.shm_size,
             request.ulimits,
             tuple(proxies.items()),
+            "/".join(config.image[key] for key in ("os", "architecture", "variant") if config.image.get(key)),
         )
         self.add(op, instruction, index, note)
         declared = {name: config.variables.get(name, value or "") for name, value in config.args.items()}

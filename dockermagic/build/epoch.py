@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from dockermagic.build.contexts import Contexts
 from dockermagic.build.remote import Downloads
 from dockermagic.build.request import BuildRequest
 from dockermagic.build.values import is_http_url
@@ -16,16 +17,20 @@ __all__ = ["source_date_epoch"]
 HINT = "It is a number of seconds since 1970, `context`, or the name of a stage that only adds one remote file."
 
 
-def source_date_epoch(dockerfile: Dockerfile, request: BuildRequest, home: Path) -> float | None:
+def source_date_epoch(dockerfile: Dockerfile, request: BuildRequest, contexts: Contexts, home: Path) -> float | None:
     """The epoch in seconds from the build arg or a global ARG's default; None where it is empty or not set.
 
-    ``context`` stands for the time of a remote context, and a stage's name for that of the remote file it adds. Raises
-    :class:`BuildError` for anything else.
+    ``context`` stands for the time of a remote context, the name of a context for that one's, and a stage's name for
+    that of the remote file it adds. Raises :class:`BuildError` for anything else.
     """
     name = "SOURCE_DATE_EPOCH"
     text = request.build_args[name] if name in request.build_args else _default(dockerfile, request)
-    if not text or (text == "context" and "context" not in request.build_contexts):
+    if not text:
         return None
+    if text in request.build_contexts:
+        return contexts.time(text)
+    if text == "context":
+        return contexts.time("")
     if text.isascii() and text.isdigit():
         return float(text)
     for stage in dockerfile.stages:

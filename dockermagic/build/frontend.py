@@ -12,7 +12,8 @@ from typing import Any, Protocol
 
 from dockermagic.build import dispatch
 from dockermagic.build.config import StageConfig
-from dockermagic.build.graph import ImageSource, LocalSource, Source, Vertex
+from dockermagic.build.contexts import IMAGE, context_name, is_image
+from dockermagic.build.graph import Copy, ImageSource, LocalSource, PathFiles, Source, Vertex
 from dockermagic.build.request import BuildRequest
 from dockermagic.dockerfile import model as ins
 from dockermagic.dockerfile.stages import (
@@ -43,6 +44,7 @@ class ResolvedImage(Protocol):
 
 
 Resolve = Callable[[str, str], ResolvedImage]
+"""The image of a name (or of a layout, ``oci-layout://...``) for a platform."""
 
 
 @dataclass(slots=True)
@@ -102,7 +104,8 @@ class Lowering:
         self.numbers = self._number()
         automatic = platform_arguments(str(self.platform), str(platform), request.target)
         self.scope = global_scope(dockerfile, request.build_args, automatic)
-        self.references = references(dockerfile, self.scope, tuple(request.build_contexts))
+        self.contexts = {context_name(name): name for name in request.build_contexts}
+        self.references = references(dockerfile, self.scope, tuple(self.contexts))
 
     def plan(self) -> Plan:
         """Lower what was asked for and what it needs, in the order of the text."""
@@ -137,6 +140,13 @@ class Lowering:
         if index in self.done:
             return self.done[index]
         stage = self.dockerfile.stages[index]
+        if stage.name and self.named(stage.name):
+            # A named context takes the place of the whole stage.
+            with self.at(stage.base):
+                lowered, _ = self._context_stage(stage, stage.name, self._platform(index))
+            lowered.name = stage.name
+            self.done[index] = lowered
+            return lowered
         with self.at(stage.base):
             lowered, triggers = self._base(stage)
         label = stage.name or f"stage-{index}"
@@ -149,23 +159,27 @@ class Lowering:
 
     def _base(self, stage: Stage) -> tuple[LoweredStage, tuple[str, ...]]:
         found = self.references[stage.index]
-        platform = Platform.parse(found.platform) if found.platform else self.platform
+        platform = self._platform(stage.index)
         if found.base_stage is not None:
             below = self.stage(found.base_stage)
             config = below.config.child()
             made = LoweredStage(stage.index, stage.name, config, below.top, below.top, below.base_image)
             return made, tuple(below.config.config.get("OnBuild") or ())
-        if found.base == "scratch" and "scratch" not in self.request.build_contexts:
+        if self.named(found.base):
+            return self._context_stage(stage, found.base, platform)
+        if found.base == "scratch":
             config = StageConfig.scratch(platform.os, platform.architecture, platform.variant, self.epoch)
             return LoweredStage(stage.index, stage.name, config), ()
-        top, resolved = self.image(found.base, str(platform), stage=stage)
+        return self._image_stage(stage, found.base, platform)
+
+    def _image_stage(self, stage: Stage, name: str, platform: Platform) -> tuple[LoweredStage, tuple[str, ...]]:
+        top, resolved = self.image(name, str(platform), stage=stage)
         config = StageConfig.from_image(resolved.config, self.epoch)
         triggers = tuple(config.config.pop("OnBuild", None) or ())
         return LoweredStage(stage.index, stage.name, config, top, top, resolved, True), triggers
 
     def image(self, name: str, platform: str, *, stage: Stage) -> tuple[Vertex | None, ResolvedImage]:
         """The vertex of an image, resolved once a name and platform; None where it has no layers."""
-        name = self._named_image(name)
         resolved = self.resolve(name, platform)
         key = (resolved.manifest, platform)
         if key not in self.images:
@@ -193,16 +207,41 @@ class Lowering:
         self.images = {key: renamed if found is vertex else found for key, found in self.images.items()}
         return renamed
 
-    def _named_image(self, name: str) -> str:
-        value = self.request.build_contexts.get(name, "")
-        return value.removeprefix("docker-image://") if value.startswith("docker-image://") else name
+    def _platform(self, index: int) -> Platform:
+        found = self.references[index]
+        return Platform.parse(found.platform) if found.platform else self.platform
+
+    def named(self, name: str) -> str:
+        """What a named context of this name is, '' where there is none."""
+        key = self.contexts.get(context_name(name))
+        return self.request.build_contexts[key] if key is not None else ""
+
+    def _context_stage(self, stage: Stage, name: str, platform: Platform) -> tuple[LoweredStage, tuple[str, ...]]:
+        """A stage that stands on a named context: on its image, or on nothing but its files."""
+        value = self.named(name)
+        if is_image(value):
+            return self._image_stage(stage, value.removeprefix(IMAGE), platform)
+        config = StageConfig.scratch(platform.os, platform.architecture, platform.variant, self.epoch)
+        key = self.contexts[context_name(name)]
+        top = Vertex(
+            Copy(LocalSource(key), (PathFiles("."),), "/"),
+            None,
+            f"[context {key}] load from client",
+            stage.index,
+            stage.name,
+            self.numbers[stage.index],
+            stage.base.range.start_line,
+            stage.base.original,
+        )
+        return LoweredStage(stage.index, stage.name, config, top, top), ()
 
     def copy_source(self, name: str, stage: Stage) -> Source:
         """What ``--from=name`` means: an earlier stage by name or index, a named context, else an image."""
-        if name in self.request.build_contexts:
-            value = self.request.build_contexts[name]
-            if "://" not in value or value.startswith("oci-layout://"):
-                return LocalSource(name)
+        value = self.named(name)
+        if is_image(value):
+            return self.image(value.removeprefix(IMAGE), str(self.platform), stage=stage)[0]
+        if value:
+            return LocalSource(self.contexts[context_name(name)])
         wanted = name.lower()
         stages = self.dockerfile.stages
         index = next((found.index for found in reversed(stages) if found.name and found.name == wanted), None)

@@ -196,7 +196,7 @@ Mount = Bind | CacheMount | TmpfsMount | SecretMount | SshMount
 @dataclass(frozen=True, slots=True)
 class Exec:
     """RUN. ``scripts`` are here-documents with a ``#!`` line, given as files; ``proxies`` reach the process, never the
-    key.
+    key. ``platform`` is the one that the image says it is for.
     """
 
     args: tuple[str, ...]
@@ -212,6 +212,7 @@ class Exec:
     shm_size: int | None = None
     ulimits: tuple[str, ...] = ()
     proxies: tuple[tuple[str, str], ...] = field(compare=False, default=())
+    platform: str = field(compare=False, default="")
 
 
 Operation = ImageSource | Copy | MakeDirectory | Exec

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from dockermagic.bases import find_base
@@ -13,6 +14,7 @@ from dockermagic.build.locks import Lock
 from dockermagic.errors import ImageNotFoundError, RegistryError, StoreError
 from dockermagic.events import Emit, Status, now
 from dockermagic.oci.image import Image
+from dockermagic.oci.layout import load_layout
 from dockermagic.oci.pipeline import recompress
 from dockermagic.oci.platform import Platform
 from dockermagic.oci.reference import Reference
@@ -96,6 +98,16 @@ class Images:
         image = Image.load(self.store, descriptor, wanted)
         shown = str(reference)
         return BaseImage(shown, descriptor.digest, image)
+
+    def resolve_layout(self, place: str, platform: str) -> BaseImage:
+        """The image of a layout directory: ``DIR``, ``DIR:TAG`` or ``DIR@DIGEST``. It stays in the store, unnamed."""
+        path, at, wanted = place.partition("@")
+        if not at and not Path(path).is_dir():
+            path, _, wanted = path.rpartition(":")
+        with self.store.lease():
+            descriptor = load_layout(self.store, Path(path), wanted, Platform.parse(platform))
+            self.store.add(descriptor)
+        return BaseImage(f"oci-layout://{place}", descriptor.digest, Image.load(self.store, descriptor))
 
     def unpack(self, op: ImageSource, emit: Emit, *, vertex: str = "", cancel: Cancel | None = None) -> Snapshot:
         """The snapshot of the image's top layer; layers that are not unpacked yet are."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
+from typing import IO
 
-from dockermagic.errors import StoreFullError, UsageError
+from dockermagic.errors import ArchiveError, StoreFullError, UsageError
 from dockermagic.oci.rooted import Directories, clean, remove_tree
 from dockermagic.oci.tarheader import BLOCK_DEVICE, CHARACTER, DIRECTORY, FIFO, FILE, LINK, SYMLINK, Entry
 from dockermagic.oci.tarstream import TarReader
@@ -17,15 +19,23 @@ from dockermagic.oci.tarstream import TarReader
 __all__ = ["write_directory"]
 
 
-def write_directory(blocks: Iterator[bytes], directory: Path) -> int:
-    """Write the files of a tar into ``directory``, which is made if missing; how many devices could not be made.
+def write_directory(
+    blocks: Iterable[bytes],
+    directory: Path,
+    *,
+    devices: bool = True,
+    most_bytes: int | None = None,
+    most_files: int | None = None,
+) -> int:
+    """Write the files of a tar into ``directory``, which is made if missing; how many devices were left out.
 
     The files belong to whoever calls. What is there already stays unless it has the name of something new; nothing is
-    written through a link. Each file appears whole or not at all. Raises UsageError and StoreFullError.
+    written through a link. Each file appears whole or not at all. Raises UsageError, StoreFullError, and ArchiveError
+    for a broken archive, one that would leave the directory, and one beyond the limits.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        target = _Target(directory)
+        target = _Target(directory, devices, most_bytes, most_files)
     except OSError as error:
         raise UsageError(f"cannot write {directory}: {os.strerror(error.errno or 0)}") from None
     try:
@@ -35,8 +45,6 @@ def write_directory(blocks: Iterator[bytes], directory: Path) -> int:
         reader.drain()
         target.finish()
     except OSError as error:
-        import errno
-
         if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
             raise StoreFullError(f"the disk is full: cannot write {directory}", hint="Make room.") from None
         raise UsageError(f"cannot write {error.filename or directory}: {os.strerror(error.errno or 0)}") from None
@@ -48,8 +56,11 @@ def write_directory(blocks: Iterator[bytes], directory: Path) -> int:
 class _Target:
     """The directory while it is written. Directories get their modes and times when all is there."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, devices: bool, most_bytes: int | None, most_files: int | None) -> None:
         self.left_out = 0
+        self._devices = devices
+        self._bytes_left = most_bytes
+        self._files_left = most_files
         self._tree = Directories(str(directory))
         self._directories: list[tuple[str, int, int]] = []
 
@@ -58,8 +69,9 @@ class _Target:
         path = clean(entry.name, "the entry")
         if not path:
             return
+        self._count(entry)
         above, _, name = path.rpartition("/")
-        here = os.dup(self._tree.fd(above))
+        here = os.dup(self._reach(above))
         aside = f".{secrets.token_hex(6)}.tmp"
         try:
             if entry.kind == DIRECTORY:
@@ -81,6 +93,29 @@ class _Target:
         finally:
             os.close(here)
 
+    def _count(self, entry: Entry) -> None:
+        if self._files_left is not None:
+            self._files_left -= 1
+        if self._bytes_left is not None:
+            self._bytes_left -= entry.real_size or entry.size
+        if (self._files_left or 0) < 0 or (self._bytes_left or 0) < 0:
+            raise ArchiveError(
+                "the archive unpacks to more than is allowed", hint="Raise $DOCKERMAGIC_ADD_LIMIT, in bytes."
+            )
+
+    def _reach(self, path: str) -> int:
+        """The directory at a path; archives may leave out the entries of directories."""
+        try:
+            return self._tree.fd(path)
+        except FileNotFoundError:
+            above, _, name = path.rpartition("/")
+            os.mkdir(name, 0o755, dir_fd=self._reach(above))
+            return self._tree.fd(path)
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.ENOTDIR):
+                raise ArchiveError(f"the archive has files below {path!r:.300}, which is no directory") from None
+            raise
+
     def _directory(self, here: int, name: str, path: str, entry: Entry) -> None:
         try:
             found = os.stat(name, dir_fd=here, follow_symlinks=False)
@@ -98,17 +133,23 @@ class _Target:
             case _ if entry.kind == FILE:
                 flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
                 with open(os.open(name, flags, 0o600, dir_fd=here), "wb") as file:
-                    for piece in reader.data():
-                        file.write(piece)
+                    if entry.sparse is None:
+                        for piece in reader.data():
+                            file.write(piece)
+                    else:
+                        _write_sparse(file, entry, reader)
                 os.chmod(name, entry.mode, dir_fd=here)
             case _ if entry.kind == SYMLINK:
                 os.symlink(entry.link, name, dir_fd=here)
             case _ if entry.kind == LINK:
                 above, _, leaf = clean(entry.link, "the target of a hard link").rpartition("/")
-                os.link(leaf, name, src_dir_fd=self._tree.fd(above), dst_dir_fd=here, follow_symlinks=False)
+                try:
+                    os.link(leaf, name, src_dir_fd=self._tree.fd(above), dst_dir_fd=here, follow_symlinks=False)
+                except FileNotFoundError:
+                    raise ArchiveError(f"the archive links {entry.name!r:.300} to what is not there") from None
             case _ if entry.kind == FIFO:
                 os.mkfifo(name, entry.mode, dir_fd=here)
-            case _ if entry.kind in (CHARACTER, BLOCK_DEVICE):
+            case _ if entry.kind in (CHARACTER, BLOCK_DEVICE) and self._devices:
                 kind = stat.S_IFCHR if entry.kind == CHARACTER else stat.S_IFBLK
                 try:
                     os.mknod(name, kind | entry.mode, os.makedev(entry.major, entry.minor), dir_fd=here)
@@ -135,3 +176,17 @@ class _Target:
     def close(self) -> None:
         """Close what is open. Idempotent."""
         self._tree.close()
+
+
+def _write_sparse(file: IO[bytes], entry: Entry, reader: TarReader) -> None:
+    spans = iter(entry.sparse or ())
+    left = 0
+    for data in reader.data():
+        at = 0
+        while at < len(data):
+            while not left:
+                offset, left = next(spans)
+                file.seek(offset)
+            step = file.write(data[at : at + min(left, len(data) - at)])
+            at, left = at + step, left - step
+    file.truncate(entry.real_size)

@@ -61,6 +61,8 @@ def check_output(output: Output, platforms: int = 1) -> None:
         raise UsageError(
             f"unsupported layer compression type: {compression}", hint="There are uncompressed, gzip and zstd."
         )
+    for name in ("force-compression", "oci-mediatypes", "platform-split", "rewrite-timestamp", "tar"):
+        _switch(output, name, False)
     level = options.get("compression-level", "0")
     if not level.lstrip("-").isdigit():
         raise UsageError(f"non-integer value {level} for compression-level")

@@ -21,7 +21,7 @@ from dockermagic.errors import BuildError, BuildInterruptedError, StoreFullError
 from dockermagic.oci import lock
 from dockermagic.sandbox.base import Cancel
 
-__all__ = ["Download", "Downloads", "abandonable", "size_limit"]
+__all__ = ["Download", "Downloads", "abandonable", "shown", "size_limit"]
 
 CONNECT_SECONDS = 30.0
 READ_SECONDS = 120.0

@@ -39,9 +39,10 @@ class Output:
 class BuildRequest:
     """One build, as ``docker build`` or a notebook cell asks for it.
 
-    ``text`` is the whole Dockerfile. ``context`` is a directory (None: empty). ``filename`` names the Dockerfile in
-    messages and finds ``FILENAME.dockerignore``. ``stages`` asks for further stages by index, beside the target:
-    a notebook builds every stage that its cell touches. Instructions before ``first`` are built in silence, and
+    ``text`` is the whole Dockerfile. ``context`` is a directory (None: empty); if it was made for this build alone,
+    ``context_from`` says of what (a URL, ``-``) and ``context_time`` when that was made. ``filename`` names the
+    Dockerfile in messages and finds ``FILENAME.dockerignore``. ``stages`` asks for further stages by index, beside the
+    target: a notebook builds every stage that its cell touches. Instructions before ``first`` are built in silence, and
     ``no_cache`` does not count for them. ``trail`` is the name under which the keys are remembered for the next build's
     reasons; by default that of the Dockerfile and its context.
     """
@@ -71,6 +72,8 @@ class BuildRequest:
     ca: Path | None = None
     trail: str = ""
     outputs: tuple[Output, ...] = ()
+    context_from: str = ""
+    context_time: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

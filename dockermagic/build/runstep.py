@@ -21,8 +21,10 @@ from dockermagic.build.graph import (
     Vertex,
 )
 from dockermagic.build.locks import Lock
+from dockermagic.build.trust import trust_mounts
 from dockermagic.build.workshop import Workshop
 from dockermagic.errors import BuildError, RunFailedError
+from dockermagic.oci.platform import Platform
 from dockermagic.sandbox.base import Mount, Process, Rootfs, Subpath, Ulimit
 from dockermagic.sandbox.snapshot import Active, Snapshot
 
@@ -33,6 +35,7 @@ DEFAULT_SHM = 64 << 20
 
 
 def execute_run(vertex: Vertex, op: Exec, active: Active, shop: Workshop, log: Callable[[int, bytes], None]) -> None:
+    """Run in the prepared snapshot. Raises :class:`RunFailedError` with the end of the output, and BuildErrors."""
     tail = _Tail()
 
     def output(stream: int, data: bytes) -> None:
@@ -41,14 +44,16 @@ def execute_run(vertex: Vertex, op: Exec, active: Active, shop: Workshop, log: C
 
     with contextlib.ExitStack() as stack:
         mounts, env = _mounts(op, shop, stack)
+        given = dict(op.env) | dict(op.proxies) | env
+        trusted, variables = trust_mounts(op.args, given, Rootfs(active.rootfs.lowers), shop)
         process = Process(
             args=op.args,
-            env=dict(op.env) | dict(op.proxies) | env,
+            env=variables | given,
             cwd=op.cwd,
             user=op.user,
             hostname=op.hostname or "buildkitsandbox",
             network="none" if op.network == "none" else "host",
-            mounts=tuple(mounts),
+            mounts=(*trusted, *mounts),
             security=op.security,
             extra_hosts=op.extra_hosts,
             ulimits=tuple(map(parse_ulimit, op.ulimits)),
@@ -62,7 +67,7 @@ def execute_run(vertex: Vertex, op: Exec, active: Active, shop: Workshop, log: C
             command=vertex.text,
             process_exit_code=code,
             log_tail=tail.lines(),
-            hint=_advice(code, tail.lines()),
+            hint=_advice(code, tail.lines(), op.platform),
         )
 
 
@@ -80,8 +85,14 @@ class _Tail:
         return tuple(text.split("\n")[-LOG_TAIL_LINES:]) if text else ()
 
 
-def _advice(code: int, tail: tuple[str, ...]) -> str:
+def _advice(code: int, tail: tuple[str, ...], platform: str) -> str:
     text = "\n".join(tail[-5:])
+    here = Platform.host()
+    if "exec format error" in text.lower() and platform and Platform.parse(platform).distance(here) is None:
+        return (
+            f"This stage is for {platform}, and this machine is {here}: its programs cannot run here. Do the work in a "
+            "stage FROM --platform=$BUILDPLATFORM and COPY what it makes, or let the machine run them through QEMU."
+        )
     if "No space left on device" in text:
         return "The disk is full: make room, for example with `dockermagic prune`, and run it again."
     if code == 127:

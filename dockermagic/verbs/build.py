@@ -4,172 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import IO
 
 from dockermagic.build.request import BuildRequest, BuildResult, Output
-from dockermagic.errors import ContextError, DockermagicError, UsageError
+from dockermagic.errors import DockermagicError, UsageError
 from dockermagic.verbs import values
 from dockermagic.verbs.base import Console, Verb
 from dockermagic.verbs.options import Arguments, Option, flag, many, text, unsupported
 from dockermagic.verbs.outfile import cannot_write
+from dockermagic.verbs.source import Source, read_source
 
-__all__ = ["BUILD", "SOURCE_OPTIONS", "Source", "naming", "read_source", "request_for"]
+__all__ = ["BUILD", "SOURCE_OPTIONS", "naming", "request_for"]
 
 MODES = ("auto", "plain", "quiet", "rawjson", "tty")
-REMOTE = ("http://", "https://", "git://", "ssh://", "git@", "github.com/")
-ARCHIVE_MAGIC = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd")
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """What is built: the Dockerfile's text and name, the context, and the ignore patterns where they are known."""
-
-    text: str
-    filename: str
-    context: Path | None
-    ignore: tuple[str, ...] | None = None
-
-
-def _decode(data: bytes) -> str:
-    return data.decode("utf-8", "surrogateescape")
-
-
-def _read(path: Path) -> str:
-    try:
-        return _decode(path.read_bytes())
-    except FileNotFoundError:
-        raise ContextError(
-            f"failed to read dockerfile: open {path}: no such file or directory", hint=_where(path)
-        ) from None
-    except IsADirectoryError:
-        raise ContextError(f"failed to read dockerfile: {path} is a directory") from None
-    except OSError as error:
-        raise ContextError(f"failed to read dockerfile: open {path}: {os.strerror(error.errno or 0).lower()}") from None
-
-
-def _where(path: Path) -> str:
-    found = sorted(
-        entry.name for entry in path.parent.glob("*") if "dockerfile" in entry.name.lower() and entry.is_file()
-    )
-    found = [name for name in found if not name.endswith(".dockerignore")]
-    if found:
-        return f"There is {', '.join(found[:5])} in {path.parent}: name it with -f."
-    return "Name the Dockerfile with -f, or the directory that holds it."
-
-
-def _stdin(console: Console) -> IO[bytes]:
-    if console.stdin is None:
-        raise UsageError("a cell has no standard input", hint="Give a directory, and the Dockerfile with -f.")
-    return console.stdin
-
-
-def _is_archive(start: bytes) -> bool:
-    return start.startswith(ARCHIVE_MAGIC) or start[257:262] == b"ustar"
-
-
-@contextmanager
-def _unpacked(start: bytes, stream: IO[bytes]) -> Iterator[Path]:
-    """A tar from stdin as a directory that is gone afterwards; entries that lead out of it are refused."""
-    import io
-    import tarfile
-    import tempfile
-
-    class Joined(io.RawIOBase):
-        def __init__(self) -> None:
-            self.start = start
-
-        def readable(self) -> bool:
-            return True
-
-        def readinto(self, buffer: object) -> int:
-            view = memoryview(buffer)  # type: ignore[arg-type]
-            if self.start:
-                piece, self.start = self.start[: len(view)], self.start[len(view) :]
-            else:
-                piece = stream.read(len(view))
-            view[: len(piece)] = piece
-            return len(piece)
-
-    def keep_mode(member: tarfile.TarInfo, path: str) -> tarfile.TarInfo | None:
-        checked = tarfile.tar_filter(member, path)
-        return checked.replace(mode=member.mode, deep=False) if checked else None
-
-    with tempfile.TemporaryDirectory(prefix="dockermagic-context-") as directory:
-        try:
-            with tarfile.open(fileobj=io.BufferedReader(Joined()), mode="r|*") as archive:
-                archive.extractall(directory, filter=keep_mode)
-        except (tarfile.TarError, EOFError, OSError) as error:
-            raise ContextError(f"the archive on standard input cannot be unpacked: {error}") from None
-        yield Path(directory)
-
-
-def _ignore_outside(path: Path | None, context: Path) -> tuple[str, ...] | None:
-    """The patterns for a Dockerfile that does not lie in the context's root; None leaves them to the engine.
-
-    ``NAME.dockerignore`` beside the Dockerfile wins over the context's ``.dockerignore``.
-    """
-    if path is not None and path.parent.resolve() == context.resolve():
-        return None
-    from dockermagic.dockerfile import ignore
-
-    beside = [] if path is None else [path.with_name(f"{path.name}.dockerignore")]
-    for candidate in [*beside, context / ".dockerignore"]:
-        if candidate.is_file():
-            try:
-                return tuple(ignore.parse(_decode(candidate.read_bytes())))
-            except OSError as error:
-                raise ContextError(f"cannot read {candidate}: {os.strerror(error.errno or 0)}") from None
-    return ()
-
-
-@contextmanager
-def read_source(console: Console, context: str, file: str) -> Iterator[Source]:
-    """The Dockerfile and the context that the words name; ``-`` is standard input, as a Dockerfile or as a tar.
-
-    A context from standard input is a temporary directory that lasts as long as the block. Raises ContextError and
-    UsageError with what to do.
-    """
-    if context == "-" and file == "-":
-        raise UsageError("invalid argument: can't use stdin for both build context and dockerfile")
-    if context.startswith(REMOTE):
-        raise UsageError(
-            f"a context from {context} is not supported yet",
-            hint="Fetch it, for example with 'git clone', and give the directory.",
-        )
-    with ExitStack() as stack:
-        if context == "-":
-            stream = _stdin(console)
-            if console.stdin_is_terminal:
-                console.note("Reading the Dockerfile from the terminal; end it with Ctrl-D.")
-            start = stream.read(1 << 16)
-            if not _is_archive(start):
-                if file:
-                    raise UsageError("ambiguous Dockerfile source: both stdin and flag correspond to Dockerfiles")
-                yield Source(_decode(start + stream.read()), "Dockerfile", None)
-                return
-            directory = stack.enter_context(_unpacked(start, stream))
-            path = directory / (file or "Dockerfile")
-        else:
-            directory = Path(context)
-            if not directory.exists():
-                raise ContextError(
-                    f'path "{context}" not found', hint="The last word is the build context: a directory, or '-'."
-                )
-            if not directory.is_dir():
-                raise ContextError(
-                    f"the build context must be a directory: {context}",
-                    hint=f"Give the directory that holds it, and the file with -f: -f {context} {directory.parent}",
-                )
-            path = Path(file) if file else directory / "Dockerfile"
-        if file == "-":
-            yield Source(_decode(_stdin(console).read()), "Dockerfile", directory, _ignore_outside(None, directory))
-            return
-        if not file and not path.exists() and path.with_name("dockerfile").exists():
-            path = path.with_name("dockerfile")
-        yield Source(_read(path), path.name, directory, _ignore_outside(path, directory))
 
 
 def _platform(value: str) -> str:
@@ -221,6 +70,8 @@ def request_for(source: Source, arguments: Arguments) -> BuildRequest:
         context=source.context,
         filename=source.filename,
         ignore=source.ignore,
+        context_from=source.origin,
+        context_time=source.time,
         build_args=values.with_environment(arguments.many("build-arg"), os.environ),
         target=arguments.text("target"),
         platform=arguments.text("platform"),
@@ -294,7 +145,8 @@ def build(console: Console, arguments: Arguments) -> int:
     iidfile = arguments.text("iidfile")
     if iidfile:
         Path(iidfile).unlink(missing_ok=True)
-    with read_source(console, arguments.words[0], arguments.text("file")) as source:
+    asked = _options(request_for(Source("", "", None), arguments), console, arguments)
+    with read_source(console, arguments.words[0], arguments.text("file"), asked) as source:
         request = _options(request_for(source, arguments), console, arguments)
         with console.progress(mode, source.filename) as emit, naming(source):
             result = console.engine.build(request, emit)
@@ -311,7 +163,7 @@ def build(console: Console, arguments: Arguments) -> int:
 
 BUILD = Verb(
     "build",
-    "[OPTIONS] PATH | -",
+    "[OPTIONS] PATH | URL | -",
     "Build an image from a Dockerfile",
     build,
     (
@@ -366,7 +218,8 @@ BUILD = Verb(
     ),
     (1, 1),
     more=(
-        "PATH is the build context, a directory; '-' reads a Dockerfile, or a tar of a context, from standard input.\n"
+        "PATH is the build context, a directory or a tar; URL is a tar, a Dockerfile or a git repository\n"
+        "(URL#branch:directory); '-' reads a Dockerfile, or a tar of a context, from standard input.\n"
         "The exit code is 0 when the image was built, and 1 with --check when there are warnings."
     ),
 )

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from dockermagic.errors import BuildError, DockerfileSyntaxError, DockermagicError
 from dockermagic.verbs.base import Console, Shown, Verb
-from dockermagic.verbs.build import SOURCE_OPTIONS, Source, read_source, request_for
+from dockermagic.verbs.build import SOURCE_OPTIONS, request_for
 from dockermagic.verbs.options import Arguments, text
+from dockermagic.verbs.source import Source, read_source
 
 if TYPE_CHECKING:
     from dockermagic.dockerfile.linter import Diagnostic
@@ -106,7 +107,8 @@ def check(console: Console, arguments: Arguments) -> int:
     context = arguments.words[0] if arguments.words else "."
     warnings: Sequence[Diagnostic] = ()
     error: DockermagicError | None = None
-    with read_source(console, context, arguments.text("file")) as source:
+    asked = request_for(Source("", "", None), arguments)
+    with read_source(console, context, arguments.text("file"), asked) as source:
         try:
             warnings = console.engine.check(request_for(source, arguments))
         except (DockerfileSyntaxError, BuildError) as found:
