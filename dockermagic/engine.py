@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from dockermagic.build.request import BuildRequest, BuildResult, StageResult
     from dockermagic.catalog import Change, HistoryRow, ImageSummary
     from dockermagic.containers.request import Container, ContainerResult, RunRequest
-    from dockermagic.dockerfile.linter import Diagnostic
+    from dockermagic.dockerfile.linter import Report as LintReport
     from dockermagic.fsck import Report
     from dockermagic.oci.platform import Platform
     from dockermagic.oci.reference import Reference
@@ -336,8 +336,11 @@ class Engine:
 
     # checks and facts
 
-    def check(self, request: BuildRequest) -> list[Diagnostic]:
-        """Every warning about the Dockerfile, and its first error as an exception; nothing is built."""
+    def check(self, request: BuildRequest) -> LintReport:
+        """Every warning about the Dockerfile, and the error that ended the search, if any; nothing is built.
+
+        Raises :class:`ContextError` for a malformed ignore file.
+        """
         return self.builder.check(request)
 
     def info(self) -> InfoView:

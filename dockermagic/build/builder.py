@@ -24,7 +24,7 @@ from dockermagic.build.solver import Solver
 from dockermagic.build.trust import with_certificates
 from dockermagic.build.workshop import NOTHING, Solved, Workshop
 from dockermagic.dockerfile.linter import BaseImage as KnownBase
-from dockermagic.dockerfile.linter import Diagnostic, Report, check
+from dockermagic.dockerfile.linter import Report, check
 from dockermagic.dockerfile.stages import Dockerfile, parse_dockerfile
 from dockermagic.errors import BuildError, InvalidReferenceError, Place
 from dockermagic.events import Emit, Warning
@@ -321,12 +321,9 @@ class Builder:
         made = image.config.config
         return KnownBase(env, str(image.config.platform), made.shell, made.onbuild)
 
-    def check(self, request: BuildRequest) -> list[Diagnostic]:
+    def check(self, request: BuildRequest) -> Report:
         """See :meth:`dockermagic.engine.Engine.check`."""
-        report = self.report(request, self.contexts(request, Internal(lambda event: None)), reachable_only=False)
-        if report.error is not None:
-            raise report.error
-        return list(report.diagnostics)
+        return self.report(request, self.contexts(request, Internal(lambda event: None)), reachable_only=False)
 
     def _warn(self, request: BuildRequest, contexts: Contexts, step: InternalStep) -> None:
         """Tell the warnings that concern this build. Raises where ``# check=error=true`` makes errors of them."""

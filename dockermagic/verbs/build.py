@@ -36,12 +36,6 @@ def _mode(value: str) -> str:
     return value
 
 
-def _call(value: str) -> str:
-    if value not in ("build", "check", "lint"):
-        raise ValueError("only build and check are supported yet")
-    return value
-
-
 def _network(value: str) -> str:
     if value not in ("default", "host", "none"):
         raise ValueError(f"network mode '{value}' is not supported: there is default, host, none")
@@ -136,10 +130,15 @@ def _image_id(console: Console, request: BuildRequest, result: BuildResult) -> s
 
 def build(console: Console, arguments: Arguments) -> int:
     """Build an image. Its id goes to stdout with ``-q`` and to a file with ``--iidfile``."""
-    if arguments.flag("check") or arguments.text("call") in ("check", "lint"):
+    method, form = values.call_method(arguments.text("call"))
+    if arguments.flag("check") or method == "check":
         from dockermagic.verbs.check import check
 
-        return check(console, arguments)
+        return check(console, arguments, form)
+    if method != "build":
+        from dockermagic.verbs.call import describe
+
+        return describe(console, arguments, method, form)
     quiet = arguments.flag("quiet")
     mode = "quiet" if quiet else arguments.text("progress")
     iidfile = arguments.text("iidfile")
@@ -170,7 +169,13 @@ BUILD = Verb(
         *SOURCE_OPTIONS,
         many("add-host", "", 'Add a custom host-to-IP mapping (format: "host:ip")', check=values.host_entry),
         text("ca", "", "Certificates that RUN trusts while it builds; they reach no layer", value="file"),
-        text("call", "", 'Set method for evaluating build ("check")', default="build", check=_call),
+        text(
+            "call",
+            "",
+            'Set method for evaluating build ("check", "outline", "targets"; ",format=json")',
+            default="build",
+            check=values.call_method,
+        ),
         flag("check", "", 'Shorthand for "--call=check"'),
         text("hostname", "", "Host name inside of RUN"),
         text("iidfile", "", "Write the image ID to a file"),

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from dockermagic.errors import BuildError, DockerfileSyntaxError, DockermagicError
+from dockermagic.errors import BuildError, DockermagicError
 from dockermagic.verbs.base import Console, Shown, Verb
 from dockermagic.verbs.build import SOURCE_OPTIONS, request_for
 from dockermagic.verbs.options import Arguments, text
@@ -102,18 +102,22 @@ def as_json(source: Source, warnings: Sequence[Diagnostic], error: DockermagicEr
     return json.dumps(document, ensure_ascii=False, indent=2) + "\n"
 
 
-def check(console: Console, arguments: Arguments) -> int:
-    """Check a Dockerfile: 0 where there is nothing to say, 1 where there are warnings or an error."""
+def check(console: Console, arguments: Arguments, form: str = "") -> int:
+    """Check a Dockerfile: 0 where there is nothing to say, 1 where there are warnings or an error.
+
+    ``form`` is text or json; by default what ``--format`` says.
+    """
     context = arguments.words[0] if arguments.words else "."
     warnings: Sequence[Diagnostic] = ()
     error: DockermagicError | None = None
     asked = request_for(Source("", "", None), arguments)
     with read_source(console, context, arguments.text("file"), asked) as source:
         try:
-            warnings = console.engine.check(request_for(source, arguments))
-        except (DockerfileSyntaxError, BuildError) as found:
+            report = console.engine.check(request_for(source, arguments))
+            warnings, error = report.diagnostics, report.error
+        except BuildError as found:
             error = found
-    if "format" in arguments.options and arguments.text("format") == "json":
+    if (form or ("format" in arguments.options and arguments.text("format"))) == "json":
         console.write(as_json(source, warnings, error))
     else:
         console.show(Shown("check", (source, warnings, error), as_text(source, warnings, error)))

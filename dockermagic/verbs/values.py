@@ -11,6 +11,7 @@ from pathlib import Path
 from dockermagic.build.request import Output, Secret
 
 __all__ = [
+    "call_method",
     "comma_fields",
     "host_entry",
     "named_context",
@@ -68,6 +69,21 @@ def named_context(text: str) -> tuple[str, str]:
     if not equals or not name or not value:
         raise ValueError(f"invalid context value: {text}, expected key=value")
     return name, value
+
+
+def call_method(text: str) -> tuple[str, str]:
+    """``METHOD[,format=text|json]`` of ``--call`` as (method, format); raises ValueError."""
+    name, *options = text.split(",")
+    form = "text"
+    for option in options:
+        key, _, value = option.partition("=")
+        if key != "format" or value not in ("text", "json"):
+            raise ValueError(f'invalid option "{option}": there is format=text, format=json')
+        form = value
+    name = {"lint": "check", "": "build"}.get(name, name)
+    if name not in ("build", "check", "outline", "targets"):
+        raise ValueError(f'unknown method "{name}": there is build, check, outline, targets')
+    return name, form
 
 
 def host_entry(text: str) -> tuple[str, str]:
