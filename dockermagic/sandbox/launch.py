@@ -17,13 +17,13 @@ import stat
 import termios
 from dataclasses import astuple
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from dockermagic.errors import SandboxError
 from dockermagic.sandbox import seccomp, users, wire
 from dockermagic.sandbox import syscalls as sys
 from dockermagic.sandbox.base import Process, Rootfs
-from dockermagic.sandbox.capabilities import LAST, allowed
+from dockermagic.sandbox.capabilities import LAST
 from dockermagic.sandbox.mounts import Stubs, mount_rootfs
 from dockermagic.sandbox.stage import Profile, Setting, Stage
 from dockermagic.sandbox.surroundings import Surroundings
@@ -32,23 +32,23 @@ from dockermagic.sandbox.trees import MOUNT_POINTS
 __all__ = ["Status", "start"]
 
 
-def start(setting: Setting, profile: Profile, status: Status, records: socket.socket | None) -> NoReturn:
+def start(setting: Setting, profile: Profile, status: Status, records: socket.socket | None, number: int) -> NoReturn:
     """Build the stage, wait for the job on ``status``, and become its process; ``status`` closes itself with exec.
 
     The job is two lines of JSON: one that is the resident process's own, and ``{"rootfs": ..., "process": ...}``; the
     latter comes through the client's socket if it is long. With it come that socket, stdin, stdout and stderr.
-    ``records`` leads to the run's companion where there is a single id.
+    ``records`` leads to the companion where there is a single id, which knows the run by its ``number``.
     """
     try:
         stage = _stage(setting, profile)
-        _become(stage, *_job(status), status, records)
+        _become(stage, *_job(status), status, Records(records, number) if records else None)
     except BaseException as error:
         status.send(wire.dump({"error": wire.encode_error(error)}))
     os._exit(125)
 
 
 class Status:
-    """The channel to the supervisor; its descriptor can move out of the way of the standard ones."""
+    """The channel to the supervisor; it closes itself when exec succeeds."""
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
@@ -67,10 +67,17 @@ class Status:
         finally:
             channel.detach()
 
-    def move(self, fd: int) -> None:
-        """Go on as ``fd``; whatever was there is closed."""
-        os.dup2(self.fd, fd, inheritable=False)
-        self.fd = fd
+
+class Records(Status):
+    """The channel to the companion, which knows this run by its number."""
+
+    def __init__(self, channel: socket.socket, number: int) -> None:
+        super().__init__(channel.fileno())
+        self.number = number
+
+    def tell(self, message: dict[str, Any], fds: list[int] | None = None) -> None:
+        """Say what there is to record."""
+        self.send(wire.dump({"run": self.number, **message}), fds)
 
 
 def _stage(setting: Setting, profile: Profile) -> Stage:
@@ -88,6 +95,8 @@ def _stage(setting: Setting, profile: Profile) -> Stage:
         sys.set_loopback_up()
     stage = Stage(setting, profile)
     stage.build()
+    _bound(profile.capabilities)
+    sys.join_new_session_keyring()
     # A job read in advance: its pages of memory are this process's own when the true one comes.
     wire.process_from_json(wire.load(wire.dump(Process(()))))
     return stage
@@ -109,7 +118,7 @@ def _job(status: Status) -> tuple[Rootfs, Process, list[int]]:
 
 
 def _become(
-    stage: Stage, rootfs: Rootfs, process: Process, fds: list[int], status: Status, records: socket.socket | None
+    stage: Stage, rootfs: Rootfs, process: Process, fds: list[int], status: Status, records: Records | None
 ) -> None:
     setting = stage.setting
     if process.hostname:
@@ -142,21 +151,16 @@ def _become(
     status.send(wire.dump({"stubs": [astuple(stub) for stub in made_for_us]}))
     if records is not None and identity.uid:
         except_for = [*made, *(stub.path for stub in made_for_us), "/proc", "/sys", "/dev"]
-        owner = {"owner": [identity.uid, identity.gid], "except": except_for, **wire.to_json(rootfs)}
-        records.send(wire.dump(owner))
+        records.tell({"owner": [identity.uid, identity.gid], "except": except_for, **wire.to_json(rootfs)})
 
     if process.tty:
         fds = _terminal(status, identity)
     for number, fd in enumerate(fds):
         os.dup2(fd, number, inheritable=True)
-    status.move(3)
-    if records is not None:
-        os.dup2(records.fileno(), 4, inheritable=False)
-        records = socket.socket(fileno=4)
-    sys.close_from(5)
+    sys.close_all_but({0, 1, 2, status.fd, *([records.fd] if records else [])})
     _limit(process)
     upper = str(rootfs.upper) if rootfs.upper else None
-    _drop_privileges(process, identity, records, upper)
+    _drop_privileges(process, identity, records, upper, stage.profile.capabilities)
     _execute(process.args, environment)
 
 
@@ -205,14 +209,8 @@ def _limit(process: Process) -> None:
             raise SandboxError(f"the ulimit {limit.name}={limit.soft}:{limit.hard} was refused: {error}") from error
 
 
-def _drop_privileges(
-    process: Process, identity: users.Identity, records: socket.socket | None, upper: str | None
-) -> None:
-    """Ids, bounding set, filters, capabilities: in the order in which each still may be done."""
-    keep = allowed(process)
-    single = records is not None
-    if single and identity.uid:
-        _become_the_only_user(identity)
+def _bound(keep: int) -> None:
+    """Give up, for good and for every program to come, the capabilities that are not in ``keep``."""
     for capability in range(LAST + 1):
         if not keep >> capability & 1:
             try:
@@ -221,7 +219,16 @@ def _drop_privileges(
                 if error.errno == errno.EINVAL:  # the kernel knows fewer
                     break
                 raise
-    sys.join_new_session_keyring()
+
+
+def _drop_privileges(
+    process: Process, identity: users.Identity, records: Records | None, upper: str | None, keep: int
+) -> None:
+    """Ids, filters, capabilities: in the order in which each still may be done."""
+    single = records is not None
+    if single and identity.uid:
+        _become_the_only_user(identity)
+        _bound(keep)
     os.umask(process.umask)
     if not single:
         try:
@@ -264,7 +271,7 @@ def _become_the_only_user(identity: users.Identity) -> None:
         os.close(fd)
 
 
-def _fake(records: socket.socket, upper: str | None) -> None:
+def _fake(records: Records, upper: str | None) -> None:
     """Have what takes more than one id answered from outside, or by the kernel alone where it has no listeners."""
     if program := seccomp.notify_program():
         try:
@@ -272,7 +279,7 @@ def _fake(records: socket.socket, upper: str | None) -> None:
         except OSError:
             seccomp.install(seccomp.succeed_program())
             return
-        sys.send(records, wire.dump({"upper": upper}), [fd])
+        records.tell({"upper": upper}, [fd])
         os.close(fd)
 
 

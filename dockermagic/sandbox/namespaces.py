@@ -14,6 +14,7 @@ from dockermagic.errors import BuildInterruptedError, SandboxError
 from dockermagic.sandbox import wire
 from dockermagic.sandbox.base import Cancel, Output, Process, Rootfs
 from dockermagic.sandbox.probe import choose
+from dockermagic.sandbox.stage import Profile
 from dockermagic.sandbox.terminal import Terminal
 from dockermagic.sandbox.worker import Worker, result, wait_for_end
 
@@ -93,7 +94,7 @@ class _Running:
                 "run",
                 fds=given,
                 run={
-                    "profile": (process.network, process.security != "insecure"),
+                    "profile": Profile.of(process),
                     "upper": str(rootfs.upper) if rootfs.upper else None,
                 },
                 arguments={"rootfs": rootfs, "process": process},

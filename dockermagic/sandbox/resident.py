@@ -21,7 +21,19 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from dockermagic.errors import SandboxError
-from dockermagic.sandbox import capabilities, mounts, ownership, seccomp, stage, supervise, syscalls, trees, wire
+from dockermagic.sandbox import (
+    capabilities,
+    companion,
+    listener,
+    mounts,
+    ownership,
+    seccomp,
+    stage,
+    supervise,
+    syscalls,
+    trees,
+    wire,
+)
 
 __all__ = ["enter_user_namespace", "main"]
 
@@ -120,6 +132,8 @@ class Server:
         self.watched: dict[int, Callable[[], object]] = {}
         self.children: dict[int, Callable[[int], None]] = {}
         self.calls: dict[int, int] = {}
+        self.records: socket.socket | None = None
+        self.recording: dict[int, Callable[[bool], None]] = {}
         self.spare: supervise.Run | None = None
         self.wants_spare = True
 
@@ -130,7 +144,9 @@ class Server:
         self.channel.send(wire.dump({"ready": os.getpid()}))
         # Done once here, not in every child.
         seccomp.default_profile(capabilities.DEFAULT)
-        seccomp.notify_program()
+        if self.setting.mode == "single":
+            seccomp.notify_program()
+            listener.known_calls()
         gc.collect()
         gc.freeze()
         gc.disable()
@@ -138,7 +154,7 @@ class Server:
             events = self.poll.poll(0 if self.wants_spare else None)
             if not events:
                 self.wants_spare = False
-                self.spare = supervise.Run(self, _USUAL, self._spare_is_over)
+                self.spare = self._run(_USUAL)
             for fd, _ in events:
                 happened = self.watched.get(fd)
                 if happened is not None:
@@ -208,16 +224,61 @@ class Server:
             if request["cancel"] in self.calls:
                 os.kill(self.calls[request["cancel"]], signal.SIGTERM)
         elif request["function"] == "run":
-            profile = stage.Profile(*request["profile"])
+            profile = stage.Profile(**request["profile"])
             run = self.spare if profile == _USUAL else None
             if run is not None:
                 self.spare = None
             else:
-                run = supervise.Run(self, profile, lambda _: None)
+                run = self._run(profile)
             self.wants_spare = self.spare is None
             run.assign(request["upper"], data, fds)
         else:
             self._call(request, payload, fds)
+
+    def _run(self, profile: stage.Profile) -> supervise.Run:
+        if self.setting.mode == "single" and self.records is None:
+            self._start_companion()
+        return supervise.Run(self, profile, self._spare_is_over)
+
+    def _start_companion(self) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        answers, answering = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+        def lost(status: int) -> None:
+            """It has died, and with it what it had to write down."""
+            self.unwatch(answers.fileno())
+            answers.close()
+            ours.close()
+            self.records = None
+            waiting, self.recording = self.recording, {}
+            for recorded in waiting.values():
+                recorded(False)
+
+        def hear() -> None:
+            data = answers.recv(1 << 12)
+            if data:
+                message = wire.load(data)
+                self.recording.pop(message["over"])(message["recorded"])
+            else:
+                self.unwatch(answers.fileno())
+
+        if self.fork(lost) == 0:
+            # Not a descriptor of the request that is being looked at may live on in it.
+            syscalls.close_all_but({0, 1, 2, theirs.fileno(), answering.fileno()})
+            companion.serve(theirs, answering)
+        theirs.close()
+        answering.close()
+        self.records = ours
+        self.watch(answers.fileno(), hear)
+
+    def is_over(self, number: int, recorded: Callable[[bool], None]) -> None:
+        try:
+            assert self.records is not None
+            self.records.send(wire.dump({"over": number}))
+            self.recording[number] = recorded
+        except (AssertionError, OSError):
+            recorded(False)
 
     def _call(self, request: dict[str, Any], payload: bytes, fds: list[int]) -> None:
         number = request["id"]

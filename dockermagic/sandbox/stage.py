@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from dockermagic.errors import SandboxError
 from dockermagic.sandbox import syscalls as sys
 from dockermagic.sandbox.base import Process
+from dockermagic.sandbox.capabilities import DEFAULT, allowed
 from dockermagic.sandbox.mounts import Stubs
 
 __all__ = ["DEFAULT_SHM", "Profile", "Setting", "Stage"]
@@ -62,11 +63,12 @@ class Profile:
 
     network: str = "host"
     masked: bool = True
+    capabilities: int = DEFAULT
 
     @classmethod
     def of(cls, process: Process) -> Profile:
         """The profile that a process needs."""
-        return cls(process.network, process.security != "insecure")
+        return cls(process.network, process.security != "insecure", allowed(process))
 
 
 class Stage:

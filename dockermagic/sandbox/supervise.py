@@ -6,28 +6,30 @@ is anything to run: then its namespaces and its stage are ready when the job com
 
 from __future__ import annotations
 
-import errno
+import itertools
 import os
 import select
-import signal
 import socket
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn, Protocol
+from typing import Any, Protocol
 
 from dockermagic.errors import BuildInterruptedError, DockermagicError, SandboxError
 from dockermagic.sandbox import leftovers, syscalls, trees, wire
 from dockermagic.sandbox.launch import Status, start
-from dockermagic.sandbox.listener import Listener
 from dockermagic.sandbox.stage import Profile, Setting
 
 __all__ = ["Loop", "Run"]
+
+_NUMBERS = itertools.count(1)
 
 
 class Loop(Protocol):
     """What a run needs of the resident process."""
 
     setting: Setting
+    records: socket.socket | None
+    """Leads to the :mod:`.companion` where there is a single id."""
 
     def fork(self, ended: Callable[[int], None], *, first: bool = False) -> int:
         """Fork; in the child nothing of the loop is open any more. ``first`` makes it pid 1 of a new namespace.
@@ -38,6 +40,10 @@ class Loop(Protocol):
 
     def kill(self, pid: int) -> None:
         """End pid 1 of a namespace, and with it all in it."""
+        ...
+
+    def is_over(self, number: int, recorded: Callable[[bool], None]) -> None:
+        """Tell the companion that a run is over; ``recorded`` is called when it has written all down, and how well."""
         ...
 
     def watch(self, fd: int, happened: Callable[[], object], events: int = select.POLLIN) -> None:
@@ -62,27 +68,14 @@ class Run:
         self.stopped = False
         self.partial = b""
         self.messages: dict[str, Any] = {}
+        self.number = next(_NUMBERS)
+        self.recorded = loop.records is None
         self.status, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.waiting_for = 1
-        records: tuple[socket.socket, socket.socket] | None = None
-        if loop.setting.mode == "single":
-            records = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            records[0].setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         self.pid = loop.fork(self._ended, first=True)
         if self.pid == 0:
             self.status.close()
-            if records:
-                records[0].close()
-            start(loop.setting, profile, Status(theirs.fileno()), records[1] if records else None)
+            start(loop.setting, profile, Status(theirs.fileno()), loop.records, self.number)
         theirs.close()
-        if records:
-            self.waiting_for += 1
-            if loop.fork(self._recorded) == 0:
-                self.status.close()
-                records[1].close()
-                _record(records[0])
-            records[0].close()
-            records[1].close()
         loop.watch(self.status.fileno(), self._read)
 
     def assign(self, upper: str | None, job: bytes, fds: list[int]) -> None:
@@ -125,21 +118,20 @@ class Run:
         self.code = os.waitstatus_to_exitcode(status)
         while self._read():
             pass
-        self._one_less()
-
-    def _recorded(self, status: int) -> None:
-        if status:
-            self.messages.setdefault(
-                "error", wire.encode_error(SandboxError("the owners of this layer's files could not be recorded"))
-            )
-        self._one_less()
-
-    def _one_less(self) -> None:
-        self.waiting_for -= 1
-        if self.waiting_for:
-            return
         self.loop.unwatch(self.status.fileno())
         self.status.close()
+        if self.recorded:
+            self._finish()
+        else:
+            self.loop.is_over(self.number, self._recorded)
+
+    def _recorded(self, well: bool) -> None:
+        if not well:
+            error = SandboxError("the owners of this layer's files could not be recorded")
+            self.messages.setdefault("error", wire.encode_error(error))
+        self._finish()
+
+    def _finish(self) -> None:
         if self.control is not None:
             self.loop.unwatch(self.control.fileno())
             self._answer(self.control)
@@ -147,83 +139,29 @@ class Run:
         self.over(self)
 
     def _answer(self, control: socket.socket) -> None:
+        away = None
         try:
             if self.upper is not None:
-                trees.remove_work(str(self.upper.parent / "work"))
+                away = trees.WorkDirectory(str(self.upper.parent / "work"), self.loop.setting.base)
                 leftovers.remove_stubs(
                     self.upper, [leftovers.Stub(*fields) for fields in self.messages.get("stubs", ())]
                 )
-            answer: dict[str, Any] = {"result": {"exit_code": self._result()}}
+            answer = self._result()
         except (DockermagicError, OSError) as error:
             answer = {"error": wire.encode_error(error)}
         try:
             control.sendall(wire.dump(answer))
         except OSError:
             pass  # nobody waits for it
+        if away is not None:
+            away.remove()
 
-    def _result(self) -> int:
+    def _result(self) -> dict[str, Any]:
         if self.stopped:
             raise BuildInterruptedError("interrupted")
         if "error" in self.messages:
-            raise wire.decode_error(self.messages["error"])
+            return {"error": self.messages["error"]}
         assert self.code is not None
         if "stubs" not in self.messages:
             raise SandboxError(f"the process ended before it began (exit code {self.code})")
-        return 128 - self.code if self.code < 0 else self.code
-
-
-def _record(channel: socket.socket) -> NoReturn:
-    """The companion of a run with a single id, in a process of its own: it ends after pid 1, with 0 if all is recorded.
-
-    It waits for one message of pid 1. For root it answers the filter's notifications; for another user, who owns all
-    that is made, it writes that owner down at the end.
-    """
-    code = 1
-    try:
-        syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
-        data, fds, pid = syscalls.receive_from(channel)
-        channel.close()
-        if data:
-            job = wire.load(data)
-            ended = _open(pid)
-            if fds:
-                _listen(fds[0], Path(job["upper"]) if job["upper"] else None, pid, ended)
-            elif ended is not None and job["upper"]:
-                select.select([ended], [], [])
-                uid, gid = job["owner"]
-                leftovers.own_new_files(wire.rootfs_from_json(job), uid, gid, set(job["except"]))
-        code = 0
-    finally:
-        os._exit(code)
-
-
-def _open(pid: int) -> int | None:
-    try:
-        return os.pidfd_open(pid)
-    except ProcessLookupError:
-        return None
-
-
-def _listen(fd: int, upper: Path | None, pid: int, ended: int | None) -> None:
-    listener = Listener(fd, upper)
-    try:
-        namespace = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ESRCH):
-            return  # it has ended meanwhile
-        raise
-    listener.enter(namespace)
-    os.close(namespace)
-    poll = select.poll()
-    poll.register(fd, select.POLLIN)
-    if ended is not None:
-        poll.register(ended, select.POLLIN)
-    running = True
-    while running:
-        for ready, events in poll.poll():
-            if ready == fd and events & select.POLLIN:
-                listener.answer()
-            else:  # pid 1 has ended, or nobody is left whom the filter holds
-                running = False
-    listener.leave()
-    listener.write_special()
+        return {"result": {"exit_code": 128 - self.code if self.code < 0 else self.code}}

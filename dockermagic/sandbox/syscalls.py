@@ -17,7 +17,8 @@ from typing import Any
 __all__ = [
     "capget",
     "capset",
-    "close_from",
+    "close_all_but",
+    "ioctl",
     "join_new_session_keyring",
     "make_private",
     "mount",
@@ -263,15 +264,29 @@ def open_in_root(root: int, path: str, flags: int) -> int:
     )
 
 
+def ioctl(fd: int, request: int, data: int | bytes | bytearray) -> None:
+    """ioctl(2); a bytearray is written to."""
+    import fcntl
+
+    if isinstance(data, bytearray):
+        fcntl.ioctl(fd, request, data, True)
+    else:
+        fcntl.ioctl(fd, request, data)
+
+
 def syncfs(fd: int) -> None:
     """Write the file system of ``fd`` through to its disk."""
     _check(libc().syncfs(fd))
 
 
-def close_from(first: int) -> None:
-    """Close every descriptor from ``first`` up."""
-    if libc().syscall(ctypes.c_long(SYS_CLOSE_RANGE), ctypes.c_uint(first), ctypes.c_uint(0xFFFFFFFF), 0) < 0:
-        os.closerange(first, os.sysconf("SC_OPEN_MAX"))
+def close_all_but(kept: set[int]) -> None:
+    """Close every descriptor that is not in ``kept``."""
+    first = 0
+    for fd in [*sorted(kept), 0xFFFFFFFF]:
+        words = ctypes.c_long(SYS_CLOSE_RANGE), ctypes.c_uint(first), ctypes.c_uint(max(first, fd - 1)), 0
+        if first < fd and libc().syscall(*words) < 0:
+            os.closerange(first, min(fd, os.sysconf("SC_OPEN_MAX")))
+        first = fd + 1
 
 
 def set_loopback_up() -> None:

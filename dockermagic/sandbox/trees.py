@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
 import stat
 from pathlib import Path
 
+from dockermagic.oci.lock import claim
+
 __all__ = [
     "MOUNT_POINTS",
     "NETWORK_FILES",
+    "WorkDirectory",
     "copy_attributes",
     "delete",
     "make_mount_points",
@@ -83,6 +87,29 @@ def copy_attributes(source: str, target: str) -> None:
         if not name.startswith(("user.overlay.", "trusted.")):
             os.setxattr(target, name, os.getxattr(source, name))
     os.utime(target, ns=(found.st_atime_ns, found.st_mtime_ns))
+
+
+class WorkDirectory:
+    """Overlayfs's work directory after its use, renamed out of the way: that is quicker than to remove it.
+
+    Its new name is one that a sweep looks at, and it is locked as long as this process means to remove it.
+    """
+
+    def __init__(self, work: str, base: str) -> None:
+        self.path = f"{base}/tmp-0-{secrets.token_hex(6)}"
+        try:
+            self.fd = os.open(work, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            self.fd = -1
+            return
+        claim(self.fd, wait=False)
+        os.rename(work, self.path)
+
+    def remove(self) -> None:
+        """Remove it now."""
+        if self.fd >= 0:
+            remove_work(self.path)
+            os.close(self.fd)
 
 
 def remove_work(work: str) -> None:
