@@ -116,7 +116,7 @@ def size(text: str) -> int:
     return int(float(match[1]) * 1024 ** " kmgtp".index(match[2].lower() or " "))
 
 
-_CSV_QUOTED = re.compile(r'"((?:[^"]|"")*+)("?)')
+_CSV_QUOTED = re.compile(r'"([^"]*(?:""[^"]*)*)("?)')
 
 
 def csv_fields(text: str) -> list[str]:

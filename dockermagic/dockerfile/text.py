@@ -82,7 +82,7 @@ def list_words(text: str, start: int = 0) -> list[Span]:
 
 def _quoted_word(escape: str) -> re.Pattern[str]:
     e = re.escape(escape)
-    return re.compile(rf"""(?:{e}[\s\S]|'[^']*+'?|"(?:[^"{e}]|{e}[\s\S])*+"?|[^'"{e}{SPACE}])++|{e}\Z""")
+    return re.compile(rf"""(?:{e}[\s\S]|'[^']*+'?|"(?:[^"{e}]|{e}[\s\S])*"?|[^'"{e}{SPACE}])+|{e}\Z""")
 
 
 _QUOTED_WORD = {escape: _quoted_word(escape) for escape in ("\\", "`")}
@@ -100,7 +100,7 @@ def quoted_words(text: str, escape: str, start: int = 0) -> list[Span]:
 # ---- flags ---------------------------------------------------------------------------------------------------------
 
 _FLAG = re.compile(
-    rf"""(?:\\[\s\S]|'(?:[^'\\]|\\[\s\S])*+(?:'|\\?\Z)|"(?:[^"\\]|\\[\s\S])*+(?:"|\\?\Z)|[^'"\\{SPACE}]|\\\Z)++"""
+    rf"""(?:\\[\s\S]|'(?:[^'\\]|\\[\s\S])*(?:'|\\?\Z)|"(?:[^"\\]|\\[\s\S])*(?:"|\\?\Z)|[^'"\\{SPACE}]|\\\Z)+"""
 )
 _FLAG_PIECE = re.compile(r"\\([\s\S]?)|(['\"])")
 _BLANKS = re.compile(f"[{SPACE}]*")
@@ -143,9 +143,11 @@ def flag_words(text: str, start: int = 0) -> tuple[list[tuple[str, Span]], int]:
 
 # ---- JSON arrays of strings ----------------------------------------------------------------------------------------
 
-_JSON_STRING = r'"(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*+"'
+# No possessive groups: Python 3.11.2, Debian 12's, matches them wrongly. These match in one way only, so they are linear.
+_PLAIN = r'[^"\\\x00-\x1f]*'
+_JSON_STRING = rf'"{_PLAIN}(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{{4}}){_PLAIN})*"'
 _STRING_ARRAY = re.compile(
-    rf"[{SPACE}]*\[[ \t\r\n]*+(?:{_JSON_STRING}[ \t\r\n]*+(?:,[ \t\r\n]*+{_JSON_STRING}[ \t\r\n]*+)*+)?\][ \t\r\n]*\Z"
+    rf"[{SPACE}]*\[[ \t\r\n]*(?:{_JSON_STRING}[ \t\r\n]*(?:,[ \t\r\n]*{_JSON_STRING}[ \t\r\n]*)*)?\][ \t\r\n]*\Z"
 )
 _STRING = re.compile(_JSON_STRING)
 _JSON_ESCAPE = re.compile(r"\\(?:u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|(.))")
