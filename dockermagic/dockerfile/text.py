@@ -143,7 +143,7 @@ def flag_words(text: str, start: int = 0) -> tuple[list[tuple[str, Span]], int]:
 
 # ---- JSON arrays of strings ----------------------------------------------------------------------------------------
 
-# No possessive groups: Python 3.11.2, Debian 12's, matches them wrongly. These match in one way only, so they are linear.
+# No possessive groups: Debian 12's Python, 3.11.2, matches them wrongly. These match in one way only: they are linear.
 _PLAIN = r'[^"\\\x00-\x1f]*'
 _JSON_STRING = rf'"{_PLAIN}(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{{4}}){_PLAIN})*"'
 _STRING_ARRAY = re.compile(
