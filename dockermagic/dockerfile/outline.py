@@ -131,9 +131,10 @@ class _Outliner:
         agents: dict[str, Demand] = {}
         for number in order:
             known = self._stage(number)
-            for name in self._with_dependencies(known):
-                if name in known.defined:
-                    arguments.setdefault(name, known.defined[name][0])
+            used = self._with_dependencies(known)
+            for name, (argument, _) in known.defined.items():
+                if name in used:
+                    arguments.setdefault(name, argument)
             for found, more in ((secrets, known.secrets), (agents, known.agents)):
                 for name, demand in more.items():
                     found.setdefault(name, demand)
