@@ -11,6 +11,7 @@ import os
 import sqlite3
 import sys
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -136,18 +137,31 @@ class Records:
         )
         self._open.add(connection)
         connection.row_factory = sqlite3.Row
+        # SQLite's own waiting does not cover a change of the journal's mode, nor a file that its last user is closing.
+        end = time.monotonic() + self._busy_seconds
+        while True:
+            try:
+                self._set_up(connection)
+                return connection
+            except sqlite3.OperationalError as error:
+                if not _is_busy(error) or time.monotonic() > end:
+                    raise
+                time.sleep(0.005)
+
+    def _set_up(self, connection: sqlite3.Connection) -> None:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         if version > VERSION:
             raise StoreError(
                 f"{self.path} was made by a newer dockermagic (store version {version}, this one reads {VERSION})",
                 hint="Update dockermagic, or set DOCKERMAGIC_HOME to another directory.",
             )
-        connection.execute(f"PRAGMA journal_mode = {'DELETE' if _on_network(self.home) else 'WAL'}")
+        wanted = "delete" if _on_network(self.home) else "wal"
+        if connection.execute("PRAGMA journal_mode").fetchone()[0] != wanted:
+            connection.execute(f"PRAGMA journal_mode = {wanted}")
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA foreign_keys = ON")
         if version == 0:
             connection.execute(f"PRAGMA user_version = {VERSION}")
-        return connection
 
     def _create_tables(self, connection: sqlite3.Connection) -> None:
         present = {row[0] for row in connection.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL")}
@@ -178,6 +192,11 @@ def _stored(statement: str) -> str:
     return statement.rstrip(";").replace(" IF NOT EXISTS", "", 1)
 
 
+def _is_busy(error: sqlite3.Error) -> bool:
+    code = getattr(error, "sqlite_errorcode", None)
+    return code is not None and code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
 @contextlib.contextmanager
 def _clear_errors(path: Path) -> Iterator[None]:
     try:
@@ -186,7 +205,7 @@ def _clear_errors(path: Path) -> Iterator[None]:
         code = getattr(error, "sqlite_errorcode", None)
         if code is not None and code & 0xFF == sqlite3.SQLITE_FULL:
             raise StoreFullError(f"the disk that holds {path} is full", hint="Make room, then try again.") from error
-        if code is not None and code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        if _is_busy(error):
             raise StoreError(f"{path} stayed locked by another process", hint="Try again.") from error
         raise StoreError(f"{path}: {error}") from error
 
