@@ -63,7 +63,7 @@ def make_base(name: str, images: Images, emit: Emit) -> list[str]:
 
 
 def _busybox(images: Images, active: Active) -> list[str]:
-    with tempfile.TemporaryFile() as file:
+    with tempfile.TemporaryFile(dir=images.store.home / "ingest") as file:
         notes = bases.write_busybox(file)
         file.flush()
         file.seek(0)

@@ -40,10 +40,16 @@ def delete(paths: list[str]) -> None:
     """Remove whole trees. Idempotent. One that cannot be removed does not keep the others; its error is raised last."""
     failed: OSError | None = None
     for path in paths:
-        try:
-            shutil.rmtree(path, onerror=_open_up)
-        except OSError as error:
-            failed = error
+        for last in (False, False, True):
+            try:
+                shutil.rmtree(path, onerror=_open_up)
+                break
+            except OSError as error:
+                # Another process that removes it at the same moment makes this fail without being wrong.
+                if not os.path.lexists(path):
+                    break
+                if last:
+                    failed = error
     if failed is not None:
         raise failed
 

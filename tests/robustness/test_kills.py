@@ -58,7 +58,7 @@ def test_killed_at_random_moments(store: Store) -> None:
     killed(store, SEED)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize("number", range(1, SEEDS + 1))
 def test_killed_at_very_many_random_moments(store: Store, number: int) -> None:
     killed(store, SEED + number)

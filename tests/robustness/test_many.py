@@ -100,6 +100,6 @@ def test_two_kernels_sessions(id_mode: str, engine_home: Path) -> None:
         assert engine.fsck().findings == ()
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_eight_processes_for_a_while(id_mode: str, engine_home: Path) -> None:
     side_by_side(engine_home, 8, 20)
