@@ -135,6 +135,8 @@ def test_a_container_is_seen_while_it_runs_and_can_be_stopped(lab: tuple[str, Pa
     see(card, "stopped, exit code 137")
 
 
+# Not in CI yet: a dialog that JupyterLab shows without the extension can cover the cell, and then nothing runs.
+@pytest.mark.soak
 def test_without_the_extension_builds_end_as_still_cards(tmp_path: Path, page: Any) -> None:
     """A front end that cannot go back to the card gets nothing that it could lose."""
     with server(tmp_path, extension=False) as address:
