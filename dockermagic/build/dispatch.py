@@ -13,6 +13,7 @@ from dockermagic.build.graph import (
     Exec,
     GitFiles,
     InlineFile,
+    LocalSource,
     MakeDirectory,
     Operation,
     PathFiles,
@@ -172,7 +173,7 @@ class StageBody:
 
     def expose(self, instruction: ins.Expose, index: int) -> None:
         specs = [word for text in instruction.ports for word in self.words(text)]
-        ports = sorted({port for spec in specs for port in values.expose_ports(spec)}, key=values.port_order)
+        ports = sorted({port for spec in specs for port in values.expose_ports(spec)})
         exposed = self.config.config.setdefault("ExposedPorts", {}) or {}
         exposed.update({port: {} for port in ports})
         self.config.config["ExposedPorts"] = exposed
@@ -310,8 +311,6 @@ class StageBody:
 
     def source(self, instruction: ins.Copy | ins.Add) -> Source:
         """Where the files come from."""
-        from dockermagic.build.graph import LocalSource
-
         name = instruction.from_ if isinstance(instruction, ins.Copy) else None
         if not name:
             return LocalSource()

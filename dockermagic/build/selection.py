@@ -284,9 +284,8 @@ def _group(
     top = tree.entry("", path, status)
     entries = [top]
     if stat.S_ISDIR(status.st_mode):
-        source = Tree(tree.root, tree.ignore, owner=tree.owner)
         skip = _Below(path, excludes) if excludes is not None else None
-        for target, below, found in source.walk(path):
+        for target, below, found in tree.walk(path):
             if skip is not None and skip.leaves_out(target, found):
                 continue
             entries.append(tree.entry(target, below, found))

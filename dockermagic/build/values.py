@@ -12,7 +12,6 @@ __all__ = [
     "expose_ports",
     "is_http_url",
     "parse_chmod",
-    "port_order",
     "summary",
 ]
 
@@ -78,11 +77,6 @@ def expose_ports(spec: str) -> list[str]:
             f"invalid containerPort: {container}", hint="A port is a number up to 65535, or a range such as 8000-8010."
         )
     return [f"{number}/{protocol}" for number in range(int(first), int(last or first) + 1)]
-
-
-def port_order(port: str) -> str:
-    """The reference sorts ports as text."""
-    return port
 
 
 def check_signal(name: str) -> None:
