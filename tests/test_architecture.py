@@ -55,6 +55,7 @@ OUTSIDE: dict[str, set[str]] = {
     "comm": {"notebook"},
     "ipykernel": {"notebook"},
     "ipywidgets": {"notebook"},
+    "jupyter_core": {"verbs"},
     "traitlets": {"notebook"},
 }
 PURE = {

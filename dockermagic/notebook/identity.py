@@ -54,8 +54,7 @@ def kernel_name(connection_file: str) -> str:
     return name or f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
 
 
-def lines_above(raw_cell: str) -> int:
-    """How many lines of a notebook cell stand above its body: the magic's own, and blank ones before it."""
-    lines = raw_cell.split("\n")
-    blank = next((number for number, line in enumerate(lines) if line.strip()), 0)
-    return blank + 1 if lines[blank].lstrip().startswith("%%") else 1
+def lines_above(raw_cell: str, text: str) -> int:
+    """How many lines of a notebook cell stand above the Dockerfile in it: the magic's own and any before that."""
+    raw, text = raw_cell.rstrip("\n"), text.rstrip("\n")
+    return raw.removesuffix(text).count("\n") if raw.endswith(text) else 1

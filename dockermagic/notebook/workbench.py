@@ -91,7 +91,7 @@ class Workbench:
             sender.cell_id or uuid.uuid4().hex,
             text,
             number=self._number(),
-            above=lines_above(raw),
+            above=lines_above(raw, text),
             **options,
         )
         if session.name not in self.claimed:

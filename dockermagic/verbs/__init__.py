@@ -34,6 +34,7 @@ SUMMARIES: dict[str, str] = {
     "fsck": "Check the store, and clear what processes that died left behind",
     "demo": "Build the first notebook, run its image and show what was made",
     "lab": "Open JupyterLab on the notebooks",
+    "kernel": "Make the Dockerfile kernel of this environment known to Jupyter",
     "version": "Show the version",
 }
 
@@ -57,6 +58,7 @@ MODULES: dict[str, str] = {
     "fsck": "fsck",
     "demo": "learn",
     "lab": "learn",
+    "kernel": "kernel",
     "version": "host",
 }
 

@@ -17,11 +17,12 @@ PATIENCE = 60.0
 
 
 class ThisPython(KernelSpecManager):
-    """The only kernel there is: this interpreter's."""
+    """The only kernels there are: this interpreter's."""
 
     def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
-        argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-        return KernelSpec(argv=argv, display_name="Python 3", language="python")
+        module = ["-P", "-m", "dockermagic.notebook"] if kernel_name == "dockerfile" else ["-m", "ipykernel_launcher"]
+        argv = [sys.executable, *module, "-f", "{connection_file}"]
+        return KernelSpec(argv=argv, display_name=kernel_name, language="python")
 
 
 @dataclass
@@ -44,7 +45,9 @@ class Reply:
 
 
 class Kernel:
-    """A kernel and its client. A context manager."""
+    """A kernel and its client. A context manager. ``kernel_name``: dockerfile for the kernel that reads Dockerfiles."""
+
+    kernel_name = "python3"
 
     def __init__(self, home: Path, folder: Path, *, notebook: str = "", name: str = "", **environment: str) -> None:
         self.folder = folder
@@ -55,7 +58,7 @@ class Kernel:
         if notebook:
             self.environment["JPY_SESSION_NAME"] = notebook
         options = {"connection_file": str(folder / f"kernel-{name}.json")} if name else {}
-        self.manager = KernelManager(kernel_spec_manager=ThisPython(), **options)
+        self.manager = KernelManager(kernel_name=self.kernel_name, kernel_spec_manager=ThisPython(), **options)
 
     def __enter__(self) -> Kernel:
         self.manager.start_kernel(cwd=str(self.folder), env=self.environment, stderr=None)
@@ -70,8 +73,18 @@ class Kernel:
         self.client = self.manager.client()
         self.client.start_channels()
         self.client.wait_for_ready(timeout=PATIENCE)
-        loaded = self.run("%load_ext dockermagic")
-        assert (loaded.status, loaded.text) == ("ok", "")
+        if self.kernel_name == "python3":
+            loaded = self.run("%load_ext dockermagic")
+            assert (loaded.status, loaded.text) == ("ok", "")
+
+    def ask(self, kind: str, code: str, **content: Any) -> dict[str, Any]:
+        """The reply to a request about a text: ``complete``, ``inspect``, ``is_complete``."""
+        message = self.client.session.msg(f"{kind}_request", {"code": code, **content})
+        self.client.shell_channel.send(message)
+        while True:
+            answer = self.client.get_shell_msg(timeout=PATIENCE)
+            if answer["parent_header"].get("msg_id") == message["header"]["msg_id"]:
+                return dict(answer["content"])
 
     def restart(self) -> None:
         """A new process, as after 'Restart Kernel'."""
@@ -127,3 +140,9 @@ class Kernel:
         reply.status = answer["content"]["status"]
         reply.seconds = time.monotonic() - began
         return reply
+
+
+class DockerfileKernel(Kernel):
+    """The kernel that reads Dockerfiles."""
+
+    kernel_name = "dockerfile"

@@ -51,13 +51,15 @@ def test_a_kernel_is_named_by_its_connection_file() -> None:
 
 
 @pytest.mark.parametrize(
-    ("raw", "expected"),
+    ("raw", "text", "expected"),
     [
-        ("%%dockerfile\nFROM a", 1),
-        ("\n\n%%dockerfile -t x\nFROM a", 3),
-        ("FROM a", 1),
-        ("", 1),
+        ("%%dockerfile\nFROM a", "FROM a\n", 1),
+        ("\n\n%%dockerfile -t x\nFROM a\n", "FROM a\n", 3),
+        ("FROM a", "FROM a", 0),
+        ("%docker images\n\nFROM a", "\nFROM a", 1),
+        ("  %%dockerfile\n  FROM a", "FROM a\n", 1),
+        ("run_the_magic()", "FROM a", 1),
     ],
 )
-def test_lines_are_counted_from_the_top_of_the_notebook_cell(raw: str, expected: int) -> None:
-    assert lines_above(raw) == expected
+def test_lines_are_counted_from_the_top_of_the_notebook_cell(raw: str, text: str, expected: int) -> None:
+    assert lines_above(raw, text) == expected
