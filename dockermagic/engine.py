@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
 from dockermagic.build.request import FailedStep
+from dockermagic.containers.request import RunRequest
 from dockermagic.errors import ContainerError, ImageNotFoundError, SandboxError
 from dockermagic.events import Emit, Event
 
@@ -24,7 +26,9 @@ if TYPE_CHECKING:
     from dockermagic.build.opened import OpenedContext
     from dockermagic.build.request import BuildRequest, BuildResult, StageResult
     from dockermagic.catalog import Change, HistoryRow, ImageSummary
-    from dockermagic.containers.request import Container, ContainerResult, RunRequest
+    from dockermagic.containers.request import Container, ContainerResult
+    from dockermagic.containers.runtime import Containers
+    from dockermagic.containers.terminal import TerminalSession, Work
     from dockermagic.dockerfile.linter import Report as LintReport
     from dockermagic.fsck import Report
     from dockermagic.oci.platform import Platform
@@ -32,8 +36,9 @@ if TYPE_CHECKING:
     from dockermagic.oci.spec import Descriptor
     from dockermagic.oci.store import Store
     from dockermagic.records import Records
-    from dockermagic.sandbox.base import Cancel
+    from dockermagic.sandbox.base import Cancel, Output
     from dockermagic.sandbox.namespaces import NamespaceSandbox
+    from dockermagic.sandbox.running import Running
     from dockermagic.sandbox.snapshot import Snapshot, Snapshotter
     from dockermagic.view import InfoView, TreeEntry
 
@@ -371,15 +376,11 @@ class Engine:
 
     def containers(self) -> list[Container]:
         """Every container that stays, the newest first."""
-        from dockermagic.containers.runtime import Containers
-
-        return Containers(self.home, self.sandbox).all()
+        return self._containers.all()
 
     def remove_container(self, name: str) -> str:
         """Delete a container by name or id and return its id. Raises :class:`ContainerError`."""
-        from dockermagic.containers.runtime import Containers
-
-        return Containers(self.home, self.sandbox).remove(name)
+        return self._containers.remove(name)
 
     def run(
         self,
@@ -389,19 +390,79 @@ class Engine:
         cancel: Cancel | None = None,
     ) -> ContainerResult:
         """Run a container in the foreground and return how it ended. Raises :class:`ContainerError`."""
+        config, lowers, image_id = self._to_run(request.image)
+        return self._containers.run(request, config, lowers, image_id=image_id, output=output, cancel=cancel)
+
+    def run_in_terminal(
+        self,
+        request: RunRequest,
+        *,
+        output: Callable[[bytes], None],
+        ended: Callable[[int], None] = lambda code: None,
+        rows: int = 24,
+        columns: int = 80,
+    ) -> TerminalSession:
+        """``run -it`` for a screen that is not this process's own; the session's module tells the protocol."""
+
+        def work(show: Output, began: Callable[[Running], None], cancel: Cancel) -> int:
+            config, lowers, image_id = self._to_run(request.image)
+            asked = replace(request, tty=True, stdin=None, window=(rows, columns))
+            found = self._containers.run(
+                asked, config, lowers, image_id=image_id, output=show, cancel=cancel, began=began
+            )
+            return found.exit_code
+
+        return self._terminal(work, output, ended, rows, columns)
+
+    def shell(
+        self,
+        layers: Layers,
+        config: Mapping[str, Any],
+        command: Sequence[str] = (),
+        *,
+        output: Callable[[bytes], None],
+        ended: Callable[[int], None] = lambda code: None,
+        rows: int = 24,
+        columns: int = 80,
+    ) -> TerminalSession:
+        """A shell on top of layers, or in what a failed RUN left; what it changes is thrown away at its end.
+
+        ``config`` is the ``config`` object of the image or stage; ``command`` is by default bash where there is one,
+        else sh. The session's module tells the protocol.
+        """
+        words = tuple(command) or ("sh", "-c", "command -v bash >/dev/null && exec bash || exec sh")
+        request = RunRequest("", words, entrypoint=(), tty=True, remove=True, window=(rows, columns))
+        lowers = tuple(Path(directory) for directory in self.directories(layers))
+
+        def work(show: Output, began: Callable[[Running], None], cancel: Cancel) -> int:
+            return self._containers.run(request, config, lowers, output=show, cancel=cancel, began=began).exit_code
+
+        return self._terminal(work, output, ended, rows, columns)
+
+    def _terminal(
+        self, work: Work, output: Callable[[bytes], None], ended: Callable[[int], None], rows: int, columns: int
+    ) -> TerminalSession:
+        from dockermagic.containers.terminal import TerminalSession
+
+        return TerminalSession(work, output=output, ended=ended, rows=rows, columns=columns)
+
+    @property
+    def _containers(self) -> Containers:
         from dockermagic.containers.runtime import Containers
+
+        return Containers(self.home, self.sandbox)
+
+    def _to_run(self, name: str) -> tuple[Mapping[str, Any], tuple[Path, ...], str]:
+        """An image's config, its unpacked layers, bottom first, and its id."""
         from dockermagic.oci.image import Image
 
         try:
-            stored = self.store.find(request.image)
+            stored = self.store.find(name)
         except ImageNotFoundError as error:
             raise ContainerError(
-                f"Unable to find image '{request.image}' locally",
+                f"Unable to find image '{name}' locally",
                 hint="`images` lists what is here; `base busybox` makes one without a registry.",
             ) from error
         image = Image.load(self.store, stored.descriptor)
         top: Snapshot | None = self.images_.snapshots(image, silence)
-        config = image.config.to_json().get("config") or {}
-        lowers = self.snapshotter.chain(top)
-        containers = Containers(self.home, self.sandbox)
-        return containers.run(request, config, lowers, image_id=image.id, output=output, cancel=cancel)
+        return image.config.to_json().get("config") or {}, self.snapshotter.chain(top), image.id

@@ -56,8 +56,8 @@ class RunRequest:
 
     ``entrypoint`` None is the image's own, ``()`` is none. ``env`` is in order; a value of None removes the name.
     ``stdin`` is a file descriptor that the process's input comes from (None: end of file). With ``tty`` the process has
-    a terminal of its own, as large as that behind ``stdin``, and one stream of output. ``remove`` deletes the container
-    at its end.
+    a terminal of its own, as large as that behind ``stdin`` or as ``window`` (rows, columns), and one stream of output.
+    ``remove`` deletes the container at its end.
     """
 
     image: str
@@ -77,6 +77,7 @@ class RunRequest:
     add_hosts: tuple[tuple[str, str], ...] = ()
     shm_size: int = 64 << 20
     labels: Mapping[str, str] = field(default_factory=dict)
+    window: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ from dockermagic.containers.request import Bind, Container, ContainerResult, Lau
 from dockermagic.errors import BuildInterruptedError, ContainerError, DockermagicError, SandboxError
 from dockermagic.oci import lock
 from dockermagic.sandbox.base import Cancel, Mount, Process, Rootfs, Sandbox
+from dockermagic.sandbox.running import NO_HOOKS, Hooks, Running
 
 __all__ = ["Containers"]
 
@@ -51,6 +52,7 @@ class Containers:
         image_id: str = "",
         output: Callable[[int, bytes], None],
         cancel: Cancel | None = None,
+        began: Callable[[Running], None] | None = None,
     ) -> ContainerResult:
         """Run a container to its end. ``config`` is the image's ``config`` object, ``lowers`` its layers, bottom first.
 
@@ -64,7 +66,7 @@ class Containers:
             try:
                 process = self._process(directory, request, launch, config, lowers, cancel)
                 self._record(directory, replace(container, status="running", started=started))
-                code = self._start(directory, process, lowers, output, cancel)
+                code = self._start(directory, process, lowers, output, cancel, began)
             except BaseException:
                 ended = replace(container, status="exited", started=started, finished=time.time(), exit_code=137)
                 self._record(directory, ended)
@@ -220,6 +222,7 @@ class Containers:
             shm_size=request.shm_size,
             extra_hosts=request.add_hosts,
             readonly_root=request.read_only,
+            window=request.window,
         )
 
     def _source(
@@ -255,9 +258,17 @@ class Containers:
         lowers: tuple[Path, ...],
         output: Callable[[int, bytes], None],
         cancel: Cancel | None,
+        began: Callable[[Running], None] | None,
     ) -> int:
+        hooks = Hooks(opened=lambda terminal: began(running)) if began else NO_HOOKS
         try:
-            return self.sandbox.run(Rootfs(lowers, directory / "fs"), process, output=output, cancel=cancel)
+            running = self.sandbox.start(
+                Rootfs(lowers, directory / "fs"), process, output=output, cancel=cancel, hooks=hooks
+            )
+            try:
+                return running.wait()
+            finally:
+                running.close()
         except BuildInterruptedError:
             raise
         except SandboxError as error:

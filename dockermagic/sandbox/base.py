@@ -10,7 +10,12 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import socket
+
+    from dockermagic.sandbox.running import Hooks, Running
 
 __all__ = ["Cancel", "Mount", "Output", "Process", "Rootfs", "Sandbox", "Subpath", "Ulimit"]
 
@@ -114,9 +119,11 @@ class Process:
     """What to run in a root filesystem, and with what around it.
 
     ``args`` is the exec form. ``env`` is all that the process sees; HOME comes from the user's entry in /etc/passwd
-    where it is not set. ``user`` is ``name|uid[:group|gid]``, looked up inside the rootfs; empty is root. ``cwd`` is
-    made if missing. ``network`` is ``host`` or ``none``. ``security`` ``insecure`` keeps every capability and no
-    seccomp filter. ``stdin`` is a file descriptor; without it the process reads end of file.
+    where it is not set. ``user`` is ``name|uid[:group|gid]``, looked up inside the rootfs; empty is root. ``cwd``
+    is made if missing. ``network`` is ``host``, ``none`` or ``own``: one that is set up from outside before the
+    command begins. ``window`` is the size of its terminal in rows and columns. With ``init`` its parent is a small
+    first process that passes signals on and reaps. ``security`` ``insecure`` keeps every capability and no seccomp
+    filter. ``stdin`` is a file descriptor; without it the process reads end of file.
     """
 
     args: tuple[str, ...]
@@ -137,6 +144,8 @@ class Process:
     cap_add: tuple[str, ...] = ()
     cap_drop: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
+    window: tuple[int, int] = (0, 0)
+    init: bool = False
 
 
 class Sandbox(Protocol):
@@ -157,6 +166,28 @@ class Sandbox(Protocol):
 
         When it returns no process of it is left and nothing is mounted. Raises BuildInterruptedError if ``cancel`` was
         set, and SandboxError where the process could not be started for another reason than its command.
+        """
+        ...
+
+    def start(
+        self,
+        rootfs: Rootfs,
+        process: Process,
+        *,
+        output: Output | None = None,
+        cancel: Cancel | None = None,
+        hooks: Hooks = ...,
+    ) -> Running:
+        """The same, begun: the caller waits for it, and may signal it meanwhile. With a hook ``prepare`` it is held."""
+        ...
+
+    def beside(
+        self, running: int, rootfs: Rootfs, process: Process, fds: Mapping[str, int], *, held: bool = False
+    ) -> socket.socket:
+        """Run one more process in the namespaces of one that runs (a pidfd); ``rootfs`` is the one it was started with.
+
+        Gives the socket that a :class:`dockermagic.sandbox.running.Running` speaks on, here or in another process. When
+        its last holder closes it, the process is killed.
         """
         ...
 

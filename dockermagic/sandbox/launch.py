@@ -15,7 +15,8 @@ import signal
 import socket
 import stat
 import termios
-from dataclasses import astuple
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -24,6 +25,7 @@ from dockermagic.sandbox import seccomp, users, wire
 from dockermagic.sandbox import syscalls as sys
 from dockermagic.sandbox.base import Process, Rootfs
 from dockermagic.sandbox.capabilities import LAST
+from dockermagic.sandbox.leftovers import Stub
 from dockermagic.sandbox.mounts import Stubs, mount_rootfs
 from dockermagic.sandbox.stage import Profile, Setting, Stage
 from dockermagic.sandbox.surroundings import Surroundings
@@ -32,16 +34,29 @@ from dockermagic.sandbox.trees import MOUNT_POINTS
 __all__ = ["Status", "start"]
 
 
-def start(setting: Setting, profile: Profile, status: Status, records: socket.socket | None, number: int) -> NoReturn:
+def start(
+    setting: Setting,
+    profile: Profile,
+    status: Status,
+    records: socket.socket | None,
+    number: int,
+    beside: int | None = None,
+) -> NoReturn:
     """Build the stage, wait for the job on ``status``, and become its process; ``status`` closes itself with exec.
 
-    The job is two lines of JSON: one that is the resident process's own, and ``{"rootfs": ..., "process": ...}``; the
-    latter comes through the client's socket if it is long. With it come that socket, stdin, stdout and stderr.
-    ``records`` leads to the companion where there is a single id, which knows the run by its ``number``.
+    The job is two lines of JSON: one that is the resident process's own, and ``{"rootfs": ..., "process": ...,
+    "held": ...}``; the latter comes through the client's socket if it is long. With it come that socket, stdin, stdout
+    and stderr. One that is held waits for a word on ``status`` before its command begins. ``records`` leads to the
+    companion where there is a single id, which knows the run by its ``number``. ``beside`` is a process (a pidfd) whose
+    namespaces are entered instead of new ones.
     """
     try:
-        stage = _stage(setting, profile)
-        _become(stage, *_job(status), status, Records(records, number) if records else None)
+        known = Records(records, number) if records else None
+        if beside is None:
+            stage = _stage(setting, profile)
+            _become(stage, _job(status), status, known)
+        else:
+            _join(beside, profile, _job(status), status, known)
     except BaseException as error:
         status.send(wire.dump({"error": wire.encode_error(error)}))
     os._exit(125)
@@ -80,18 +95,26 @@ class Records(Status):
         self.send(wire.dump({"run": self.number, **message}), fds)
 
 
+@dataclass(frozen=True, slots=True)
+class _Job:
+    rootfs: Rootfs
+    process: Process
+    held: bool
+    fds: list[int]
+
+
 def _stage(setting: Setting, profile: Profile) -> Stage:
     sys.prctl(sys.PR_SET_PDEATHSIG, signal.SIGKILL)
     os.setsid()
     flags = sys.CLONE_NEWNS | sys.CLONE_NEWIPC | sys.CLONE_NEWUTS
-    if profile.network == "none":
+    if profile.network != "host":
         flags |= sys.CLONE_NEWNET
     try:
         sys.unshare(flags | sys.CLONE_NEWCGROUP)
     except OSError:
         sys.unshare(flags)
     sys.make_private()
-    if profile.network == "none":
+    if profile.network != "host":
         sys.set_loopback_up()
     stage = Stage(setting, profile)
     stage.build()
@@ -102,7 +125,7 @@ def _stage(setting: Setting, profile: Profile) -> Stage:
     return stage
 
 
-def _job(status: Status) -> tuple[Rootfs, Process, list[int]]:
+def _job(status: Status) -> _Job:
     data, fds = status.receive()
     if not data:
         os._exit(0)  # nothing to do any more
@@ -114,13 +137,12 @@ def _job(status: Status) -> tuple[Rootfs, Process, list[int]]:
                 os._exit(0)
             payload += piece
     job = wire.load(payload)
-    return wire.rootfs_from_json(job["rootfs"]), wire.process_from_json(job["process"]), fds[1:]
+    rootfs, process = wire.rootfs_from_json(job["rootfs"]), wire.process_from_json(job["process"])
+    return _Job(rootfs, process, job.get("held", False), fds[1:])
 
 
-def _become(
-    stage: Stage, rootfs: Rootfs, process: Process, fds: list[int], status: Status, records: Records | None
-) -> None:
-    setting = stage.setting
+def _become(stage: Stage, job: _Job, status: Status, records: Records | None) -> None:
+    setting, rootfs, process = stage.setting, job.rootfs, job.process
     if process.hostname:
         sys.sethostname(process.hostname)
     surroundings = Surroundings(setting, process)
@@ -145,35 +167,77 @@ def _become(
     made = _enter_directory(process.cwd)
     if process.readonly_root:
         sys.mount_setattr("/", sys.MOUNT_ATTR_RDONLY)
-    environment = dict(process.env)
-    environment.setdefault("HOME", identity.home)
     made_for_us = stubs.list()
-    status.send(wire.dump({"stubs": [astuple(stub) for stub in made_for_us]}))
+    _wait_until_released(status, job, made_for_us)
     if records is not None and identity.uid:
         except_for = [*made, *(stub.path for stub in made_for_us), "/proc", "/sys", "/dev"]
         records.tell({"owner": [identity.uid, identity.gid], "except": except_for, **wire.to_json(rootfs)})
+    _run(job, identity, status, records, stage.profile.capabilities, console=True)
 
+
+def _join(beside: int, profile: Profile, job: _Job, status: Status, records: Records | None) -> None:
+    """Become one more process beside another one; the pid namespace is that of this process already."""
+    sys.prctl(sys.PR_SET_PDEATHSIG, signal.SIGKILL)
+    os.setsid()
+    flags = sys.CLONE_NEWNS | sys.CLONE_NEWIPC | sys.CLONE_NEWUTS
+    if profile.network != "host":
+        flags |= sys.CLONE_NEWNET
+    try:
+        sys.setns(beside, flags | sys.CLONE_NEWCGROUP)
+    except PermissionError:  # the cgroup namespace is that of the host
+        sys.setns(beside, flags)
+    os.close(beside)
+    _bound(profile.capabilities)
+    sys.join_new_session_keyring()
+    identity = users.lookup(job.process.user, additional=job.process.groups)
+    _enter_directory(job.process.cwd)
+    _wait_until_released(status, job, ())
+    _run(job, identity, status, records, profile.capabilities, console=False)
+
+
+def _wait_until_released(status: Status, job: _Job, stubs: Sequence[Stub]) -> None:
+    """Say that all is in its place, and who this process is; one that is held waits until it may go on."""
+    process = os.pidfd_open(os.getpid())
+    message = {"process": True, "held": job.held, "stubs": [astuple(stub) for stub in stubs]}
+    status.send(wire.dump(message), [process])
+    os.close(process)
+    if job.held and not status.receive()[0]:
+        os._exit(125)
+
+
+def _run(
+    job: _Job, identity: users.Identity, status: Status, records: Records | None, keep: int, *, console: bool
+) -> NoReturn:
+    """Streams, limits, privileges, exec."""
+    process, fds = job.process, job.fds
+    environment = dict(process.env)
+    environment.setdefault("HOME", identity.home)
     if process.tty:
-        fds = _terminal(status, identity)
+        fds = _terminal(status, identity, process.window, console)
     for number, fd in enumerate(fds):
         os.dup2(fd, number, inheritable=True)
     sys.close_all_but({0, 1, 2, status.fd, *([records.fd] if records else [])})
     _limit(process)
-    upper = str(rootfs.upper) if rootfs.upper else None
-    _drop_privileges(process, identity, records, upper, stage.profile.capabilities)
-    _execute(process.args, environment)
+    upper = str(job.rootfs.upper) if job.rootfs.upper else None
+    _drop_privileges(process, identity, records, upper, keep)
+    if process.init:
+        _fork_below_init(status)
+    _execute(process.args, environment, status)
 
 
-def _terminal(status: Status, identity: users.Identity) -> list[int]:
-    """A terminal of the new /dev/pts as the controlling one; its other side goes out through ``status``."""
+def _terminal(status: Status, identity: users.Identity, window: tuple[int, int], console: bool) -> list[int]:
+    """A terminal of the root's /dev/pts as the controlling one; its other side goes out through ``status``."""
     master, slave = os.openpty()
+    if any(window):
+        termios.tcsetwinsize(slave, window)
     fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
     try:
         os.fchown(slave, identity.uid, -1)
     except OSError:
         pass  # the single id mode has no other
-    os.close(os.open("/dev/console", os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
-    sys.mount(os.ttyname(slave), "/dev/console", "", sys.MS_BIND)
+    if console:
+        os.close(os.open("/dev/console", os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+        sys.mount(os.ttyname(slave), "/dev/console", "", sys.MS_BIND)
     status.send(wire.dump({"terminal": True}), [master])
     os.close(master)
     return [slave, slave, slave]
@@ -283,15 +347,50 @@ def _fake(records: Records, upper: str | None) -> None:
         os.close(fd)
 
 
-def _fail(message: str, code: int) -> NoReturn:
-    os.write(2, message.encode("utf-8", "surrogateescape") + b"\n")
-    os._exit(code)
+def _fork_below_init(status: Status) -> None:
+    """Go on in a child; this process passes signals on, reaps what loses its parent, and ends as the child does."""
+    child = os.fork()
+    if child == 0:
+        if os.isatty(0):
+            os.setpgid(0, 0)
+            signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+            os.tcsetpgrp(0, os.getpid())
+            signal.signal(signal.SIGTTOU, signal.SIG_DFL)
+        return
+    os.close(status.fd)
+    sys.close_all_but(set())
+    passed = set(signal.Signals) - {signal.SIGCHLD, signal.SIGKILL, signal.SIGSTOP, signal.SIGTTIN, signal.SIGTTOU}
+    waited = passed | {signal.SIGCHLD}
+    signal.pthread_sigmask(signal.SIG_BLOCK, waited)
+    while True:
+        while True:
+            try:
+                pid, ended = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                break
+            if pid == child:
+                code = os.waitstatus_to_exitcode(ended)
+                os._exit(128 - code if code < 0 else code)
+            if pid == 0:
+                break
+        number = signal.sigwait(waited)
+        if number != signal.SIGCHLD:
+            try:
+                os.kill(child, number)
+            except ProcessLookupError:
+                pass
 
 
-def _execute(args: tuple[str, ...], environment: dict[str, str]) -> NoReturn:
+def _execute(args: tuple[str, ...], environment: dict[str, str], status: Status) -> NoReturn:
     """Find the command as Docker's runtime does and become it."""
+
+    def fail(message: str, code: int) -> NoReturn:
+        status.send(wire.dump({"refused": message}))
+        os.write(2, message.encode("utf-8", "surrogateescape") + b"\n")
+        os._exit(code)
+
     if not args or not args[0]:
-        _fail('exec: "": executable file not found in $PATH', 127)
+        fail('exec: "": executable file not found in $PATH', 127)
     name = args[0]
     path: str | None = name
     if "/" not in name:
@@ -301,21 +400,21 @@ def _execute(args: tuple[str, ...], environment: dict[str, str]) -> NoReturn:
         if path is None:
             denied = any(os.path.isfile(os.path.join(folder, name)) for folder in folders)
             if denied:
-                _fail(f'exec: "{name}": permission denied', 126)
-            _fail(f'exec: "{name}": executable file not found in $PATH', 127)
+                fail(f'exec: "{name}": permission denied', 126)
+            fail(f'exec: "{name}": executable file not found in $PATH', 127)
     else:
         try:
             mode = os.stat(name).st_mode
         except OSError as error:
             reason = (error.strerror or "").lower()
-            _fail(f'exec: "{name}": stat {name}: {reason}', 126 if error.errno == errno.EACCES else 127)
+            fail(f'exec: "{name}": stat {name}: {reason}', 126 if error.errno == errno.EACCES else 127)
         if stat.S_ISDIR(mode):
-            _fail(f'exec: "{name}": is a directory', 126)
+            fail(f'exec: "{name}": is a directory', 126)
         if not os.access(name, os.X_OK):
-            _fail(f'exec: "{name}": permission denied', 126)
+            fail(f'exec: "{name}": permission denied', 126)
     assert path is not None
     try:
         os.execve(path, args, environment)
     except OSError as error:
         reason = (error.strerror or "").lower()
-        _fail(f"exec {path}: {reason}", 126 if error.errno == errno.EACCES else 255)
+        fail(f"exec {path}: {reason}", 126 if error.errno == errno.EACCES else 255)

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import errno
-import os
-import select
 import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from dockermagic.errors import BuildInterruptedError, SandboxError
-from dockermagic.sandbox import wire
 from dockermagic.sandbox.base import Cancel, Output, Process, Rootfs
 from dockermagic.sandbox.probe import choose
+from dockermagic.sandbox.running import NO_HOOKS, Hooks, Running
 from dockermagic.sandbox.stage import Profile
-from dockermagic.sandbox.terminal import Terminal
-from dockermagic.sandbox.worker import Worker, result, wait_for_end
+from dockermagic.sandbox.worker import Worker
 
 __all__ = ["NamespaceSandbox", "open_sandbox"]
 
@@ -61,123 +56,36 @@ class NamespaceSandbox:
         self, rootfs: Rootfs, process: Process, *, output: Output | None = None, cancel: Cancel | None = None
     ) -> int:
         """See :meth:`dockermagic.sandbox.base.Sandbox.run`."""
-        running = _Running(self.worker, rootfs, process, output, cancel)
+        running = self.start(rootfs, process, output=output, cancel=cancel)
         try:
             return running.wait()
         finally:
             running.close()
 
+    def start(
+        self,
+        rootfs: Rootfs,
+        process: Process,
+        *,
+        output: Output | None = None,
+        cancel: Cancel | None = None,
+        hooks: Hooks = NO_HOOKS,
+    ) -> Running:
+        """See :meth:`dockermagic.sandbox.base.Sandbox.start`."""
 
-class _Running:
-    """One process: its pipes, its control socket, and the wish to stop it."""
+        def send(given: Mapping[str, int]) -> socket.socket:
+            upper = str(rootfs.upper) if rootfs.upper else None
+            arguments = {"rootfs": rootfs, "process": process, "held": hooks.prepare is not None}
+            run = {"profile": Profile.of(process), "upper": upper}
+            return self.worker.send("run", fds=given, run=run, arguments=arguments)[0]
 
-    def __init__(
-        self, worker: Worker, rootfs: Rootfs, process: Process, output: Output | None, cancel: Cancel | None
-    ) -> None:
-        self.process = process
-        self.output = output
-        self.cancel = cancel
-        self.terminal: Terminal | None = None
-        self.streams: dict[int, int] = {}
-        self.answer = b""
-        given: dict[str, int] = {}
-        try:
-            own_input = process.stdin is None or process.tty
-            given["stdin"] = os.open(os.devnull, os.O_RDONLY) if own_input else os.dup(process.stdin or 0)
-            for stream, name in ((1, "stdout"), (2, "stderr")):
-                if output is None or process.tty:
-                    given[name] = os.open(os.devnull, os.O_WRONLY)
-                else:
-                    ours, given[name] = os.pipe()
-                    self.streams[ours] = stream
-            self.control, _ = worker.send(
-                "run",
-                fds=given,
-                run={
-                    "profile": Profile.of(process),
-                    "upper": str(rootfs.upper) if rootfs.upper else None,
-                },
-                arguments={"rootfs": rootfs, "process": process},
-            )
-        except BaseException:
-            for fd in self.streams:
-                os.close(fd)
-            raise
-        finally:
-            for fd in given.values():
-                os.close(fd)
-        self.unsubscribe = cancel.subscribe(self.stop) if cancel is not None else lambda: None
+        return Running(send, tty=process.tty, stdin=process.stdin, output=output, cancel=cancel, hooks=hooks)
 
-    def stop(self) -> None:
-        """Have everything inside killed."""
-        try:
-            self.control.shutdown(socket.SHUT_WR)
-        except OSError:
-            pass
-
-    def wait(self) -> int:
-        """Pass the output on until every stream has ended and the answer is here."""
-        poll = select.poll()
-        poll.register(self.control, select.POLLIN)
-        for fd in self.streams:
-            poll.register(fd, select.POLLIN)
-        control: int | None = self.control.fileno()
-        while control is not None or self.streams:
-            for fd, _ in poll.poll():
-                if fd == control:
-                    if not self._hear(poll):
-                        poll.unregister(fd)
-                        control = None
-                elif fd in self.streams:
-                    self._pass_on(fd, poll)
-                elif self.terminal is not None:
-                    self.terminal.feed(poll)
-        if not self.answer:
-            if self.cancel is not None and self.cancel.is_set():
-                raise BuildInterruptedError("interrupted")
-            raise SandboxError("the sandbox's process died", hint="It may have run out of memory.")
-        return int(result(wire.load(self.answer))["exit_code"])
-
-    def _hear(self, poll: select.poll) -> bool:
-        """Take in what the supervisor says; False after the last of it."""
-        from dockermagic.sandbox import syscalls
-
-        piece, fds = syscalls.receive(self.control)
-        *lines, self.answer = (self.answer + piece).split(b"\n")
-        for line in lines:
-            if fds:  # our side of the process's terminal
-                self.terminal = Terminal(fds.pop(), self.process.stdin)
-                self.streams[self.terminal.fd] = 1
-                poll.register(self.terminal.fd, select.POLLIN)
-                self.terminal.listen(poll)
-            else:
-                self.answer = line
-                return False
-        return bool(piece)
-
-    def _pass_on(self, fd: int, poll: select.poll) -> None:
-        try:
-            data = os.read(fd, 1 << 16)
-        except OSError as error:
-            if error.errno != errno.EIO:  # that is how a terminal ends
-                raise
-            data = b""
-        if data:
-            if self.output is not None:
-                self.output(self.streams[fd], data)
-            return
-        poll.unregister(fd)
-        del self.streams[fd]
-        if self.terminal is not None and fd == self.terminal.fd:
-            self.terminal.stop(poll)
-        os.close(fd)
-
-    def close(self) -> None:
-        """Give everything back; a process that still runs (an interrupt came) is killed."""
-        self.unsubscribe()
-        if not self.answer:
-            self.stop()
-            wait_for_end(self.control)
-        self.control.close()
-        for fd in self.streams:
-            os.close(fd)
+    def beside(
+        self, running: int, rootfs: Rootfs, process: Process, fds: Mapping[str, int], *, held: bool = False
+    ) -> socket.socket:
+        """See :meth:`dockermagic.sandbox.base.Sandbox.beside`."""
+        arguments = {"rootfs": rootfs, "process": process, "held": held}
+        given = {**fds, "beside": running}
+        run = {"profile": Profile.of(process)}
+        return self.worker.send("exec", fds=given, run=run, arguments=arguments)[0]

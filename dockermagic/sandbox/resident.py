@@ -171,15 +171,16 @@ class Server:
         if self.watched.pop(fd, None) is not None:
             self.poll.unregister(fd)
 
-    def fork(self, ended: Callable[[int], None], *, first: bool = False) -> int:
-        if first and self.own_pids is not None:
-            syscalls.unshare(syscalls.CLONE_NEWPID)
+    def fork(self, ended: Callable[[int], None], *, first: bool = False, into: int | None = None) -> int:
+        apart = first or into is not None
+        if apart and self.own_pids is not None:
+            _change_pid_namespace(into)
         pid = os.fork()
         if pid == 0:
             for fd in self.watched:
                 os.close(fd)
-            return _relay() if first and self.own_pids is None else 0
-        if first and self.own_pids is not None:
+            return _relay(into) if apart and self.own_pids is None else 0
+        if apart and self.own_pids is not None:
             syscalls.setns(self.own_pids, syscalls.CLONE_NEWPID)
         self.children[pid] = ended
         gone = os.pidfd_open(pid)
@@ -232,13 +233,16 @@ class Server:
                 run = self._run(profile)
             self.wants_spare = self.spare is None
             run.assign(request["upper"], data, fds)
+        elif request["function"] == "exec":
+            beside = fds.pop()
+            self._run(stage.Profile(**request["profile"]), beside).assign(None, data, fds)
         else:
             self._call(request, payload, fds)
 
-    def _run(self, profile: stage.Profile) -> supervise.Run:
+    def _run(self, profile: stage.Profile, beside: int | None = None) -> supervise.Run:
         if self.setting.mode == "single" and self.records is None:
             self._start_companion()
-        return supervise.Run(self, profile, self._spare_is_over)
+        return supervise.Run(self, profile, self._spare_is_over, beside=beside)
 
     def _start_companion(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -311,10 +315,18 @@ class Server:
                 os.kill(pid, signal.SIGKILL)
 
 
-def _relay() -> int:
-    """Fork the first process of a new namespace, and in between live and die with it."""
+def _change_pid_namespace(process: int | None) -> None:
+    """Have the next child be the first of a new namespace, or one in that of a process (a pidfd)."""
+    if process is None:
+        syscalls.unshare(syscalls.CLONE_NEWPID)
+    else:
+        syscalls.setns(process, syscalls.CLONE_NEWPID)
+
+
+def _relay(process: int | None) -> int:
+    """Fork a child into the other namespace, and in between live and die with it."""
     syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
-    syscalls.unshare(syscalls.CLONE_NEWPID)
+    _change_pid_namespace(process)
     pid = os.fork()
     if pid == 0:
         return 0

@@ -31,8 +31,10 @@ class Loop(Protocol):
     records: socket.socket | None
     """Leads to the :mod:`.companion` where there is a single id."""
 
-    def fork(self, ended: Callable[[int], None], *, first: bool = False) -> int:
-        """Fork; in the child nothing of the loop is open any more. ``first`` makes it pid 1 of a new namespace.
+    def fork(self, ended: Callable[[int], None], *, first: bool = False, into: int | None = None) -> int:
+        """Fork; in the child nothing of the loop is open any more.
+
+        ``first`` makes it pid 1 of a new namespace, ``into`` puts it into that of a process (a pidfd).
 
         ``ended`` is called with the child's status when it is gone.
         """
@@ -56,9 +58,12 @@ class Loop(Protocol):
 
 
 class Run:
-    """A process from its fork to its answer. ``over`` is called when there is nothing left of it."""
+    """A process from its fork to its answer. ``over`` is called when there is nothing left of it.
 
-    def __init__(self, loop: Loop, profile: Profile, over: Callable[[Run], None]) -> None:
+    ``beside`` is a pidfd: then it is one more process in the namespaces of that one. It is closed.
+    """
+
+    def __init__(self, loop: Loop, profile: Profile, over: Callable[[Run], None], *, beside: int | None = None) -> None:
         self.loop = loop
         self.profile = profile
         self.over = over
@@ -71,11 +76,13 @@ class Run:
         self.number = next(_NUMBERS)
         self.recorded = loop.records is None
         self.status, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.pid = loop.fork(self._ended, first=True)
+        self.pid = loop.fork(self._ended, first=beside is None, into=beside)
         if self.pid == 0:
             self.status.close()
-            start(loop.setting, profile, Status(theirs.fileno()), loop.records, self.number)
+            start(loop.setting, profile, Status(theirs.fileno()), loop.records, self.number, beside)
         theirs.close()
+        if beside is not None:
+            os.close(beside)
         loop.watch(self.status.fileno(), self._read)
 
     def assign(self, upper: str | None, job: bytes, fds: list[int]) -> None:
@@ -104,15 +111,40 @@ class Run:
         piece, fds = syscalls.receive(self.status)
         *lines, self.partial = (self.partial + piece).split(b"\n")
         for line in lines:
-            message = wire.load(line)
-            self.messages.update(message)
-            if "terminal" in message and self.control is not None:
-                syscalls.send(self.control, line + b"\n", fds)
+            self.messages.update(wire.load(line))
+        if fds and lines:  # they belong to the last line that came with them
+            self._tell(lines[-1], fds)
+            if self.messages.get("held") and self.control is not None:
+                self.loop.unwatch(self.control.fileno())
+                self.loop.watch(self.control.fileno(), self._release)
         for fd in fds:
             os.close(fd)
         if not piece:
             self.loop.unwatch(self.status.fileno())
+            if self.code is None and "process" in self.messages and not self.messages.keys() & {"error", "refused"}:
+                self._tell(b'{"began":true}')
         return bool(piece)
+
+    def _tell(self, line: bytes, fds: list[int] | None = None) -> None:
+        """Pass a message on to the client."""
+        if self.control is not None:
+            try:
+                syscalls.send(self.control, line + b"\n", fds)
+            except OSError:
+                pass  # it is gone, and so will be the process
+
+    def _release(self) -> None:
+        """The client has done what it wanted to do before the command begins, or wants it to end."""
+        assert self.control is not None
+        if not self.control.recv(16):
+            self._stop()
+            return
+        self.loop.unwatch(self.control.fileno())
+        self.loop.watch(self.control.fileno(), self._stop, select.POLLRDHUP)
+        try:
+            self.status.sendall(b"go\n")
+        except OSError:
+            pass  # it has ended meanwhile
 
     def _ended(self, status: int) -> None:
         self.code = os.waitstatus_to_exitcode(status)
@@ -162,6 +194,7 @@ class Run:
         if "error" in self.messages:
             return {"error": self.messages["error"]}
         assert self.code is not None
-        if "stubs" not in self.messages:
+        if "process" not in self.messages:
             raise SandboxError(f"the process ended before it began (exit code {self.code})")
-        return {"result": {"exit_code": 128 - self.code if self.code < 0 else self.code}}
+        code = 128 - self.code if self.code < 0 else self.code
+        return {"result": {"exit_code": code, "refused": self.messages.get("refused", "")}}

@@ -19,7 +19,7 @@ class Terminal:
     def __init__(self, fd: int, source: int | None) -> None:
         self.fd = fd
         self.source = source
-        self.size = b""
+        self.size = (0, 0)
         self.resize()
 
     def listen(self, poll: select.poll) -> None:
@@ -53,15 +53,22 @@ class Terminal:
 
     def resize(self) -> None:
         """Make the window as large as that of the input, where the input is a terminal."""
-        import fcntl
         import termios
 
         if self.source is None:
             return
         try:
-            size = fcntl.ioctl(self.source, termios.TIOCGWINSZ, bytes(8))
-        except OSError:
+            size = termios.tcgetwinsize(self.source)
+        except (OSError, termios.error):
             return
         if size != self.size:
             self.size = size
-            fcntl.ioctl(self.fd, termios.TIOCSWINSZ, size)
+            self.set_size(*size)
+
+    def set_size(self, rows: int, columns: int) -> None:
+        """Give the window this size; nothing happens where it is closed."""
+        import contextlib
+        import termios
+
+        with contextlib.suppress(OSError, ValueError, termios.error):
+            termios.tcsetwinsize(self.fd, (rows, columns))

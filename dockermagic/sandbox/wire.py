@@ -73,6 +73,7 @@ def process_from_json(value: dict[str, Any]) -> Process:
             "cap_add": tuple(value["cap_add"]),
             "cap_drop": tuple(value["cap_drop"]),
             "groups": tuple(value["groups"]),
+            "window": tuple(value["window"]),
         }
     )
 
