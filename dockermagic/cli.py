@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, BinaryIO, TextIO
 
-from dockermagic.errors import DockermagicError, StoreFullError
+from dockermagic.errors import DockermagicError, StoreFullError, UsageError
 
 if TYPE_CHECKING:
     from dockermagic.engine import Engine
@@ -70,6 +70,20 @@ class Terminal:
     def stdout(self) -> BinaryIO:
         sys.stdout.flush()
         return sys.stdout.buffer
+
+    def ask(self, question: str, *, secret: bool = False) -> str:
+        if not self.stdin_is_terminal:
+            raise UsageError(f"nobody can be asked here: {question.strip()}", hint="Standard input is no terminal.")
+        try:
+            if secret:
+                from getpass import getpass
+
+                return getpass(question)
+            sys.stderr.write(question)
+            sys.stderr.flush()
+            return sys.stdin.readline().rstrip("\n")
+        except EOFError:
+            return ""
 
     def write(self, text: str) -> None:
         sys.stdout.write(text)

@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "dockermagic"
 
 # A room is a folder or a file of the package. What a room may import: rooms as a whole, or single modules of one
 # ("build.request"). Every room may import itself. Data goes down this list once and never comes back.
-GROUND = {"errors", "events"}
+GROUND = {"errors", "events", "settings"}
 VALUES = {"oci.spec", "oci.reference", "oci.platform", "build.request", "containers.request", "sandbox.base"}
 ENGINE = {*GROUND, "records", "hostfacts", "bases", "dockerfile", "oci", "sandbox", "build", "containers", "view"}
 SURFACE = {*GROUND, *VALUES, "catalog", "fsck", "view", "tables", "dockerfile", "engine", "session", "export"}
@@ -22,6 +22,7 @@ SURFACE = {*GROUND, *VALUES, "catalog", "fsck", "view", "tables", "dockerfile", 
 ROOMS: dict[str, set[str]] = {
     "errors": set(),
     "events": set(),
+    "settings": {"errors"},
     "outfile": set(),
     "view": {"events"},
     "tables": {"view"},

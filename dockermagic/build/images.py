@@ -13,6 +13,7 @@ from dockermagic.build.graph import ImageSource
 from dockermagic.build.locks import Lock
 from dockermagic.errors import ImageNotFoundError, RegistryError, StoreError
 from dockermagic.events import Emit, Status, now
+from dockermagic.oci.arrival import Reading
 from dockermagic.oci.image import Image
 from dockermagic.oci.layout import load_layout
 from dockermagic.oci.pipeline import recompress
@@ -22,6 +23,7 @@ from dockermagic.oci.spec import Descriptor, HistoryEntry, ImageConfig, RootFs, 
 from dockermagic.oci.store import LayerBlob, Store
 from dockermagic.sandbox.base import Cancel, Sandbox
 from dockermagic.sandbox.snapshot import Snapshot, Snapshotter
+from dockermagic.settings import settings
 
 __all__ = ["DEFAULT_PACKING", "BaseImage", "Images", "Packing", "Pull"]
 
@@ -134,14 +136,18 @@ class Images:
         emit: Emit,
         vertex: str,
         cancel: Cancel | None,
+        reading: Reading | None = None,
     ) -> Snapshot:
-        """One unpacked layer. Digest and diff_id are checked while it streams, before anything is recorded."""
+        """One unpacked layer. Digest and diff_id are checked while it streams, before anything is recorded.
+
+        ``reading`` gives the blob where it is still coming.
+        """
         found = self.snapshotter.find(f"chain:{chain_id}")
         if found is not None:
             return found
         with self._alone(f"chain:{chain_id}", cancel):
             found = self.snapshotter.find(f"chain:{chain_id}")
-            return found or self._unpack(image, number, chain_id, parent, emit, vertex, cancel)
+            return found or self._unpack(image, number, chain_id, parent, emit, vertex, cancel, reading)
 
     @contextlib.contextmanager
     def _alone(self, name: str, cancel: Cancel | None = None) -> Iterator[None]:
@@ -162,22 +168,24 @@ class Images:
         emit: Emit,
         vertex: str,
         cancel: Cancel | None,
+        reading: Reading | None,
     ) -> Snapshot:
         descriptor = image.layers[number]
         started = now()
         emit(Status(vertex, descriptor.digest, "extracting", 0, descriptor.size, started, started))
         active = self.snapshotter.prepare(parent)
         try:
-            with self.store.open(descriptor.digest) as blob:
+            with reading(number) if reading is not None else self._opened(descriptor) as blob:
                 self.sandbox.call(
                     "dockermagic.oci.unpack:unpack",
-                    fds={"blob": blob.fileno()},
+                    fds={"blob": blob},
                     cancel=cancel,
                     directory=str(active.upper),
                     lowers=[str(path) for path in active.rootfs.lowers],
                     digest=descriptor.digest,
                     size=descriptor.size,
                     diff_id=image.diff_ids[number],
+                    limit=settings().layer_limit,
                 )
             snapshot = self.snapshotter.commit(active, f"chain:{chain_id}")
             self.snapshotter.set_diff_id(snapshot, image.diff_ids[number])
@@ -186,6 +194,11 @@ class Images:
             raise
         emit(Status(vertex, descriptor.digest, "extracting", descriptor.size, descriptor.size, now(), started, now()))
         return snapshot
+
+    @contextlib.contextmanager
+    def _opened(self, layer: Descriptor) -> Iterator[int]:
+        with self.store.open(layer.digest) as file:
+            yield file.fileno()
 
     # out
 

@@ -55,6 +55,16 @@ class CellConsole:
     def stdout(self) -> BinaryIO:
         raise UsageError("a cell has no standard output for bytes", hint="Write to a file: -o FILE.")
 
+    def ask(self, question: str, *, secret: bool = False) -> str:
+        from getpass import getpass
+
+        try:
+            return getpass(question) if secret else input(question)  # both are the kernel's, which ask in the notebook
+        except (EOFError, RuntimeError) as error:
+            raise UsageError(
+                f"nobody can be asked here: {question.strip()}", hint="This frontend takes no input."
+            ) from error
+
     def write(self, text: str) -> None:
         sys.stdout.write(text)
 

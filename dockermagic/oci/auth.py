@@ -22,7 +22,7 @@ from typing import Any
 from dockermagic.errors import RegistryError
 from dockermagic.oci.reference import DEFAULT_REGISTRY
 
-__all__ = ["Challenge", "Credentials", "challenges", "find", "forget", "keep"]
+__all__ = ["Challenge", "Credentials", "challenges", "find", "forget", "keep", "registry_name"]
 
 _DOCKER_HUB = "https://index.docker.io/v1/"
 _TOKEN_USER = "<token>"
@@ -65,6 +65,16 @@ def challenges(header: str) -> list[Challenge]:
             found[-1].parameters[name.lower()] = re.sub(r"\\(.)", r"\1", quoted) if quoted is not None else plain
         at = match.end()
     return found
+
+
+def registry_name(server: str) -> str:
+    """The registry that a person means with ``SERVER``: a name, a URL, or Docker Hub with ''. Raises RegistryError."""
+    name = server.removeprefix("https://").removeprefix("http://").partition("/")[0]
+    if name in ("", "index.docker.io", "registry-1.docker.io"):
+        return DEFAULT_REGISTRY
+    if not re.fullmatch(r"[A-Za-z0-9._-]+(:\d+)?|\[[0-9a-fA-F:]+\](:\d+)?", name):
+        raise RegistryError(f"{server!r:.200} is not a registry", hint="Write it as HOST or HOST:PORT.")
+    return name
 
 
 def find(registry: str) -> Credentials | None:

@@ -23,6 +23,7 @@ _TRIES = 5
 _MOST_PIECES = 1000
 
 Progress = Callable[[int], None]
+Begun = Callable[[int], None]
 
 
 class Repository:
@@ -77,10 +78,12 @@ class Repository:
             raise RegistryError(f"{what}: {media_type[:100]!r} is not an image")
         return Descriptor(media_type, found, len(data)), data
 
-    def fetch(self, blobs: Blobs, descriptor: Descriptor, progress: Progress | None = None) -> None:
+    def fetch(
+        self, blobs: Blobs, descriptor: Descriptor, progress: Progress | None = None, begun: Begun | None = None
+    ) -> None:
         """Bring a blob into the store, checked while it streams; goes on where a cut connection left off.
 
-        ``progress`` is told how many bytes there are so far.
+        ``begun`` is told the descriptor of the file that the bytes go to, ``progress`` how many bytes there are so far.
         """
         what = f"{self._title}@{descriptor.digest}"
         if is_foreign(descriptor.media_type):
@@ -89,6 +92,8 @@ class Repository:
                 hint="Images of Windows have such layers; they are not supported.",
             )
         with blobs.writer() as writer:
+            if begun is not None:
+                begun(writer.fileno())
             failures = 0
             for _ in range(_MOST_PIECES):
                 done = writer.size

@@ -2,38 +2,64 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 import threading
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from typing import Any, Protocol
 
-from dockermagic.errors import RegistryError, UsageError
-from dockermagic.oci import lock
+from dockermagic.errors import BuildInterruptedError, RegistryError, UsageError
+from dockermagic.oci import auth, lock
+from dockermagic.oci.arrival import Arrival, Reading
+from dockermagic.oci.image import Image
 from dockermagic.oci.reference import Reference
 from dockermagic.oci.registry import Repository
 from dockermagic.oci.spec import Descriptor, Index, Manifest, Platform, decode, is_index, is_manifest
 from dockermagic.oci.store import Store
+from dockermagic.oci.transport import Transport
+from dockermagic.settings import settings
 
-__all__ = ["Notify", "mirrors", "pull", "push"]
+__all__ = ["Notify", "Unpacker", "log_in", "pull", "push", "repository_of", "silent"]
 
 _AT_ONCE = 4
 _DEEPEST_INDEX = 3
 
 Notify = Callable[[str, str, int, int], None]
-"""Told of a blob, in any thread: digest; waiting, exists, transfer, done or mounted; the bytes so far; all bytes."""
+"""Told of a layer's blob, in any thread: digest; waiting, exists, transfer, done, unpacked or mounted; the bytes so
+far; all bytes.
+"""
 
 
-def mirrors(registry: str) -> list[str]:
-    """Where to ask before the registry itself, from ``$DOCKERMAGIC_MIRRORS``: ``docker.io=http://host:5000,...``."""
-    found = []
-    for item in os.environ.get("DOCKERMAGIC_MIRRORS", "").split(","):
-        name, equals, address = item.strip().partition("=")
-        if item.strip() and not (equals and address):
-            raise UsageError(f"$DOCKERMAGIC_MIRRORS: {item.strip()!r} is not REGISTRY=URL")
-        if equals and name == registry:
-            found.append(address)
-    return found
+def silent(digest: str, state: str, done: int, total: int) -> None:
+    """Nobody looks."""
+
+
+class Unpacker(Protocol):
+    """Who unpacks layers while they come."""
+
+    def unpack(self, image: Image, reading: Reading) -> None:
+        """Unpack every layer of the image, the lowest first; checks each digest itself."""
+        ...
+
+    def cancel(self) -> None:
+        """Make :meth:`unpack`, which runs in another thread, end soon, with an error."""
+        ...
+
+
+def repository_of(reference: Reference, address: str = "", **options: Any) -> Repository:
+    """The repository that a name means, at the registry itself or at a mirror's address."""
+    insecure = reference.registry in settings().insecure if not address else address in settings().insecure
+    return Repository(reference, address=address, **{"insecure": insecure, **options})
+
+
+def log_in(registry: str, credentials: auth.Credentials, **options: Any) -> None:
+    """Show credentials to a registry; raises RegistryError where it does not take them."""
+    insecure = registry in settings().insecure
+    transport = Transport(registry, credentials=lambda: credentials, insecure=insecure, **options)
+    try:
+        transport.check(f"login to {registry}")
+    finally:
+        transport.close()
 
 
 def pull(
@@ -41,21 +67,23 @@ def pull(
     reference: Reference,
     platform: Platform | None = None,
     *,
-    notify: Notify = lambda digest, state, done, total: None,
+    notify: Notify = silent,
+    unpacker: Unpacker | None = None,
     **options: Any,
 ) -> Descriptor:
     """Bring an image into the store and give it the name; returns what the name stands for there.
 
     Of a list of manifests only the platform's image is fetched (this machine's by default). A blob that is here
     already, or that another process is fetching, is not fetched again. Mirrors are asked first; ``options`` are those
-    of :class:`Repository`. Raises RegistryError, StoreFullError; then the name is as it was.
+    of :class:`Repository`. With an ``unpacker`` each layer is unpacked while it comes. Raises RegistryError,
+    StoreFullError; then the name is as it was.
     """
     problems: list[RegistryError] = []
-    for address in [*mirrors(reference.registry), ""]:
-        repository = Repository(reference, address=address, **options)
+    for address in [*settings().mirrors.get(reference.registry, ()), ""]:
+        repository = repository_of(reference, address, **options)
         try:
             with store.lease():
-                found = _fetch_image(store, repository, reference, platform or Platform.host(), notify)
+                found = _fetch_image(store, repository, reference, platform or Platform.host(), notify, unpacker)
                 store.tag(reference, found)
                 return found
         except RegistryError as error:
@@ -66,7 +94,12 @@ def pull(
 
 
 def _fetch_image(
-    store: Store, repository: Repository, reference: Reference, platform: Platform, notify: Notify
+    store: Store,
+    repository: Repository,
+    reference: Reference,
+    platform: Platform,
+    notify: Notify,
+    unpacker: Unpacker | None,
 ) -> Descriptor:
     top, data = repository.manifest(reference.digest or reference.tag)
     store.put(data, top.media_type)
@@ -85,15 +118,44 @@ def _fetch_image(
     else:
         raise RegistryError(f"{reference.familiar()}: lists of lists of images")
     manifest = Manifest.from_json(decode(data, str(reference)))
-    _together(
-        [manifest.config, *manifest.layers],
-        lambda descriptor, tell: _fetch_blob(store, repository, descriptor, tell),
-        notify,
-    )
+    _fetch_blob(store, repository, manifest.config, Arrival(), silent)
     config = store.config(manifest)
     if len(config.rootfs.diff_ids) != len(manifest.layers):
         raise RegistryError(f"{reference.familiar()}: its config does not name as many diff_ids as it has layers")
+    image = Image(config, manifest.layers, found, manifest.config.digest)
+    _fetch_layers(store, repository, image, notify, unpacker)
     return top
+
+
+def _fetch_layers(
+    store: Store, repository: Repository, image: Image, notify: Notify, unpacker: Unpacker | None
+) -> None:
+    arrivals = {layer.digest: Arrival() for layer in image.layers}
+
+    def fetch(layer: Descriptor, tell: Notify) -> None:
+        arrival = arrivals[layer.digest]
+        try:
+            _fetch_blob(store, repository, layer, arrival, tell)
+        except BaseException as error:
+            arrival.end(error)
+            raise
+        arrival.end()
+
+    def stop() -> None:
+        for arrival in arrivals.values():
+            arrival.end(_Stopped("stopped"))
+        if unpacker is not None:
+            unpacker.cancel()
+
+    def reading(number: int) -> contextlib.AbstractContextManager[int]:
+        return arrivals[image.layers[number].digest].reading()
+
+    beside = [] if unpacker is None else [lambda: unpacker.unpack(image, reading)]
+    try:
+        _together(image.layers, fetch, notify, beside, stop)
+    finally:
+        for arrival in arrivals.values():
+            arrival.close()
 
 
 def _platforms(data: bytes) -> list[str]:
@@ -101,22 +163,25 @@ def _platforms(data: bytes) -> list[str]:
     return [str(entry.platform) for entry in entries if entry.platform and entry.platform.os != "unknown"]
 
 
-def _fetch_blob(store: Store, repository: Repository, descriptor: Descriptor, notify: Notify) -> None:
-    path = store.blob(descriptor.digest)
-    if not store.has(descriptor.digest):
+def _fetch_blob(store: Store, repository: Repository, descriptor: Descriptor, arrival: Arrival, notify: Notify) -> None:
+    digest, size = descriptor.digest, descriptor.size
+
+    def progress(done: int) -> None:
+        arrival.grown(done)
+        notify(digest, "transfer", done, size)
+
+    if not store.has(digest):
         # Whoever comes second waits for the first, then finds the blob.
-        with lock.hold(store.home / "locks" / path.name):
-            if not store.has(descriptor.digest):
-                repository.fetch(
-                    store, descriptor, lambda done: notify(descriptor.digest, "transfer", done, descriptor.size)
-                )
-                notify(descriptor.digest, "done", descriptor.size, descriptor.size)
+        with lock.hold(store.home / "locks" / store.blob(digest).name):
+            if not store.has(digest):
+                repository.fetch(store, descriptor, progress, arrival.begin)
+                notify(digest, "done", size, size)
                 return
-    if store.size(descriptor.digest) != descriptor.size:
-        raise RegistryError(
-            f"{descriptor.digest} has {store.size(descriptor.digest)} bytes, announced were {descriptor.size}"
-        )
-    notify(descriptor.digest, "exists", descriptor.size, descriptor.size)
+    if store.size(digest) != size:
+        raise RegistryError(f"{digest} has {store.size(digest)} bytes, announced were {size}")
+    with store.open(digest) as file:
+        arrival.begin(file.fileno())
+    notify(digest, "exists", size, size)
 
 
 def push(
@@ -124,7 +189,7 @@ def push(
     reference: Reference,
     descriptor: Descriptor,
     *,
-    notify: Notify = lambda digest, state, done, total: None,
+    notify: Notify = silent,
     **options: Any,
 ) -> Descriptor:
     """Send an image to the registry under the name's tag; returns what the tag stands for there.
@@ -140,11 +205,17 @@ def push(
         wanted = store.resolve_manifest(descriptor)[0]
     everything = list(store.reachable([wanted]))
     manifests = [each for each in everything if is_manifest(each.media_type) or is_index(each.media_type)]
+    configs = {store.manifest(each).config.digest for each in manifests if is_manifest(each.media_type)}
     blobs = [each for each in everything if each not in manifests]
     elsewhere = _elsewhere(store, reference)
-    repository = Repository(reference, **options)
+    repository = repository_of(reference, **options)
+
+    def told(digest: str, state: str, done: int, total: int) -> None:
+        if digest not in configs:
+            notify(digest, state, done, total)
+
     try:
-        _together(blobs, lambda blob, tell: _send_blob(store, repository, blob, elsewhere, tell), notify)
+        _together(blobs, lambda blob, tell: _send_blob(store, repository, blob, elsewhere, tell), told)
         for each in reversed(manifests):  # what an index refers to comes after it in the walk, and goes before it
             name = reference.tag if each.digest == wanted.digest else each.digest
             repository.put_manifest(store.read(each.digest), each.media_type, name)
@@ -190,8 +261,17 @@ class _Stopped(RegistryError):
     """Another blob failed, or somebody interrupted: this one is given up."""
 
 
-def _together(descriptors: Iterable[Descriptor], work: Callable[[Descriptor, Notify], None], notify: Notify) -> None:
-    """Do the work for each blob once, several at a time; the first error stops all the others, and is raised."""
+def _together(
+    descriptors: Iterable[Descriptor],
+    work: Callable[[Descriptor, Notify], None],
+    notify: Notify,
+    beside: Sequence[Callable[[], None]] = (),
+    stop: Callable[[], None] = lambda: None,
+) -> None:
+    """Do the work for each blob once, several at a time, and what is to be done ``beside``.
+
+    The first error stops all the others, with the help of ``stop``, and is raised.
+    """
     once = list({descriptor.digest: descriptor for descriptor in descriptors}.values())
     stopped = threading.Event()
 
@@ -202,15 +282,18 @@ def _together(descriptors: Iterable[Descriptor], work: Callable[[Descriptor, Not
 
     for descriptor in once:
         notify(descriptor.digest, "waiting", 0, descriptor.size)
-    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="transfer") as pool:
-        futures = [pool.submit(work, descriptor, tell) for descriptor in once]
+    with ThreadPoolExecutor(_AT_ONCE + len(beside), thread_name_prefix="transfer") as pool:
+        futures: list[Future[None]] = [pool.submit(call) for call in beside]
+        futures += [pool.submit(work, descriptor, tell) for descriptor in once]
         try:
             wait(futures, return_when=FIRST_EXCEPTION)
         finally:
             stopped.set()
+            if not all(future.done() for future in futures):
+                stop()
             for future in futures:
                 future.cancel()
     problems = [error for future in futures if not future.cancelled() and (error := future.exception()) is not None]
-    problems.sort(key=lambda error: isinstance(error, _Stopped))
+    problems.sort(key=lambda error: isinstance(error, (_Stopped, BuildInterruptedError)))
     if problems:
         raise problems[0]

@@ -119,6 +119,10 @@ class Transport:
             raise self._refused(answer, what, said)
         raise RegistryError(f"{what}: it does not stop asking who we are")
 
+    def check(self, what: str) -> None:
+        """Ask the registry whether it is one, and whether it lets us in. Raises RegistryError."""
+        _discard(self.request("GET", "/v2/", scope="", what=what))
+
     def close(self) -> None:
         """Close the connections. Idempotent."""
         with self._lock:

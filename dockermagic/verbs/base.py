@@ -57,6 +57,9 @@ class Console(Protocol):
     def stdout(self) -> BinaryIO:
         """Standard output for bytes of an archive; raises UsageError in a cell."""
 
+    def ask(self, question: str, *, secret: bool = False) -> str:
+        """What a person types; a ``secret`` is not shown. Raises UsageError where nobody can be asked."""
+
     def write(self, text: str) -> None:
         """The verb's answer, as text with its line ends."""
 

@@ -2,54 +2,81 @@
 
 from __future__ import annotations
 
-from dockermagic.events import Event, Status
-from dockermagic.oci.reference import Reference
+import sys
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+
+from dockermagic.errors import ImageNotFoundError, UsageError
+from dockermagic.events import Emit
+from dockermagic.oci.reference import DEFAULT_TAG, Reference
+from dockermagic.terminal.transfers import PULLING, PUSHING, transfers
 from dockermagic.verbs.base import Console, Verb
 from dockermagic.verbs.options import Arguments, flag, text
 
 __all__ = ["PULL", "PUSH"]
 
-PULLED = {"exists": "Already exists", "done": "Pull complete"}
-PUSHED = {"exists": "Layer already exists", "done": "Pushed", "mounted": "Mounted"}
+
+def _shown(console: Console, words: Mapping[str, str], quiet: bool) -> AbstractContextManager[Emit]:
+    if quiet:
+        return nullcontext(lambda event: None)
+    return transfers(sys.stdout, words, live=bool(console.width))
 
 
-class _Lines:
-    """Docker's line for each blob, once for each state that it comes to."""
-
-    def __init__(self, console: Console, words: dict[str, str]) -> None:
-        self.console, self.words = console, words
-        self.seen: set[tuple[str, str]] = set()
-
-    def __call__(self, event: Event) -> None:
-        if isinstance(event, Status) and event.name in self.words and (event.id, event.name) not in self.seen:
-            self.seen.add((event.id, event.name))
-            self.console.write(f"{event.id.partition(':')[2][:12]}: {self.words[event.name]}\n")
+def _named(console: Console, name: str, *, all_tags: bool, quiet: bool) -> Reference:
+    """The name with its tag, which is told where it was left out; with ``all_tags`` there must be none."""
+    reference = Reference.parse(name)
+    is_tagged = "@" in name or ":" in name.rpartition("/")[2]
+    if all_tags and is_tagged:
+        raise UsageError("tag can't be used with --all-tags/-a")
+    if not all_tags and not is_tagged and not quiet:
+        console.write(f"Using default tag: {DEFAULT_TAG}\n")
+    return reference
 
 
 def pull(console: Console, arguments: Arguments) -> int:
-    """Fetch an image from its registry."""
-    reference = Reference.parse(arguments.words[0])
-    quiet = arguments.flag("quiet")
-    before = {row.digest for row in console.engine.images()}
-    if not quiet:
-        console.write(f"{reference.tag or reference.digest}: Pulling from {reference.familiar_name}\n")
-    lines = _Lines(console, {} if quiet else PULLED)
-    digest = console.engine.pull(arguments.words[0], lines, platform=arguments.text("platform"))
-    if not quiet:
-        news = "Image is up to date for" if digest in before else "Downloaded newer image for"
-        console.write(f"Digest: {digest}\nStatus: {news} {reference.familiar()}\n")
-    console.write(f"{reference}\n")
+    """Fetch an image from its registry, or with ``-a`` all images of its repository."""
+    (name,) = arguments.words
+    quiet, every = arguments.flag("quiet"), arguments.flag("all-tags")
+    reference = _named(console, name, all_tags=every, quiet=quiet)
+    tags = console.engine.remote_tags(name) if every else []
+    for one in [reference.with_tag(tag) for tag in tags] if every else [reference]:
+        _pull(console, one, arguments.text("platform"), quiet)
+    console.write(f"{reference.name if every else reference}\n")
     return 0
 
 
+def _pull(console: Console, reference: Reference, platform: str, quiet: bool) -> None:
+    shown = reference.repository if reference.registry == "docker.io" else reference.familiar_name
+    before = {row.digest for row in console.engine.images()}
+    if not quiet:
+        console.write(f"{reference.tag or reference.digest}: Pulling from {shown}\n")
+    with _shown(console, PULLING, quiet) as emit:
+        digest = console.engine.pull(str(reference), emit, platform=platform)
+    if not quiet:
+        news = "Image is up to date for" if digest in before else "Downloaded newer image for"
+        console.write(f"Digest: {digest}\nStatus: {news} {reference.familiar()}\n")
+
+
 def push(console: Console, arguments: Arguments) -> int:
-    """Send an image to its registry."""
-    reference = Reference.parse(arguments.words[0])
-    quiet = arguments.flag("quiet")
+    """Send an image to its registry, or with ``-a`` every tag of it that is here."""
+    (name,) = arguments.words
+    quiet, every = arguments.flag("quiet"), arguments.flag("all-tags")
+    reference = _named(console, name, all_tags=every, quiet=quiet)
+    wanted = [reference]
+    if every:
+        tags = sorted(row.tag for row in console.engine.images() if row.repository == reference.familiar_name)
+        wanted = [reference.with_tag(tag) for tag in tags if tag != "<none>"]
     if not quiet:
         console.write(f"The push refers to repository [{reference.name}]\n")
-    digest = console.engine.push(arguments.words[0], _Lines(console, {} if quiet else PUSHED))
-    console.write(f"{reference}\n" if quiet else f"{reference.tag}: digest: {digest}\n")
+    if not wanted:
+        raise ImageNotFoundError(f"An image does not exist locally with the tag: {reference.familiar_name}")
+    for one in wanted:
+        with _shown(console, PUSHING, quiet) as emit:
+            sent = console.engine.push(str(one), emit)
+        if not quiet:
+            console.write(f"{one.tag}: digest: {sent.digest} size: {sent.size}\n")
+    if quiet:
+        console.write(f"{reference.name if every else reference}\n")
     return 0
 
 
@@ -58,14 +85,27 @@ PULL = Verb(
     "[OPTIONS] NAME[:TAG|@DIGEST]",
     "Download an image from a registry",
     pull,
-    (flag("quiet", "q", "Suppress verbose output"), text("platform", "", "Platform of the image, such as linux/arm64")),
+    (
+        flag("all-tags", "a", "Download all tagged images in the repository"),
+        flag("quiet", "q", "Suppress verbose output"),
+        text("platform", "", "Platform of the image, such as linux/arm64"),
+        flag("disable-content-trust", hidden=True),
+    ),
     (1, 1),
+    more=(
+        "A registry's mirrors are asked first ($DOCKERMAGIC_MIRRORS, or [registries.mirrors] in the config file).\n"
+        "What breaks off goes on where it was; a layer that is here already is not fetched again."
+    ),
 )
 PUSH = Verb(
     "push",
     "[OPTIONS] NAME[:TAG]",
     "Upload an image to a registry",
     push,
-    (flag("quiet", "q", "Suppress verbose output"),),
+    (
+        flag("all-tags", "a", "Push all tags of an image to the repository"),
+        flag("quiet", "q", "Suppress verbose output"),
+        flag("disable-content-trust", hidden=True),
+    ),
     (1, 1),
 )

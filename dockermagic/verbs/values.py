@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from dockermagic.build.request import Output, Secret
+from dockermagic.settings import parse_size as size
 
 __all__ = [
     "call_method",
@@ -23,16 +24,6 @@ __all__ = [
     "ulimit",
     "with_environment",
 ]
-
-UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50}
-
-
-def size(text: str) -> int:
-    """``64m`` in bytes; raises ValueError."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgtp]?)i?b?", text.strip().lower())
-    if not match:
-        raise ValueError(f"invalid size: '{text}'")
-    return int(float(match[1]) * UNITS[match[2]])
 
 
 def comma_fields(text: str) -> dict[str, str]:

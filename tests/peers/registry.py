@@ -17,17 +17,18 @@ storage:
   filesystem: {{rootdirectory: {directory}}}
   delete: {{enabled: true}}
 http: {{addr: "127.0.0.1:0"}}
+{more}
 """
 
 
 class Registry:
-    """``address`` is ``127.0.0.1:PORT``, plain HTTP; ``directory`` holds its blobs."""
+    """``address`` is ``127.0.0.1:PORT``, plain HTTP; ``directory`` holds its blobs; ``more`` is added to its config."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, more: str = "") -> None:
         self.directory = directory / "blobs"
         self.directory.mkdir(parents=True)
         config = directory / "config.yml"
-        config.write_text(CONFIG.format(directory=self.directory))
+        config.write_text(CONFIG.format(directory=self.directory, more=more))
         self.process = subprocess.Popen(
             ["setpriv", "--pdeathsig", "KILL", find("docker-registry", "docker-registry"), "serve", str(config)],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
