@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from dockermagic.containers.request import RunRequest
 from dockermagic.errors import ContainerError, DockermagicError
+from dockermagic.lessons import shipped_lessons
 from dockermagic.tables import history_table, human_size, many
 from dockermagic.view import HistoryRow
 
@@ -39,12 +40,8 @@ class Place(Protocol):
 
 
 def find_notebook() -> Path:
-    """The first notebook: beside the package in a checkout, inside of it where it is installed."""
-    package = Path(__file__).resolve().parent
-    for place in (package.parent / "notebooks", package / "notebooks"):
-        if (place / NOTEBOOK).is_file():
-            return place / NOTEBOOK
-    raise DockermagicError(f"the notebook {NOTEBOOK} is missing from this installation", hint="Install it again.")
+    """The first notebook of this package."""
+    return shipped_lessons() / NOTEBOOK
 
 
 def run(console: Place, output: Path | None = None, notebook: Path | None = None) -> int:

@@ -17,8 +17,8 @@ from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
 from dockermagic.build.request import FailedStep
 from dockermagic.containers.request import RunRequest
-from dockermagic.errors import ContainerError, ImageNotFoundError, SandboxError
-from dockermagic.events import Emit, Event
+from dockermagic.errors import ContainerError, ImageNotFoundError, RegistryError, SandboxError
+from dockermagic.events import Emit, Event, Status
 
 if TYPE_CHECKING:
     from dockermagic.build.arriving import Arriving
@@ -71,6 +71,21 @@ def _common(layers: Sequence[str], base: Sequence[str]) -> int:
 
 def silence(event: Event) -> None:
     """Nobody looks."""
+
+
+def _once_it_moves(emit: Emit) -> Emit:
+    """Hand events on from the first that tells of progress: a try that ends before shows nothing."""
+    held: list[Event] = []
+    moved = False
+
+    def hand_on(event: Event) -> None:
+        nonlocal moved
+        held.append(event)
+        moved = moved or isinstance(event, Status)
+        while moved and held:
+            emit(held.pop(0))
+
+    return hand_on
 
 
 class Engine:
@@ -337,7 +352,32 @@ class Engine:
         """Make a base image from this machine's own packages, and say what it was made of."""
         from dockermagic.build.bases import make_base
 
-        return make_base(name, self.images_, emit)
+        with self._lock, self.store.lease():
+            return make_base(name, self.builder, emit)
+
+    def prepare(self, name: str, emit: Emit = silence) -> list[str]:
+        """See to it that a base is here: as it stands, else pulled, else made on this machine; what was done, in words.
+
+        Raises :class:`ImageNotFoundError` where it is not here, cannot be pulled and cannot be made.
+        """
+        from dockermagic.build.bases import can_make
+        from dockermagic.oci.reference import Reference
+        from dockermagic.standins import LABEL
+
+        reference = Reference.parse(name)
+        if self.store.resolve(reference) is not None:
+            origin = (self.inspect(name)["Config"].get("Labels") or {}).get(LABEL)
+            return [f"{reference.familiar()} is here already" + (f": {origin}" if origin else "")]
+        try:
+            self.pull(name, _once_it_moves(emit))
+        except RegistryError as error:
+            if not can_make(reference.familiar()):
+                raise ImageNotFoundError(
+                    f"{reference.familiar()} is not here, cannot be pulled and cannot be made: {error.message}",
+                    hint=error.hint,
+                ) from error
+            return [*self.base(reference.familiar(), emit), f"pulling it was tried first: {error.message}"]
+        return [f"{reference.familiar()} is pulled"]
 
     # looking
 

@@ -7,11 +7,12 @@ of the suite itself are taken over; third-party ones stay on the host. Reads fil
 from __future__ import annotations
 
 import base64
+import configparser
 import re
 import shlex
 import shutil
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,6 +23,7 @@ __all__ = [
     "host_apt_settings",
     "host_certificates",
     "host_codename",
+    "host_pip_settings",
     "parse_apt_config",
     "read_apt_sources",
     "render_deb822",
@@ -202,6 +204,30 @@ def host_apt_settings() -> dict[str, str]:
         return {}
     dump = subprocess.run([program, "dump"], capture_output=True, text=True, check=False).stdout
     return {name: value for name, value in parse_apt_config(dump).items() if value and _APT_SETTINGS.match(name)}
+
+
+_PIP_SETTINGS = ("index-url", "extra-index-url", "trusted-host")
+
+
+def host_pip_settings(environment: Mapping[str, str], root: Path = Path("/")) -> dict[str, str]:
+    """The package index that this host's pip asks, as settings of a ``pip.conf``; empty where it is pypi.org.
+
+    From ``PIP_INDEX_URL`` and its like, else ``/etc/pip.conf``. Left out is what an image must not or cannot use: an
+    address with a password, or of this machine's files.
+    """
+    parser = configparser.ConfigParser(interpolation=None)
+    try:
+        parser.read(root / "etc/pip.conf", encoding="utf-8")
+    except (configparser.Error, UnicodeDecodeError):
+        parser = configparser.ConfigParser()
+    found = {}
+    for name in _PIP_SETTINGS:
+        variable = f"PIP_{name.upper().replace('-', '_')}"
+        words = environment.get(variable, parser.get("global", name, fallback="")).split()
+        kept = [word for word in words if "@" not in word and not word.startswith("file:")]
+        if kept:
+            found[name] = " ".join(kept)
+    return found
 
 
 _BUNDLES = ("etc/ssl/certs/ca-certificates.crt", "etc/pki/tls/certs/ca-bundle.crt", "etc/ssl/ca-bundle.pem")

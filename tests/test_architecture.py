@@ -16,7 +16,8 @@ PACKAGE = Path(__file__).parents[1] / "dockermagic"
 # ("build.request"). Every room may import itself. Data goes down this list once and never comes back.
 GROUND = {"errors", "events", "settings"}
 VALUES = {"oci.spec", "oci.reference", "oci.platform", "build.request", "containers.request", "sandbox.base"}
-ENGINE = {*GROUND, "records", "hostfacts", "bases", "dockerfile", "oci", "sandbox", "build", "containers", "view"}
+MADE_HERE = {"hostfacts", "bases", "standins"}
+ENGINE = {*GROUND, *MADE_HERE, "records", "dockerfile", "oci", "sandbox", "build", "containers", "view"}
 SURFACE = {*GROUND, *VALUES, "catalog", "fsck", "view", "tables", "dockerfile", "engine", "session", "export"}
 
 ROOMS: dict[str, set[str]] = {
@@ -28,11 +29,12 @@ ROOMS: dict[str, set[str]] = {
     "tables": {"view"},
     "records": GROUND,
     "hostfacts": GROUND,
+    "standins": set(),
     "dockerfile": GROUND,
     "oci": {*GROUND, "records"},
     "sandbox": {*GROUND, "records", "dockerfile", "oci"},
     "bases": {*GROUND, "hostfacts", "sandbox"},
-    "build": {*GROUND, "outfile", "records", "dockerfile", "oci", "sandbox", "bases"},
+    "build": {*GROUND, "outfile", "records", "dockerfile", "oci", "sandbox", *MADE_HERE},
     "containers": {*GROUND, "records", "dockerfile", "oci", "sandbox"},
     "catalog": {*GROUND, "view", "oci", "sandbox", "build"},
     "fsck": {*GROUND, "records", "oci", "sandbox", "build"},
@@ -40,8 +42,9 @@ ROOMS: dict[str, set[str]] = {
     "session": {*GROUND, *VALUES, "records", "view", "dockerfile", "engine"},
     "export": {*GROUND, *VALUES, "dockerfile", "engine", "session"},
     "terminal": {*GROUND, *VALUES, "tables", "view"},
-    "demo": {*SURFACE, "terminal"},
-    "verbs": {*SURFACE, "outfile", "terminal", "demo"},
+    "demo": {*SURFACE, "terminal", "lessons"},
+    "lessons": {*GROUND, "dockerfile"},
+    "verbs": {*SURFACE, "outfile", "terminal", "demo", "lessons"},
     "cli": {*SURFACE, "terminal", "verbs"},
     "notebook": {*SURFACE, "terminal", "verbs"},
     "__init__": {"notebook.magics"},

@@ -14,6 +14,7 @@ import pytest
 
 from dockermagic.bases import Base, fill_debian, find_base, find_busybox, write_busybox
 from dockermagic.errors import ImageNotFoundError
+from dockermagic.standins import find_standin
 from tests.differential.tree import merged_tree, read_image
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="bases are made on Linux")
@@ -186,3 +187,65 @@ def test_base_facts_are_those_of_an_image_config() -> None:
     assert isinstance(base, Base)
     assert base.command == ("bash",)
     assert dict(base.env)["PATH"].startswith("/usr/local/sbin:")
+
+
+@pytest.mark.parametrize(
+    ("name", "base", "note"),
+    [
+        ("python:3.9", "debian:bookworm-slim", "it holds Python 3.11 of Debian bookworm, with pip"),
+        ("python", "debian:bookworm-slim", "it holds Python 3.11 of Debian bookworm, with pip"),
+        ("python:3.12-slim-bookworm", "debian:bookworm-slim", "it holds Python 3.11 of Debian bookworm, with pip"),
+        ("python:alpine", "debian:bookworm-slim", "it has apt-get instead of apk, and bash"),
+        ("ubuntu:24.04", "debian:bookworm-slim", "it is Debian bookworm: apt-get installs Debian's packages"),
+        ("alpine", "busybox", "it is this machine's busybox, without apk"),
+        ("python:nonsense", "", ""),
+        ("node:20", "", ""),
+        ("example.org/python:3.9", "", ""),
+    ],
+)
+def test_names_of_standins(name: str, base: str, note: str) -> None:
+    standin = find_standin(name, "bookworm", {})
+
+    assert (standin.base, standin.notes[-1]) == (base, note) if standin else base == ""
+
+
+def test_pip_asks_in_a_standin_where_the_host_asks() -> None:
+    standin = find_standin("python:3.9", "bookworm", {"index-url": "http://mirror.example/simple"})
+
+    assert standin
+    assert b"index-url = http://mirror.example/simple\n" in standin.files["pip.conf"]
+
+
+@linux
+@pytest.mark.slow
+def test_standins_say_so_and_pip_and_apt_work_in_them(id_mode: str, engine_home: Path, tmp_path: Path) -> None:
+    """Without a registry at hand, `prepare` makes them; a second time there is nothing to do."""
+    environment = os.environ | {
+        "DOCKERMAGIC_HOME": str(engine_home),
+        "DOCKERMAGIC_MIRRORS": "docker.io=http://127.0.0.1:1",
+        "HTTPS_PROXY": "http://127.0.0.1:1",
+    }
+
+    def dockermagic(*words: str, text: str = "") -> str:
+        known = environment if words[0] == "prepare" else os.environ | {"DOCKERMAGIC_HOME": str(engine_home)}
+        done = subprocess.run(
+            [sys.executable, "-m", "dockermagic", *words], env=known, input=text, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    made = dockermagic("prepare", "-q", "python:alpine", "alpine")
+    again = dockermagic("prepare", "-q", "python:alpine", "alpine")
+    dockermagic(
+        "build", "-q", "-t", "app", "-",
+        text="FROM python:alpine\nRUN pip install --quiet six && python -c 'import six, venv' && pip check\n"
+        "RUN apt-get update && apt-get install -y jq\nRUN python -c "
+        "\"import urllib.request; urllib.request.urlopen('https://pypi.org/simple/six/').close()\"\n",
+    )  # fmt: skip
+
+    assert "python:alpine is a stand-in, made on this machine; it is not the image of that name on Docker Hub" in made
+    assert again.splitlines() == [
+        f"{name} is here already: a stand-in, made on this machine from Debian's packages"
+        for name in ("python:alpine", "alpine:latest")
+    ]
+    assert dockermagic("run", "--rm", "alpine", "sh", "-c", "apk add git || echo $?").splitlines()[-1:] == ["127"]

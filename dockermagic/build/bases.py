@@ -5,32 +5,77 @@ from __future__ import annotations
 import os
 import tempfile
 import time
+from pathlib import Path
 from typing import Any
 
 from dockermagic import bases
+from dockermagic.build.builder import Builder
 from dockermagic.build.config import timestamp
 from dockermagic.build.images import Images
 from dockermagic.build.internal import Internal
+from dockermagic.build.request import BuildRequest
 from dockermagic.errors import ImageNotFoundError
 from dockermagic.events import Emit, Log, now
+from dockermagic.hostfacts import host_certificates, host_codename, host_pip_settings
+from dockermagic.oci.lock import temporary_directory
 from dockermagic.oci.platform import Platform
 from dockermagic.oci.reference import Reference
 from dockermagic.sandbox.snapshot import Active
+from dockermagic.standins import LABEL, Standin, find_standin
 
-__all__ = ["make_base"]
+__all__ = ["can_make", "make_base"]
 
 
-def make_base(name: str, images: Images, emit: Emit) -> list[str]:
-    """Make ``busybox`` or ``debian:SUITE`` and tag it; notes on what it was made of.
+def can_make(name: str) -> bool:
+    """Whether :func:`make_base` knows the name."""
+    return bases.find_base(name) is not None or _standin(name) is not None
 
-    Raises :class:`ImageNotFoundError` for a name that cannot be made, and where a program for it is missing.
+
+def make_base(name: str, builder: Builder, emit: Emit) -> list[str]:
+    """Make a base image or a stand-in and tag it; notes on what it was made of.
+
+    Raises :class:`ImageNotFoundError` for a name that cannot be made, and where a program for it is missing. Call it
+    inside a lease.
     """
-    base = bases.find_base(name)
-    if base is None:
-        raise ImageNotFoundError(
-            f"{name} cannot be made on this machine",
-            hint="busybox and debian:bookworm (or another suite) can. Load others: dockermagic load -i FILE",
+    base, standin = bases.find_base(name), _standin(name)
+    if base is not None:
+        return _make(base, builder.images(), emit)
+    if standin is not None:
+        return _build(standin, builder, emit)
+    raise ImageNotFoundError(
+        f"{name} cannot be made on this machine",
+        hint="busybox, debian, ubuntu, alpine and python can. Load others: dockermagic load -i FILE",
+    )
+
+
+def _standin(name: str) -> Standin | None:
+    certificates = host_certificates().get("etc/ssl/certs/ca-certificates.crt", b"")
+    return find_standin(name, host_codename() or "bookworm", host_pip_settings(os.environ), certificates)
+
+
+def _build(standin: Standin, builder: Builder, emit: Emit) -> list[str]:
+    """A stand-in, on a base that is made first where it is not here."""
+    notes = []
+    base = bases.find_base(standin.base)
+    if base is not None and builder.store.resolve(Reference.parse(standin.base)) is None:
+        notes = _make(base, builder.images(), emit)[1:]
+    with temporary_directory(builder.home / "contexts", "base-") as context:
+        for name, content in standin.files.items():
+            (Path(context) / name).write_bytes(content)
+        request = BuildRequest(
+            standin.text,
+            context=Path(context),
+            filename=f"{standin.reference} (stand-in)",
+            tags=(standin.reference,),
+            labels={LABEL: "a stand-in, made on this machine from Debian's packages"},
+            trail=f"base {standin.reference}",
         )
+        builder.build(request, emit)
+    first = f"{standin.reference} is a stand-in, made on this machine; it is not the image of that name on Docker Hub"
+    return [first, *standin.notes, *notes]
+
+
+def _make(base: bases.Base, images: Images, emit: Emit) -> list[str]:
     with Internal(emit).step(f"make {base.reference} from this machine's own packages") as step:
         active = images.snapshotter.prepare(None)
         try:
@@ -51,14 +96,13 @@ def make_base(name: str, images: Images, emit: Emit) -> list[str]:
             "config": {
                 "Env": [f"{key}={value}" for key, value in base.env],
                 "Cmd": list(base.command),
-                "Labels": {"org.dockermagic.base": "made on this machine"},
+                "Labels": {LABEL: "made on this machine"},
             },
             "history": [{"created": timestamp(created), "created_by": base.created_by, "comment": "dockermagic base"}],
         }
-        with images.store.lease():
-            snapshot = images.same_layer(snapshot)
-            descriptor = images.assemble(config, [snapshot], None).write(images.store)
-            images.store.tag(Reference.parse(base.reference), descriptor)
+        snapshot = images.same_layer(snapshot)
+        descriptor = images.assemble(config, [snapshot], None).write(images.store)
+        images.store.tag(Reference.parse(base.reference), descriptor)
     return [f"{base.reference} is made; it is not the image of that name on Docker Hub", *notes]
 
 

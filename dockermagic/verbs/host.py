@@ -58,7 +58,7 @@ BASE = Verb(
     (1, 1),
     more=(
         "NAME is busybox, or debian:SUITE such as debian:bookworm, which is made with mmdebstrap from this machine's\n"
-        "own apt sources."
+        "own apt sources; or python:TAG, ubuntu:TAG, alpine:TAG, for which a stand-in is made of those."
     ),
 )
 INFO = Verb("info", "", "Show what this machine can do, and why not more", info)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 from dockermagic.errors import UsageError
+from dockermagic.lessons import shipped_lessons
 from dockermagic.verbs.base import Console, Verb
 from dockermagic.verbs.options import Arguments
 
@@ -30,20 +30,10 @@ def lab(console: Console, arguments: Arguments) -> int:
         )
     import subprocess
 
-    notebooks = _notebooks()
     words = [sys.executable, "-m", "jupyterlab", *arguments.words]
-    if notebooks is not None and not any(not word.startswith("-") for word in arguments.words):
-        words.append(str(notebooks))
+    if all(word.startswith("-") for word in arguments.words):
+        words.append(str(shipped_lessons()))
     return subprocess.run(words, check=False).returncode
-
-
-def _notebooks() -> Path | None:
-    """The notebooks of this package: beside it in a checkout, inside of it where it is installed."""
-    package = Path(__file__).resolve().parents[1]
-    for place in (package.parent / "notebooks", package / "notebooks"):
-        if any(place.glob("*.ipynb")):
-            return place
-    return None
 
 
 DEMO = Verb("demo", "", "Build the first notebook, run its image and show what was made", demo)

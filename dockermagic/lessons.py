@@ -1,0 +1,91 @@
+"""What a notebook needs before it can run: read from its cells, without running any of them."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from dockermagic.dockerfile.instructions import From, instruction
+from dockermagic.dockerfile.parser import parse_fragment
+from dockermagic.errors import DockermagicError, UsageError
+
+__all__ = ["Lesson", "shipped_lessons"]
+
+_MAGIC = re.compile(r"%%dockerfile\b(?P<line>.*)|%%writefile\s+(?:\S*/)?(?:Dockerfile|\S*\.Dockerfile)\s*$")
+_WANTED = re.compile(r"\s*[%!]?\s*(?:%docker|dockermagic)\s+(?:prepare|base|pull)\s+(?P<words>.+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """A notebook: its place and the sources of its code cells."""
+
+    path: Path
+    cells: tuple[str, ...]
+
+    @classmethod
+    def read(cls, path: Path) -> Lesson:
+        """Read a notebook of format 4. Raises DockermagicError."""
+        try:
+            document: Any = json.loads(path.read_text(encoding="utf-8"))
+            cells = [cell for cell in document["cells"] if cell["cell_type"] == "code"]
+            return cls(path, tuple("".join(cell["source"]) for cell in cells))
+        except OSError as error:
+            raise DockermagicError(f"cannot read {path}: {error.strerror}") from None
+        except (ValueError, KeyError, TypeError):
+            raise DockermagicError(f"{path} is not a notebook", hint="A file of Jupyter ends in .ipynb.") from None
+
+    def bases(self) -> tuple[str, ...]:
+        """The images that its cells stand on, each once: those of FROM, of ``%docker prepare``, ``base`` and ``pull``.
+
+        Stages and what the lesson itself gives a name are none of them; neither is a FROM with a variable in it.
+        """
+        found: list[str] = []
+        own: set[str] = {"scratch"}
+        for source in self.cells:
+            first, _, body = source.partition("\n")
+            if match := _MAGIC.match(first):
+                tags = _tags(match["line"] or "")
+                own |= set(tags) | {f"{tag}:latest" for tag in tags}
+                for base, name in _from(body):
+                    found.append(base)
+                    own.add(name)
+                continue
+            for line in source.split("\n"):
+                if wanted := _WANTED.match(line):
+                    found += [word for word in wanted["words"].split() if not word.startswith("-")]
+        return tuple(name for name in dict.fromkeys(found) if name and name not in own and "$" not in name)
+
+
+def _from(body: str) -> Iterator[tuple[str, str]]:
+    """Each FROM of a cell: its image and the name that it gives the stage. A cell that is no Dockerfile has none."""
+    try:
+        nodes = parse_fragment(body).nodes
+        made = [instruction(node) for node in nodes if node.keyword == "from"]
+    except DockermagicError:
+        return
+    for one in made:
+        if isinstance(one, From):
+            yield one.image, one.alias or ""
+
+
+def _tags(line: str) -> list[str]:
+    try:
+        words = shlex.split(line)
+    except ValueError:
+        return []
+    return [value for word, value in pairwise(words) if word in ("-t", "--tag")]
+
+
+def shipped_lessons() -> Path:
+    """The folder of this package's own lessons: beside it in a checkout, inside of it where it is installed."""
+    package = Path(__file__).resolve().parent
+    for place in (package.parent / "notebooks", package / "notebooks"):
+        if any(place.glob("*.ipynb")):
+            return place
+    raise UsageError("the lessons are missing from this installation", hint="Install dockermagic again.")

@@ -1,0 +1,41 @@
+"""What a notebook needs, read from its cells."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from dockermagic.errors import DockermagicError
+from dockermagic.lessons import Lesson
+
+
+def lesson(folder: Path, *cells: str) -> Lesson:
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    nbformat.write(notebook, folder / "lesson.ipynb")
+    return Lesson.read(folder / "lesson.ipynb")
+
+
+def test_its_bases_are_those_of_from_and_of_what_it_prepares(tmp_path: Path) -> None:
+    read = lesson(
+        tmp_path,
+        "%load_ext dockermagic",
+        "%docker prepare python:3.9 -q busybox",
+        "%%dockerfile -t mine\nFROM python:3.9 AS build\nRUN make",
+        "%%dockerfile\nFROM build\nRUN x\nFROM mine\nFROM scratch\nFROM ${BASE}\nFROM debian:bookworm-slim",
+        "%%writefile app/Dockerfile\nFROM alpine\n",
+        "%%writefile main.py\nFROM nowhere",
+        "%%dockerfile\nFROM",
+    )
+
+    assert read.bases() == ("python:3.9", "busybox", "debian:bookworm-slim", "alpine")
+
+
+def test_a_file_that_is_no_notebook_is_an_error_in_words(tmp_path: Path) -> None:
+    (tmp_path / "lesson.ipynb").write_text("[1]")
+
+    with pytest.raises(DockermagicError, match="is not a notebook"):
+        Lesson.read(tmp_path / "lesson.ipynb")
+    with pytest.raises(DockermagicError, match=r"cannot read .*: No such file"):
+        Lesson.read(tmp_path / "missing.ipynb")
