@@ -16,7 +16,7 @@ __all__ = ["__version__", "load_ipython_extension"]
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:
-    """Register ``%%dockerfile``, ``%dockerfile`` and ``%docker`` with an IPython shell."""
+    """Register ``%%dockerfile``, ``%dockerfile``, ``%%dockercheck`` and ``%docker`` with an IPython shell."""
     from dockermagic.notebook.magics import register
 
     register(shell)

@@ -414,6 +414,15 @@ class Engine:
         )
         return [tree_entry(entry, compared=bool(base)) for entry in found["entries"]]
 
+    def read_file(self, layers: Layers, path: str, *, limit: int = 65536) -> bytes:
+        """The beginning of a file in the tree that layers make. Raises :class:`UsageError` if there is no such file."""
+        import base64
+
+        found = self.sandbox.call(
+            "dockermagic.oci.filetree:preview", layers=self.directories(layers), path=path, limit=limit
+        )
+        return base64.b64decode(found["data"])
+
     def changes(self, layers: Layers, base: Sequence[int] = (), limit: int | None = None) -> list[Change]:
         """What layers do to the tree of those of ``base``, sorted by path; the cost is in proportion to the change."""
         from dockermagic.catalog import Change

@@ -43,10 +43,11 @@ ROOMS: dict[str, set[str]] = {
     "export": {*GROUND, *VALUES, "dockerfile", "engine", "session"},
     "terminal": {*GROUND, *VALUES, "tables", "view"},
     "demo": {*SURFACE, "terminal", "lessons"},
+    "expect": {*SURFACE},
     "lessons": {*GROUND, "dockerfile"},
-    "verbs": {*SURFACE, "outfile", "terminal", "demo", "lessons"},
+    "verbs": {*SURFACE, "outfile", "terminal", "demo", "expect", "lessons"},
     "cli": {*SURFACE, "terminal", "verbs"},
-    "notebook": {*SURFACE, "terminal", "verbs"},
+    "notebook": {*SURFACE, "expect", "terminal", "verbs"},
     "__init__": {"notebook.magics"},
     "__main__": {"cli"},
 }

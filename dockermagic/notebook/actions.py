@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 
 from dockermagic.build.request import FailedStep
 from dockermagic.errors import SessionError, UsageError
+from dockermagic.expect import examine
 from dockermagic.export import export
 from dockermagic.notebook import views
+from dockermagic.notebook.answers import result_view
 from dockermagic.notebook.cellshow import CellShow
 from dockermagic.notebook.console import CellConsole
 from dockermagic.notebook.display import show
@@ -20,13 +22,14 @@ from dockermagic.oci.reference import Reference
 from dockermagic.session import Chain, Session, labels
 from dockermagic.verbs import SUMMARIES
 from dockermagic.verbs import run as run_verb
+from dockermagic.verbs.expect import checks_of, checks_of_file
 from dockermagic.verbs.values import with_environment
 from dockermagic.view import MessageView
 
 if TYPE_CHECKING:
     from dockermagic.notebook.magics import DockerMagics
 
-__all__ = ["look", "run_cell", "verb"]
+__all__ = ["check", "look", "run_cell", "verb"]
 
 
 def run_cell(magics: DockerMagics, arguments: Namespace, body: str) -> None:
@@ -81,6 +84,16 @@ def verb(magics: DockerMagics, words: Sequence[str]) -> None:
         console.write(f"Usage:  {console.program} COMMAND\n\nCommands:\n{lines}")
         return
     magics.bench.shell.user_ns["_exit_code"] = run_verb(words, console)
+
+
+def check(magics: DockerMagics, arguments: Namespace, body: str) -> float | None:
+    """``%%dockercheck``: show how an image stands up to the checks; the points that it reaches, where they count."""
+    checks = checks_of(body, "the cell")
+    for name in arguments.file:
+        checks += checks_of_file(Path(name).expanduser())
+    result = examine(magics.bench.engine, arguments.image, checks)
+    show(result_view(result))
+    return None if arguments.points is None else round(arguments.points * result.share, 2)
 
 
 def _session(magics: DockerMagics, name: str) -> tuple[Sender, Session]:

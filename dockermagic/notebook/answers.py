@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from dockermagic import view
+from dockermagic.expect import Result
 from dockermagic.notebook.views import history_view
 from dockermagic.verbs.base import Shown
 
-__all__ = ["view_of"]
+__all__ = ["result_view", "view_of"]
+
+
+def result_view(result: Result) -> view.MessageView:
+    """The outcomes of checks: a friendly line for each."""
+    hint = "" if result.passed else "Change your cell, run it again, and then this one."
+    state: Literal["good", "less"] = "good" if result.passed else "less"
+    return view.MessageView(result.summary, tuple(map(str, result.outcomes)), hint, state)
 
 
 def view_of(answer: Shown) -> view.View | None:
@@ -18,6 +28,8 @@ def view_of(answer: Shown) -> view.View | None:
         return view.ImagesView(tuple(rows))
     if answer.kind == "history":
         return history_view(answer.value)
+    if isinstance(answer.value, Result):
+        return result_view(answer.value)
     if isinstance(answer.value, view.InfoView):
         return answer.value
     return None

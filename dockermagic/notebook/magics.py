@@ -132,6 +132,23 @@ class DockerMagics(magic.Magics):
         with _clean_interrupt():
             actions.look(self, arguments)
 
+    @magic_arguments("%dockercheck")
+    @argument("image", metavar="IMAGE", help="The image that is checked.")
+    @argument("-f", "--file", action="append", default=[], help="Checks of a file, beside those of the cell.")
+    @argument("--points", type=float, default=None, help="Give back the points that were reached, for nbgrader.")
+    @cell_magic("dockercheck")
+    def dockercheck(self, line: str, body: str) -> float | None:
+        """Check an image, one sentence a line, and say in a friendly way what is not right yet.
+
+        The sentences are those of `%docker expect --help`; an indented line `Hint: ...` below one is shown where it
+        fails. A cell may also hold a file of container-structure-test. With `--points` the reached part of the points
+        is the cell's value, which nbgrader counts.
+        """
+        from dockermagic.notebook import actions
+
+        with _clean_interrupt():
+            return actions.check(self, self._parse(self.dockercheck, line, "%%dockercheck"), body)
+
     @no_var_expand
     @line_magic("docker")
     def docker(self, line: str) -> None:
@@ -141,7 +158,7 @@ class DockerMagics(magic.Magics):
         with _clean_interrupt():
             actions.verb(self, _words(line))
 
-    def _parse(self, function: Callable[..., None], line: str, name: str) -> Namespace:
+    def _parse(self, function: Callable[..., object], line: str, name: str) -> Namespace:
         try:
             parsed: Namespace = function.parser.parse_args(_words(line))  # type: ignore[attr-defined]
         except IPythonUsageError as error:

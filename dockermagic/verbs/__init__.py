@@ -17,6 +17,7 @@ __all__ = ["GROUPS", "SUMMARIES", "find", "overview", "run", "verb", "verb_help"
 SUMMARIES: dict[str, str] = {
     "build": "Build an image from a Dockerfile",
     "check": "Check a Dockerfile without building it",
+    "expect": "Check that an image is as it shall be",
     "run": "Create and run a new container from an image",
     "ps": "List containers",
     "rm": "Remove one or more containers",
@@ -44,6 +45,7 @@ SUMMARIES: dict[str, str] = {
 MODULES: dict[str, str] = {
     "build": "build",
     "check": "check",
+    "expect": "expect",
     "run": "container",
     "ps": "containers",
     "rm": "containers",
