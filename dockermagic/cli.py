@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, BinaryIO, TextIO
 
-from dockermagic.errors import DockermagicError, StoreFullError, UsageError
+from dockermagic.errors import DockermagicError, UsageError, explained
 
 if TYPE_CHECKING:
     from dockermagic.engine import Engine
@@ -172,21 +172,9 @@ def _run(words: Sequence[str]) -> int:
             console.close()
         sys.stdout.flush()
         return code
+    except DockermagicError as error:  # of the end itself
+        return _report(error)
     except BrokenPipeError:
         raise
     except OSError as error:
-        return _report(_explain(error))
-
-
-def _explain(error: OSError) -> DockermagicError:
-    """What a person can cause outside of this program's own checks; everything else is raised on, as the bug it is."""
-    import errno
-
-    if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
-        where = f": {os.fsdecode(error.filename)}" if error.filename is not None else ""
-        return StoreFullError(f"the disk is full{where}", hint="Make room, or set DOCKERMAGIC_HOME to another disk.")
-    if error.filename is None or os.environ.get("DOCKERMAGIC_DEBUG"):
-        raise error
-    return DockermagicError(
-        f"{os.fsdecode(error.filename)}: {error.strerror}", hint="DOCKERMAGIC_DEBUG=1 shows where it happened."
-    )
+        return _report(explained(error))

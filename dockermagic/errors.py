@@ -25,6 +25,7 @@ Each is a value with a place and a hint, and renders itself: as a short clean er
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -48,6 +49,9 @@ __all__ = [
     "StoreError",
     "StoreFullError",
     "UsageError",
+    "explained",
+    "full_disk_error",
+    "is_full",
 ]
 
 
@@ -201,7 +205,7 @@ class StoreError(DockermagicError):
 
 
 class StoreFullError(StoreError):
-    """The disk that holds the store is full."""
+    """The disk that holds the store, or a file that was asked for, is full."""
 
 
 class SandboxError(DockermagicError):
@@ -228,3 +232,27 @@ class UsageError(DockermagicError):
     """A command or magic was called with wrong words."""
 
     exit_code = 2
+
+
+def is_full(error: OSError) -> bool:
+    """Whether the system refused for want of room: the disk is full, or a quota is used up."""
+    return error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+
+
+def full_disk_error(where: object, hint: str = "") -> StoreFullError:
+    """The error for a full disk that holds ``where``: a path, or what it is to the user."""
+    room = "Make room there, for example with `dockermagic prune`, then try again."
+    return StoreFullError(f"the disk that holds {where} is full", hint=hint or room)
+
+
+def explained(error: OSError) -> DockermagicError:
+    """What the system refused, in words, where no room had words for it: a full disk, a path that is closed to us.
+
+    Raises ``error`` itself where it names no path, as the bug it is, and where DOCKERMAGIC_DEBUG is set.
+    """
+    path = os.fsdecode(error.filename) if error.filename is not None else ""
+    if is_full(error):
+        return full_disk_error(path or "the store")
+    if not path or os.environ.get("DOCKERMAGIC_DEBUG"):
+        raise error
+    return DockermagicError(f"{path}: {error.strerror}", hint="DOCKERMAGIC_DEBUG=1 shows where it happened.")

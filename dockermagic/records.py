@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sqlite3
 import sys
 import threading
@@ -17,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from dockermagic.errors import StoreError, StoreFullError
+from dockermagic.errors import StoreError, full_disk_error, is_full
 
 __all__ = ["Records", "declare"]
 
@@ -25,6 +26,9 @@ VERSION = 1
 """``PRAGMA user_version`` of a store this code can read and write; 0 is a file that was just made."""
 
 _NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "lustre", "ceph", "gpfs"})
+
+_NEEDED_BYTES = 128 << 10
+"""Enough for SQLite's shared memory and log while a few records change."""
 
 _schemas: dict[str, str] = {}
 
@@ -128,6 +132,7 @@ class Records:
 
     def _connect(self) -> sqlite3.Connection:
         self.home.mkdir(parents=True, exist_ok=True)
+        self._keep_reserve()
         connection = sqlite3.connect(
             self.path,
             timeout=self._busy_seconds,
@@ -147,6 +152,16 @@ class Records:
                 if not _is_busy(error) or time.monotonic() > end:
                     raise
                 time.sleep(0.005)
+
+    def _keep_reserve(self) -> None:
+        """Keep a little room in a file, given up when the disk is full: what makes room writes records, too."""
+        reserve = self.home / "reserve"
+        free = shutil.disk_usage(self.home).free
+        with contextlib.suppress(OSError):
+            if free < _NEEDED_BYTES:
+                reserve.unlink()
+            elif free > 64 * _NEEDED_BYTES and not reserve.exists():
+                reserve.write_bytes(bytes(_NEEDED_BYTES))
 
     def _set_up(self, connection: sqlite3.Connection) -> None:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
@@ -192,9 +207,29 @@ def _stored(statement: str) -> str:
     return statement.rstrip(";").replace(" IF NOT EXISTS", "", 1)
 
 
+def _code(error: sqlite3.Error) -> int:
+    """SQLite's primary result code; 0 for an error of Python's own module."""
+    return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
+
+
 def _is_busy(error: sqlite3.Error) -> bool:
-    code = getattr(error, "sqlite_errorcode", None)
-    return code is not None and code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+    return _code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+def _is_for_want_of_room(error: sqlite3.Error, directory: Path) -> bool:
+    """Whether the disk is full. SQLite does not say why the memory it shares cannot be had: a try tells."""
+    if _code(error) not in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN):
+        return _code(error) == sqlite3.SQLITE_FULL
+    import tempfile
+
+    try:
+        with tempfile.TemporaryFile(dir=directory) as file:
+            file.write(bytes(_NEEDED_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as refused:
+        return is_full(refused)
+    return False
 
 
 @contextlib.contextmanager
@@ -202,9 +237,8 @@ def _clear_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        code = getattr(error, "sqlite_errorcode", None)
-        if code is not None and code & 0xFF == sqlite3.SQLITE_FULL:
-            raise StoreFullError(f"the disk that holds {path} is full", hint="Make room, then try again.") from error
+        if _is_for_want_of_room(error, path.parent):
+            raise full_disk_error(path.parent) from error
         if _is_busy(error):
             raise StoreError(f"{path} stayed locked by another process", hint="Try again.") from error
         raise StoreError(f"{path}: {error}") from error

@@ -2,7 +2,8 @@
 
 The user must be able to read this interpreter, its packages and the repository, wherever they are. What lies below a
 directory that is closed to others (``/root``, say) is bound into an empty one laid over it, in a mount namespace of the
-command's own, so that nothing on the machine changes. The command dies with the process that started it.
+command's own, so that nothing on the machine changes. A small disk is mounted there where DOCKERMAGIC_SMALL_DISK says.
+The command dies with the process that started it.
 """
 
 from __future__ import annotations
@@ -73,6 +74,8 @@ def main() -> None:
     check(libc.unshare(CLONE_NEWNS), "unshare")
     mount("none", "/", "", MS_REC | MS_PRIVATE)
     open_the_way(needed(repository))
+    if small := os.environ.get("DOCKERMAGIC_SMALL_DISK"):
+        mount("tmpfs", small, "tmpfs", 0, f"size=24m,mode=755,uid={uid},gid={gid}")
     os.umask(0o022)
     os.initgroups(name, int(gid))
     os.setresgid(int(gid), int(gid), int(gid))

@@ -10,6 +10,7 @@ import pytest
 
 from tests import idmodes
 from tests.idmodes import engine_home as engine_home
+from tests.idmodes import small_disk as small_disk
 from tests.peers.fixtures import buildah as buildah
 from tests.peers.fixtures import docker as docker
 from tests.peers.fixtures import podman as podman

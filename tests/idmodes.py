@@ -21,10 +21,13 @@ from pathlib import Path
 
 import pytest
 
+from dockermagic.sandbox import trees
+
 MODES = ("root", "range", "single")
 USERS = {"range": "dmrange", "single": "dmsingle"}
 REPO = Path(__file__).parents[1]
 PREFIX = "dockermagic-tests-"
+SMALL_DISK = "DOCKERMAGIC_SMALL_DISK"
 
 _elsewhere = pytest.StashKey[str]()
 
@@ -84,6 +87,7 @@ class IdModes:
                 item.add_marker("engine")
                 if not self.child_mode and mode != self.own:
                     item.stash[_elsewhere] = mode
+                    item.add_marker(pytest.mark.timeout(0))  # the child has a clock of its own
                     if self.own != "root":
                         reason = f"id mode {mode}: only root can run tests as another user"
                         item.add_marker(pytest.mark.skip(reason))
@@ -159,7 +163,7 @@ class Child:
         self.lock = os.open(self.directory, os.O_RDONLY)
         fcntl.flock(self.lock, fcntl.LOCK_EX)
         uid, gid = make_user(mode)
-        for name in ("home", "tmp"):
+        for name in ("home", "tmp", "small"):
             (self.directory / name).mkdir()
             os.chown(self.directory / name, uid, gid)
         self.directory.chmod(0o755)
@@ -196,6 +200,7 @@ class Child:
             "TMPDIR": str(self.directory / "tmp"),
             "USER": USERS[self.mode],
             "LOGNAME": USERS[self.mode],
+            SMALL_DISK: str(self.directory / "small"),
             "HYPOTHESIS_STORAGE_DIRECTORY": str(self.directory / "home/hypothesis"),
             "PYTHONDONTWRITEBYTECODE": "1",
         }
@@ -297,3 +302,20 @@ def engine_home(tmp_path: Path) -> Iterator[Path]:
     home = tmp_path / "dockermagic"
     home.mkdir()
     yield home
+
+
+@pytest.fixture
+def small_disk(id_mode: str, tmp_path: Path) -> Iterator[Path]:
+    """An empty disk of 24 MB. Only root can make one: an ordinary user's pytest finds one that was made for it."""
+    given = os.environ.get(SMALL_DISK)
+    if given:
+        yield Path(given)
+        trees.delete([str(path) for path in Path(given).iterdir()])
+        return
+    if own_mode() != "root":
+        pytest.skip("only root can make a small disk")
+    place = tmp_path / "small"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m,mode=755", "tmpfs", place], check=True)
+    yield place
+    subprocess.run(["umount", "--lazy", place], check=True)

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import IO
 
-from dockermagic.errors import ArchiveError, StoreFullError, UsageError
+from dockermagic.errors import ArchiveError, UsageError, full_disk_error, is_full
 from dockermagic.oci.rooted import Directories, clean, remove_tree
 from dockermagic.oci.tarheader import BLOCK_DEVICE, CHARACTER, DIRECTORY, FIFO, FILE, LINK, SYMLINK, Entry
 from dockermagic.oci.tarstream import TarReader
@@ -45,8 +45,8 @@ def write_directory(
         reader.drain()
         target.finish()
     except OSError as error:
-        if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
-            raise StoreFullError(f"the disk is full: cannot write {directory}", hint="Make room.") from None
+        if is_full(error):
+            raise full_disk_error(directory, "Make room there, or write to another place.") from None
         raise UsageError(f"cannot write {error.filename or directory}: {os.strerror(error.errno or 0)}") from None
     finally:
         target.close()

@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING
 from dockermagic.build.images import Packing
 from dockermagic.build.internal import Internal
 from dockermagic.build.request import BuildRequest, Output, StageResult
-from dockermagic.errors import StoreFullError, UsageError
+from dockermagic.errors import UsageError, full_disk_error, is_full
 from dockermagic.oci.platform import Platform
 from dockermagic.oci.reference import Reference
 from dockermagic.oci.spec import INDEX, Descriptor, Index, encode
@@ -231,13 +231,11 @@ def _flat(builder: Builder, layers: list[str], latest: int | None) -> Generator[
 @contextlib.contextmanager
 def _clear(dest: str) -> Iterator[None]:
     """What the system refuses, in words."""
-    import errno
-
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
-            raise StoreFullError(f"the disk is full: cannot write {dest}", hint="Make room.") from None
+        if is_full(error):
+            raise full_disk_error(dest, "Make room there, or write to another place.") from None
         raise UsageError(f"cannot write {dest}: {os.strerror(error.errno or 0)}") from None
 
 

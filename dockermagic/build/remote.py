@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from dockermagic.build.request import BuildRequest
-from dockermagic.errors import BuildError, BuildInterruptedError, StoreFullError
+from dockermagic.errors import BuildError, BuildInterruptedError, full_disk_error, is_full
 from dockermagic.oci import lock
 from dockermagic.sandbox.base import Cancel
 
@@ -160,8 +160,6 @@ class Downloads:
 
     def _keep(self, answer: Any, url: str) -> str:
         """The body as a file under its digest, which is returned."""
-        import errno
-
         total = hashlib.sha256()
         handle, aside = lock.new_file(self.folder, ".download-")
         try:
@@ -175,8 +173,8 @@ class Downloads:
             os.replace(aside, self._place(digest))
         except BaseException as error:
             aside.unlink(missing_ok=True)
-            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-                raise StoreFullError(f"the disk is full: cannot keep {shown(url)}", hint="Make room.") from None
+            if isinstance(error, OSError) and is_full(error):
+                raise full_disk_error(self.folder) from None
             raise
         return digest
 

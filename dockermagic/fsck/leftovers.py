@@ -21,7 +21,7 @@ __all__ = ["Leftovers", "Remove"]
 _DIED = "left by a process that died"
 _KNOWN = {
     *("blobs", "blobs.lock", "index.json", "index.lock", "ingest", "leases", "locks", "oci-layout"),
-    *("store.db", "store.db-journal", "store.db-shm", "store.db-wal", "steps.lock", "mnt", "snapshots"),
+    *("store.db", "store.db-journal", "store.db-shm", "store.db-wal", "reserve", "steps.lock", "mnt", "snapshots"),
     *("cache-mounts", "containers", "contexts", "downloads", "empty", "git", "sessions", "volumes", "config.json"),
 }
 

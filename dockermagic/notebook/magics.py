@@ -16,7 +16,7 @@ from IPython.core import magic_arguments as arguments
 from IPython.core.error import UsageError as IPythonUsageError
 from IPython.core.interactiveshell import InteractiveShell
 
-from dockermagic.errors import BuildInterruptedError, UsageError
+from dockermagic.errors import BuildInterruptedError, UsageError, explained
 
 if TYPE_CHECKING:
     from dockermagic.notebook.workbench import Workbench
@@ -107,7 +107,7 @@ class DockerMagics(magic.Magics):
         """
         from dockermagic.notebook import actions
 
-        with _clean_interrupt():
+        with _clear_errors():
             actions.run_cell(self, self._parse(self.dockerfile_cell, line, "%%dockerfile"), body)
 
     @magic_arguments("dockerfile")
@@ -129,7 +129,7 @@ class DockerMagics(magic.Magics):
         arguments = self._parse(self.dockerfile_line, line, "%dockerfile")
         if arguments.action not in ACTIONS:
             raise UsageError(f"unknown action: %dockerfile {arguments.action}", hint=f"There is: {', '.join(ACTIONS)}.")
-        with _clean_interrupt():
+        with _clear_errors():
             actions.look(self, arguments)
 
     @magic_arguments("%dockercheck")
@@ -155,7 +155,7 @@ class DockerMagics(magic.Magics):
         """Docker's verbs on dockermagic's engine: `%docker images`, `%docker run IMAGE`; `%docker` alone lists them."""
         from dockermagic.notebook import actions
 
-        with _clean_interrupt():
+        with _clear_errors():
             actions.verb(self, _words(line))
 
     def _parse(self, function: Callable[..., object], line: str, name: str) -> Namespace:
@@ -174,9 +174,11 @@ def _words(line: str) -> list[str]:
 
 
 @contextmanager
-def _clean_interrupt() -> Iterator[None]:
-    """The stop button ends a cell with an error like any other, without a traceback through this package."""
+def _clear_errors() -> Iterator[None]:
+    """The stop button and what the system refuses end a cell with an error like any other, without a traceback."""
     try:
         yield
     except KeyboardInterrupt:
         raise BuildInterruptedError("interrupted") from None
+    except OSError as error:
+        raise explained(error) from None

@@ -7,7 +7,6 @@ no blob that was written or asked for since it began is removed.
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import io
 import os
@@ -16,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from dockermagic.errors import ArchiveError, StoreError, StoreFullError
+from dockermagic.errors import ArchiveError, StoreError, full_disk_error, is_full
 from dockermagic.oci import lock
 from dockermagic.oci.reference import is_digest
 from dockermagic.oci.spec import Descriptor
@@ -33,8 +32,8 @@ def full_disk(where: Path | str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StoreFullError(f"the disk that holds {where} is full", hint="Make room, then try again.") from error
+        if is_full(error):
+            raise full_disk_error(where) from error
         raise
 
 

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from dockermagic.errors import DockermagicError, SandboxUnavailableError, StoreFullError
+from dockermagic.errors import DockermagicError, SandboxUnavailableError, full_disk_error, is_full
 from dockermagic.oci import lock
 from dockermagic.sandbox.worker import python
 
@@ -201,9 +201,9 @@ def _try(mode: str, home: Path) -> Trial:
     except DockermagicError as error:
         return Trial(mode, False, failed="id map", reason=error.message, hint=error.hint)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if is_full(error):
             # It says nothing of what the host allows, and must not be remembered.
-            raise StoreFullError(f"the disk that holds {home} is full", hint="Make room, then try again.") from error
+            raise full_disk_error(home) from error
         return Trial(
             mode, False, failed="store", reason=str(error), hint=f"Make {home} writable, or set DOCKERMAGIC_HOME."
         )

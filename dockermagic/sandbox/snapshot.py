@@ -467,7 +467,8 @@ class Snapshotter:
             syscalls.syncfs(fd)
         finally:
             os.close(fd)
-        with self.records.transaction() as transaction:
+        # Where it cannot be noted (the disk is full) they count as not written: that is safe, and no build has failed.
+        with contextlib.suppress(StoreError), self.records.transaction() as transaction:
             transaction.executemany("UPDATE snapshots SET boot = '' WHERE id = ?", [(row["id"],) for row in rows])
 
     def close(self) -> None:

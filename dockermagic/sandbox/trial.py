@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import signal
 import sys
 from typing import Any, NoReturn
 
+from dockermagic.errors import is_full
 from dockermagic.sandbox import syscalls, trees
 from dockermagic.sandbox.resident import enter_user_namespace
 
@@ -60,7 +60,7 @@ def main(mode: str, place: str, mount_point: str) -> NoReturn:
             steps.append("fresh /proc")
         result["works"] = True
     except OSError as error:
-        result |= {"full": True} if error.errno in (errno.ENOSPC, errno.EDQUOT) else {}
+        result |= {"full": True} if is_full(error) else {}
         result |= {"failed": step, "reason": str(error), "hint": _HINTS.get(step, "")}
     print(json.dumps(result), flush=True)
     os._exit(0)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-import errno
 import json
 import traceback
 from pathlib import Path
@@ -87,13 +86,14 @@ def encode_error(error: BaseException) -> dict[str, Any]:
             fields["place"] = dataclasses.asdict(place)
         return {"type": type(error).__name__, "fields": fields}
     if isinstance(error, OSError):
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if errors.is_full(error):
+            return encode_error(errors.full_disk_error("the store"))
         where = f": {error.filename}" if error.filename else ""
         message = f"{error.strerror or error}{where}"
         return {
-            "type": "StoreFullError" if full else "SandboxError",
-            "fields": {"message": message, "place": None, "hint": "Free some room on the disk." if full else ""},
-            "traceback": "" if full else "".join(traceback.format_exception(error)),
+            "type": "SandboxError",
+            "fields": {"message": message, "place": None, "hint": ""},
+            "traceback": "".join(traceback.format_exception(error)),
         }
     return {
         "type": "SandboxError",

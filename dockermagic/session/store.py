@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dockermagic.errors import BuildInterruptedError, SessionError, StoreError
+from dockermagic.errors import BuildInterruptedError, SessionError, StoreError, full_disk_error, is_full
 from dockermagic.session.chain import Cell, Chain
 
 __all__ = ["SessionFile", "SessionName", "SessionStore", "State"]
@@ -211,4 +211,6 @@ def _clear_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if is_full(error):
+            raise full_disk_error(path) from None
         raise StoreError(f"cannot write the session: {error.strerror}: {path}") from None

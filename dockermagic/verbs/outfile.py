@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from dockermagic.errors import StoreFullError, UsageError
+from dockermagic.errors import StoreFullError, UsageError, full_disk_error, is_full
 from dockermagic.outfile import whole_file
 
 __all__ = ["cannot_write", "replacing"]
@@ -16,15 +16,9 @@ __all__ = ["cannot_write", "replacing"]
 
 def cannot_write(path: Path | str, error: OSError) -> UsageError | StoreFullError:
     """What to tell a person when a file that they named cannot be written."""
-    if _is_full(error):
-        return StoreFullError(f"the disk is full: cannot write {path}", hint="Make room, or write to another place.")
+    if is_full(error):
+        return full_disk_error(path, "Make room there, or write to another place.")
     return UsageError(f"cannot write {path}: {os.strerror(error.errno or 0)}")
-
-
-def _is_full(error: OSError) -> bool:
-    import errno
-
-    return error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 
 @contextmanager
@@ -38,6 +32,6 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             begun = True
             yield file
     except OSError as error:
-        if begun and not _is_full(error):
+        if begun and not is_full(error):
             raise
         raise cannot_write(path, error) from None
