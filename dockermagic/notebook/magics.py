@@ -146,7 +146,7 @@ class DockerMagics(magic.Magics):
         """
         from dockermagic.notebook import actions
 
-        with _clean_interrupt():
+        with _clear_errors():
             return actions.check(self, self._parse(self.dockercheck, line, "%%dockercheck"), body)
 
     @no_var_expand
