@@ -14,6 +14,7 @@ from dockermagic.expect import examine
 from dockermagic.export import export
 from dockermagic.notebook import views
 from dockermagic.notebook.answers import result_view
+from dockermagic.notebook.assist import help_word
 from dockermagic.notebook.cellshow import CellShow
 from dockermagic.notebook.console import CellConsole
 from dockermagic.notebook.display import show
@@ -73,6 +74,7 @@ def look(magics: DockerMagics, arguments: Namespace) -> None:
         "reset": _reset,
         "replay": _replay,
         "export": _export,
+        "help": _help,
     }[arguments.action](magics, session, arguments)
 
 
@@ -185,3 +187,16 @@ def _export(magics: DockerMagics, session: Session, arguments: Namespace) -> Non
         )
     path = export(session, Path(arguments.words[0]).expanduser(), force=arguments.force)
     show(MessageView(f"The Dockerfile is in {path}.", state="good"))
+
+
+def _help(magics: DockerMagics, session: Session, arguments: Namespace) -> None:
+    if len(arguments.words) != 1:
+        raise UsageError("%dockerfile help needs one word", hint="For example: %dockerfile help RUN")
+    found = help_word(magics, arguments.words[0])
+    if found is None:
+        raise UsageError(
+            f"no help on {arguments.words[0]}", hint="There is help on instructions, --flags, $VARIABLES and images."
+        )
+    from IPython.core.display_functions import display
+
+    display(found.bundle(), raw=True)  # type: ignore[no-untyped-call]

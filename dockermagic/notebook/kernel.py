@@ -14,6 +14,7 @@ from IPython.core.inputtransformer2 import TransformerManager
 from traitlets import Instance, Type
 
 from dockermagic import __version__
+from dockermagic.notebook.assist import complete_dockerfile, help_dockerfile, help_word
 from dockermagic.notebook.celltext import asked_about, is_complete, read_cell
 from dockermagic.notebook.magics import register
 
@@ -23,6 +24,7 @@ BANNER = f"""Dockerfile {__version__} (dockermagic)
 Write instructions: every cell is a cached layer. %dockerfile looks at the Dockerfile, %docker has Docker's verbs,
 !command runs one on this machine, RUN? tells what RUN does.
 """
+TYPES = "_jupyter_types_experimental"
 
 
 class CellTransformer(TransformerManager):
@@ -48,11 +50,12 @@ class DockerfileShell(ZMQInteractiveShell):
         """IPython's own, and ours."""
         inherited: Any = super()
         inherited.init_magics()
-        register(self)
+        self.docker_magics = register(self)
 
     def show_help(self, word: str) -> None:
         """What ``RUN?`` shows, in the pager."""
-        page.page({"text/plain": f"No help on {word}."})
+        found = help_word(self.docker_magics, word)
+        page.page(found.bundle() if found else {"text/plain": f"There is no help on {word}."})
 
 
 class DockerfileKernel(IPythonKernel):
@@ -87,15 +90,32 @@ class DockerfileKernel(IPythonKernel):
 
     async def do_complete(self, code: str, cursor_pos: int | None) -> dict[str, Any]:
         """What may stand at the cursor."""
-        inherited: Any = super()
-        return dict(inherited.do_complete(code, cursor_pos))
+        cursor = len(code) if cursor_pos is None else cursor_pos
+        if (body := _body(code, cursor)) is None:
+            inherited: Any = super()
+            return dict(inherited.do_complete(code, cursor))
+        shell: Any = self.shell
+        found = complete_dockerfile(shell.docker_magics, code, cursor, body)
+        span = {"start": found.start, "end": cursor}
+        return {
+            "status": "ok",
+            "matches": [one.text for one in found.entries],
+            "cursor_start": found.start,
+            "cursor_end": cursor,
+            "metadata": {TYPES: [{**span, "text": one.text, "type": one.kind} for one in found.entries]},
+        }
 
     async def do_inspect(
         self, code: str, cursor_pos: int, detail_level: int = 0, omit_sections: Any = ()
     ) -> dict[str, Any]:
         """What the word at the cursor is."""
-        inherited: Any = super()
-        return dict(inherited.do_inspect(code, cursor_pos, detail_level, omit_sections))
+        if (body := _body(code, cursor_pos)) is None:
+            inherited: Any = super()
+            return dict(inherited.do_inspect(code, cursor_pos, detail_level, omit_sections))
+        shell: Any = self.shell
+        found = help_dockerfile(shell.docker_magics, code, cursor_pos, body)
+        data = found.bundle() if found else {}
+        return {"status": "ok", "found": found is not None, "data": data, "metadata": {}}
 
     async def do_history(self, *words: Any, **options: Any) -> dict[str, Any]:
         """The cells as they were written. IPython calls its own session 0 in a range; the protocol wants its number."""
@@ -110,6 +130,13 @@ class DockerfileKernel(IPythonKernel):
         """End; the sessions are on disk."""
         inherited: Any = super()
         return dict(inherited.do_shutdown(restart))
+
+
+def _body(code: str, cursor: int) -> int | None:
+    """Where the plain Dockerfile of a cell begins; None where the cursor is not in it."""
+    parts = read_cell(code)
+    begin = len(code) - len(parts.dockerfile)
+    return begin if parts.dockerfile and cursor >= begin else None
 
 
 def launch() -> None:

@@ -44,21 +44,28 @@ cell_magic: Decorators = magic.cell_magic
 line_magic: Decorators = magic.line_magic
 no_var_expand: Decorator = magic.no_var_expand
 
-ACTIONS = ("show", "status", "history", "tree", "diff", "undo", "reset", "replay", "export")
+ACTIONS = ("show", "status", "history", "tree", "diff", "undo", "reset", "replay", "export", "help")
 
 
-def register(shell: InteractiveShell) -> None:
-    """Give a shell the magics. Idempotent."""
-    known = shell.magics_manager.registry.get("DockerMagics")
-    if known is None:
-        magics = DockerMagics(shell)
-        shell.register_magics(magics)
-        shell.events.register("pre_run_cell", magics.before_cell)
+def register(shell: InteractiveShell) -> DockerMagics:
+    """Give a shell the magics, with completion and help. Idempotent."""
+    known: DockerMagics | None = shell.magics_manager.registry.get("DockerMagics")
+    if known is not None:
+        return known
+    from dockermagic.notebook.assist import attach
+
+    magics = DockerMagics(shell)
+    shell.register_magics(magics)
+    shell.events.register("pre_run_cell", magics.before_cell)
+    attach(magics)
+    return magics
 
 
 @magic.magics_class
 class DockerMagics(magic.Magics):
     """The magics of one shell, and what its front end says of the cell that runs."""
+
+    actions = ACTIONS
 
     def __init__(self, shell: InteractiveShell) -> None:
         super().__init__(shell)
@@ -112,7 +119,7 @@ class DockerMagics(magic.Magics):
 
     @magic_arguments("dockerfile")
     @argument("action", nargs="?", default="status", help=" | ".join(ACTIONS))
-    @argument("words", nargs="*", help="PATH for tree, CELL for diff, history and tree, FILE for export.")
+    @argument("words", nargs="*", help="PATH for tree, CELL for diff and history, FILE for export, WORD for help.")
     @argument("-s", "--session", default="", metavar="SESSION", help="Another session than the notebook's own.")
     @argument("--cell", default="", metavar="CELL", help="tree: as it was after this cell.")
     @argument("--failed", action="store_true", help="tree, diff: what the last failed RUN left behind.")
@@ -122,7 +129,8 @@ class DockerMagics(magic.Magics):
         """Look at the session's Dockerfile, or change it.
 
         show: the Dockerfile. status: its cells. history: its layers. tree [PATH]: its files. diff [CELL]: what a cell
-        changed. undo: back to the chain before. reset: an empty chain. replay: run what is stale. export FILE.
+        changed. undo: back to the chain before. reset: an empty chain. replay: run what is stale. export FILE. help
+        WORD: what an instruction, a --flag, a $VARIABLE or an image is.
         """
         from dockermagic.notebook import actions
 

@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from dockermagic.engine import Engine
+from dockermagic.errors import DockermagicError
 from dockermagic.notebook.identity import Sender, kernel_name, lines_above, notebook_path
-from dockermagic.session import Cell, Session, SessionName, SessionStore
+from dockermagic.session import Cell, Run, Session, SessionName, SessionStore
 
 __all__ = ["Shell", "Workbench"]
+
+KEPT_LISTINGS = 100
 
 
 class Shell(Protocol):
@@ -36,6 +39,9 @@ class Workbench:
         self.seen: set[str] = set()
         self.sessions: dict[SessionName, Session] = {}
         self.claimed: dict[SessionName, set[str]] = {}
+        self.latest: SessionName | None = None
+        self._names: dict[tuple[tuple[int, ...], str], tuple[str, ...]] = {}
+        self._heads: dict[SessionName, tuple[object, Run | None]] = {}
 
     @cached_property
     def engine(self) -> Engine:
@@ -77,9 +83,45 @@ class Workbench:
             folder = path.parent if path is not None and path.parent.is_dir() else Path.cwd()
             self.sessions[key] = Session(key, self.engine, folder=folder, store=self.store)
         self.store.open(key, cell_id)
+        self.latest = key
         for session in self.sessions.values():
             session.forget(deleted - {sender.cell_id})
         return self.sessions[key]
+
+    def latest_session(self) -> Session | None:
+        """The session that was used last; before the first use the notebook's own, if it has one."""
+        if self.latest is not None:
+            return self.sessions[self.latest]
+        path = notebook_path(os.environ, self.shell.user_ns)
+        if path is None:
+            return None
+        return Session(SessionName("notebook", str(path)), self.engine, folder=path.parent, store=self.store)
+
+    def head(self, session: Session) -> Run | None:
+        """The last cell on a session's chain as it is built; None where something of the chain would have to be built.
+
+        Asked again and again while somebody writes: the answer is kept until the chain changes.
+        """
+        chain = session.chain
+        known = tuple((cell.id, cell.built) for cell in chain.on)
+        if self._heads.get(session.name, ((), None))[0] != known:
+            standings = {standing.cell.id: standing.state for standing in session.status()} if known else {}
+            built = known and all(standings[one] == "built" for one in chain.ids)
+            self._heads[session.name] = (known, session.build() if built else None)
+        return self._heads[session.name][1]
+
+    def names(self, snapshots: tuple[int, ...], path: str) -> tuple[str, ...]:
+        """The names in a directory of a root filesystem, directories with a slash behind. Layers never change."""
+        key = (snapshots, path)
+        if key not in self._names:
+            if len(self._names) >= KEPT_LISTINGS:
+                self._names.clear()
+            try:
+                entries = self.engine.tree(snapshots, path)
+            except DockermagicError:
+                entries = []
+            self._names[key] = tuple(f"{one.name}/" if one.kind == "directory" else one.name for one in entries)
+        return self._names[key]
 
     def cell(self, session: Session, text: str, sender: Sender, raw: str, options: Mapping[str, Any]) -> Cell:
         """The cell that is about to run in a session.

@@ -168,8 +168,11 @@ class TestProtocol(jupyter_kernel_test.KernelTests):  # type: ignore[misc]
     code_history_pattern = "%%python?6*"
     supported_history_operations = ("tail", "range", "search")
     code_clear_output = "%%python\nfrom IPython.display import clear_output; clear_output()"
-    code_inspect_sample = "%dockerfile"
-    completion_samples = [{"text": "%dockerfil", "matches": ["%dockerfile", "%%dockerfile"]}]  # noqa: RUF012
+    code_inspect_sample = "RUN"
+    completion_samples = [  # noqa: RUF012
+        {"text": "FR", "matches": ["FROM"]},
+        {"text": "%docker imag", "matches": ["image", "images"]},
+    ]
     complete_code_samples = ["FROM a", "%dockerfile show", "# a comment", "RUN <<E\na\nE"]  # noqa: RUF012
     incomplete_code_samples = ["RUN a \\", "COPY <<E /a\nb"]  # noqa: RUF012
     invalid_code_samples = ["RUM a"]  # noqa: RUF012

@@ -1,0 +1,122 @@
+"""Completion and help for the magics in any IPython: a matcher for its completer, a wrap of its kernel's inspection.
+
+Attaching them imports nothing; the completer comes when somebody first asks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from IPython.core import completer as ipython
+
+if TYPE_CHECKING:
+    from dockermagic.notebook.completer import Completion
+    from dockermagic.notebook.inspector import Help
+    from dockermagic.notebook.magics import DockerMagics
+
+__all__ = ["attach", "complete_dockerfile", "help_dockerfile", "help_word"]
+
+CELL = "%%dockerfile"
+context_matcher: Callable[..., Callable[[Any], Any]] = ipython.context_matcher
+
+
+def attach(magics: DockerMagics) -> None:
+    """Give a shell's completer and its kernel what this package knows of Dockerfiles."""
+
+    @context_matcher(identifier="dockermagic")
+    def matcher(context: Any) -> dict[str, Any]:
+        lines = context.full_text.split("\n")
+        position = sum(len(line) + 1 for line in lines[: context.cursor_line]) + context.cursor_position
+        found = _complete(magics, context.full_text, position)
+        if found is None:
+            return {"completions": [], "suppress": False}
+        return {
+            "completions": [ipython.SimpleCompletion(text=one.text, type=one.kind) for one in found.entries],
+            "matched_fragment": context.full_text[found.start : position],
+            "suppress": True,
+            "ordered": True,
+        }
+
+    completer: Any = magics.shell.Completer
+    completer.custom_matchers.append(matcher)
+    kernel: Any = getattr(magics.shell, "kernel", None)
+    if kernel is not None:
+        _wrap_inspection(magics, kernel)
+
+
+def _complete(magics: DockerMagics, text: str, position: int) -> Completion | None:
+    """Completions in a ``%%dockerfile`` cell or on a line of our magics; None where IPython knows better."""
+    from dockermagic.notebook.magicwords import MAGIC_LINE, complete_line
+    from dockermagic.notebook.surroundings import Surroundings
+
+    begin = text.rfind("\n", 0, position) + 1
+    body = body_of(text)
+    if body and position >= body:
+        return complete_dockerfile(magics, text, position, body)
+    line = text[begin:position]
+    match = MAGIC_LINE.match(line)
+    if match is None:
+        return None
+    function: Any = magics.dockerfile_cell if match[1] == CELL else magics.dockerfile_line
+    found = complete_line(line, function.parser, magics.actions, Surroundings(magics.bench))
+    return _moved(found, begin)
+
+
+def complete_dockerfile(magics: DockerMagics, text: str, position: int, body: int) -> Completion:
+    """Completions at ``position`` of a cell whose Dockerfile begins at ``body``."""
+    from dockermagic.notebook.completer import complete
+    from dockermagic.notebook.cursor import cursor_at
+    from dockermagic.notebook.surroundings import Surroundings
+
+    dockerfile = text[body:]
+    above = dockerfile[: cursor_at(dockerfile, position - body).begin]
+    return _moved(complete(dockerfile, position - body, Surroundings(magics.bench, above)), body)
+
+
+def help_dockerfile(magics: DockerMagics, text: str, position: int, body: int) -> Help | None:
+    """Help on the word at ``position`` of a cell whose Dockerfile begins at ``body``."""
+    from dockermagic.notebook.cursor import cursor_at
+    from dockermagic.notebook.inspector import help_at
+    from dockermagic.notebook.surroundings import Surroundings
+
+    dockerfile = text[body:]
+    above = dockerfile[: cursor_at(dockerfile, position - body).begin]
+    return help_at(dockerfile, position - body, Surroundings(magics.bench, above))
+
+
+def help_word(magics: DockerMagics, word: str) -> Help | None:
+    """Help on a word by itself."""
+    from dockermagic.notebook.inspector import help_on
+    from dockermagic.notebook.surroundings import Surroundings
+
+    return help_on(word, Surroundings(magics.bench))
+
+
+def body_of(text: str) -> int:
+    """Where the Dockerfile of a ``%%dockerfile`` cell begins; 0 for another cell."""
+    blank = len(text) - len(text.lstrip())
+    first, newline, _ = text[blank:].partition("\n")
+    return blank + len(first) + 1 if newline and first.split(" ")[0].rstrip() == CELL else 0
+
+
+def _moved(found: Completion, by: int) -> Completion:
+    return type(found)(found.start + by, found.entries)
+
+
+def _wrap_inspection(magics: DockerMagics, kernel: Any) -> None:
+    """Answer Shift-Tab in the body of a ``%%dockerfile`` cell; all else is the kernel's."""
+    import inspect
+
+    before = kernel.do_inspect
+
+    async def do_inspect(code: str, cursor_pos: int, *words: Any, **options: Any) -> Any:
+        body = body_of(code)
+        if body and cursor_pos >= body:
+            found = help_dockerfile(magics, code, cursor_pos, body)
+            data = found.bundle() if found else {}
+            return {"status": "ok", "found": found is not None, "data": data, "metadata": {}}
+        reply = before(code, cursor_pos, *words, **options)
+        return await reply if inspect.isawaitable(reply) else reply
+
+    kernel.do_inspect = do_inspect

@@ -1,0 +1,176 @@
+"""What is around a cell that is being written: images, stages, variables, the context, the root filesystem.
+
+Everything here is for completion and help: it builds nothing, and what cannot be had is empty.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dockermagic.build.request import StageResult
+from dockermagic.catalog import ImageSummary
+from dockermagic.dockerfile.instructions import Arg, Env, From, Instruction, instruction
+from dockermagic.dockerfile.parser import parse_fragment
+from dockermagic.dockerfile.shell import expand
+from dockermagic.dockerfile.stages import platform_arguments
+from dockermagic.engine import Engine
+from dockermagic.errors import DockermagicError
+from dockermagic.notebook.workbench import Workbench
+from dockermagic.session import Run, Session
+
+__all__ = ["Surroundings", "Variable"]
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """A variable with the value that it has, None where it has none, and ``origin``: what set it."""
+
+    value: str | None
+    origin: str
+
+
+class Surroundings:
+    """What a workbench and its session offer to a cell with this text above the cursor."""
+
+    def __init__(self, bench: Workbench, above: str = "") -> None:
+        self.bench = bench
+        self.above = above
+        self.session: Session | None = bench.latest_session()
+
+    @property
+    def engine(self) -> Engine:
+        return self.bench.engine
+
+    # ---- the Dockerfile so far --------------------------------------------------------------------------------------
+
+    def instructions(self) -> Iterator[tuple[str, Instruction]]:
+        """The chain's instructions, then the cell's own above the cursor, each with where it stands."""
+        cells = [(cell.label, cell.text) for cell in self.session.chain.on] if self.session else []
+        for label, text in [*cells, ("this cell", self.above)]:
+            for made in _read(text):
+                yield label, made
+
+    def stages(self) -> list[str]:
+        """The names of the stages above."""
+        return [made.alias for _, made in self.instructions() if isinstance(made, From) and made.alias]
+
+    def variables(self) -> dict[str, Variable]:
+        """What ``$`` may name here: the image's ENV, the ARGs and ENVs of this stage above the cursor."""
+        given = dict(pair for cell in self.session.chain.on for pair in cell.build_args) if self.session else {}
+        outside: dict[str, Variable] = {}
+        found = outside
+        for label, made in self.instructions():
+            if isinstance(made, From):
+                found = {}
+            elif isinstance(made, Arg):
+                for name, default in made.args:
+                    origin = "--build-arg" if name in given else f"ARG in {label}"
+                    inherited = outside[name].value if name in outside else None
+                    value = given.get(name, default if default is not None else inherited)
+                    found[name] = Variable(_expanded(value, found), origin)
+            elif isinstance(made, Env):
+                for name, value in made.pairs:
+                    found[name] = Variable(_expanded(value, found), f"ENV in {label}")
+        if not self._begins_anew():
+            for name, value in self.environment().items():
+                found.setdefault(name, Variable(value, "the image"))
+        return found
+
+    def build_arguments(self) -> dict[str, Variable]:
+        """The ARGs of the Dockerfile, and those that are always there."""
+        always = {name: Variable(value, "the build") for name, value in platform_arguments().items()}
+        declared = (pair for _, made in self.instructions() if isinstance(made, Arg) for pair in made.args)
+        return always | {name: Variable(value, "ARG") for name, value in declared}
+
+    def _begins_anew(self) -> bool:
+        return any(isinstance(made, From) for made in _read(self.above))
+
+    # ---- what was built ---------------------------------------------------------------------------------------------
+
+    def stage(self) -> StageResult | None:
+        """The stage that the cell goes on with, as it is built; None where the cell begins another."""
+        run = self._run()
+        return run.stage if run is not None and not self._begins_anew() else None
+
+    def _run(self) -> Run | None:
+        return self.bench.head(self.session) if self.session is not None else None
+
+    def _named(self, stage: str) -> StageResult | None:
+        """Another stage, by its name or number, as the last cell that went on with it left it."""
+        if self.session is None or self._run() is None:
+            return None
+        names = [made.alias for _, made in self.instructions() if isinstance(made, From)]
+        index = names.index(stage) if stage in names else int(stage) if stage.isdecimal() else -1
+        cells = [part.cell for part in self.session.script().parts if part.after == index >= 0]
+        return self.session.build(cells[-1].id).stage if cells else None
+
+    def config(self) -> Mapping[str, Any]:
+        """The image config as it stands: ``Env``, ``WorkingDir``, ``User`` ..."""
+        stage = self.stage()
+        return dict(stage.config.get("config") or {}) if stage else {}
+
+    def environment(self) -> dict[str, str]:
+        """The image's ENV."""
+        return dict(pair.split("=", 1) for pair in self.config().get("Env") or () if "=" in pair)
+
+    def images(self) -> list[ImageSummary]:
+        """The images of the store."""
+        try:
+            return self.engine.images()
+        except DockermagicError:
+            return []
+
+    def files(self, path: str, stage: str = "") -> list[str]:
+        """The names in a directory of the root filesystem, directories with a slash behind.
+
+        ``stage`` names another stage than the cell's own; a relative path counts from the WORKDIR.
+        """
+        chosen = self._named(stage) if stage else self.stage()
+        if chosen is None:
+            return []
+        here = "/" if stage else str(self.config().get("WorkingDir") or "/")
+        return list(self.bench.names(chosen.snapshots, os.path.normpath(os.path.join(here, path))))
+
+    def context(self, path: str) -> list[str]:
+        """The names in a directory of the build context."""
+        folder = self.session.folder if self.session else None
+        for cell in self.session.chain.on if self.session else ():
+            folder = Path(cell.context) if cell.context else folder
+        return local_files(folder or Path.cwd(), path)
+
+
+def local_files(folder: Path, path: str) -> list[str]:
+    """The names in a directory of this machine, directories with a slash behind."""
+    try:
+        with os.scandir(folder / path) as entries:
+            return sorted(f"{entry.name}/" if entry.is_dir() else entry.name for entry in entries)
+    except OSError:
+        return []
+
+
+def _read(text: str) -> list[Instruction]:
+    """The instructions of a text that is still being written."""
+    try:
+        return [instruction(node) for node in parse_fragment(text).nodes]
+    except DockermagicError:
+        return [made for line in text.split("\n") for made in _read_line(line)]
+
+
+def _read_line(line: str) -> list[Instruction]:
+    try:
+        return [instruction(node) for node in parse_fragment(line, directives=False).nodes]
+    except DockermagicError:
+        return []
+
+
+def _expanded(value: str | None, known: Mapping[str, Variable]) -> str | None:
+    if value is None:
+        return None
+    try:
+        return expand(value, {name: one.value for name, one in known.items() if one.value is not None})
+    except DockermagicError:
+        return value
