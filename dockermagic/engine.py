@@ -6,53 +6,34 @@ that drives Docker, Podman or BuildKit can stand beside it.
 
 from __future__ import annotations
 
-import os
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, BinaryIO
+from typing import IO, TYPE_CHECKING, Any
 
 from dockermagic.build.request import FailedStep
 from dockermagic.containers.request import RunRequest
-from dockermagic.errors import ContainerError, ImageNotFoundError, RegistryError, SandboxError
+from dockermagic.errors import ContainerError, ImageNotFoundError, RegistryError
 from dockermagic.events import Emit, Event, Status
+from dockermagic.exchange import Exchange
+from dockermagic.rooms import default_home, silence
+from dockermagic.upkeep import Upkeep
 
 if TYPE_CHECKING:
-    from dockermagic.build.arriving import Arriving
-    from dockermagic.build.builder import Builder
-    from dockermagic.build.images import Images
-    from dockermagic.build.internal import InternalStep
     from dockermagic.build.opened import OpenedContext
     from dockermagic.build.request import BuildRequest, BuildResult, StageResult
     from dockermagic.catalog import Change, HistoryRow, ImageSummary
     from dockermagic.containers.request import Container, ContainerResult
-    from dockermagic.containers.runtime import Containers
     from dockermagic.containers.terminal import TerminalSession, Work
     from dockermagic.dockerfile.linter import Report as LintReport
-    from dockermagic.fsck import Report
-    from dockermagic.oci.platform import Platform
-    from dockermagic.oci.reference import Reference
-    from dockermagic.oci.spec import Descriptor
-    from dockermagic.oci.store import Store
-    from dockermagic.records import Records
+    from dockermagic.imagediff import ImageDiff
     from dockermagic.sandbox.base import Cancel, Output
-    from dockermagic.sandbox.namespaces import NamespaceSandbox
     from dockermagic.sandbox.running import Running
-    from dockermagic.sandbox.snapshot import Snapshot, Snapshotter
+    from dockermagic.sandbox.snapshot import Snapshot
     from dockermagic.view import InfoView, TreeEntry
 
 __all__ = ["Engine", "default_home"]
-
-
-def default_home() -> Path:
-    """Where the store is: ``$DOCKERMAGIC_HOME``, else ``dockermagic`` in the user's data directory."""
-    if os.environ.get("DOCKERMAGIC_HOME"):
-        return Path(os.environ["DOCKERMAGIC_HOME"]).absolute()
-    data = os.environ.get("XDG_DATA_HOME")
-    return (Path(data) if data else Path.home() / ".local" / "share") / "dockermagic"
 
 
 Layers = Sequence[int] | FailedStep
@@ -67,10 +48,6 @@ def _common(layers: Sequence[str], base: Sequence[str]) -> int:
             break
         count += 1
     return count
-
-
-def silence(event: Event) -> None:
-    """Nobody looks."""
 
 
 def _once_it_moves(emit: Emit) -> Emit:
@@ -88,76 +65,17 @@ def _once_it_moves(emit: Emit) -> Emit:
     return hand_on
 
 
-class Engine:
+class Engine(Exchange, Upkeep):
     """The embedded engine over one store. Cheap to make: nothing is opened before it is used. A context manager.
 
     Safe for several threads, and for several processes on one ``home``.
     """
-
-    def __init__(self, home: Path | str | None = None) -> None:
-        self.home = Path(home).absolute() if home is not None else default_home()
-        self._lock = threading.RLock()
 
     def __enter__(self) -> Engine:
         return self
 
     def __exit__(self, *error: object) -> None:
         self.close()
-
-    def close(self) -> None:
-        """End what runs for this engine. Idempotent; the next use opens it again."""
-        opened = self.__dict__
-        if "builder" in opened and "sandbox" in opened:
-            self.builder.forget_failed()
-        for name in ("snapshotter", "sandbox", "records"):
-            if name in opened:
-                opened[name].close()
-        for name in ("builder", "images_", "snapshotter", "sandbox", "store", "records"):
-            opened.pop(name, None)
-
-    # rooms, opened when first used
-
-    @cached_property
-    def records(self) -> Records:
-        from dockermagic.records import Records
-
-        self.home.mkdir(parents=True, exist_ok=True)
-        return Records(self.home)
-
-    @cached_property
-    def store(self) -> Store:
-        from dockermagic.oci.store import Store
-
-        self.home.mkdir(parents=True, exist_ok=True)
-        return Store(self.home, self.records)
-
-    @cached_property
-    def sandbox(self) -> NamespaceSandbox:
-        from dockermagic.sandbox.namespaces import open_sandbox
-
-        return open_sandbox(self.home)
-
-    @cached_property
-    def snapshotter(self) -> Snapshotter:
-        from dockermagic.sandbox.snapshot import Snapshotter
-
-        made = Snapshotter(self.home, self.records, self.sandbox)
-        made.sweep()
-        return made
-
-    @cached_property
-    def images_(self) -> Images:
-        from dockermagic.build.images import Images
-
-        return Images(self.store, self.snapshotter, self.sandbox, self._pull)
-
-    @cached_property
-    def builder(self) -> Builder:
-        from dockermagic.build.builder import Builder
-
-        return Builder(
-            self.home, self.records, self.store, lambda: self.sandbox, lambda: self.snapshotter, lambda: self.images_
-        )
 
     def scratch(self) -> AbstractContextManager[Path]:
         """A directory to work in that is gone afterwards; if this process is killed, the next one takes it away."""
@@ -176,7 +94,9 @@ class Engine:
         """
         # What the build stands on stays until it is done, even if another process removes the image meanwhile.
         with self._lock, self.store.lease():
-            return self.builder.build(request, emit, cancel)
+            result = self.builder.build(request, emit, cancel)
+        self._keep_to_bound()
+        return result
 
     def open_context(
         self, source: str | IO[bytes], request: BuildRequest, *, cancel: Cancel | None = None
@@ -269,85 +189,6 @@ class Engine:
             lines.append(f"Deleted: {stored.id}")
         return lines
 
-    def _pull(self, reference: Reference, platform: Platform, emit: Emit) -> Descriptor:
-        from dockermagic.build.internal import Internal
-        from dockermagic.oci.transfer import pull
-
-        with Internal(emit).step(f"[internal] pull {reference}") as step:
-            return pull(self.store, reference, platform, notify=step.transfer, unpacker=self._unpacker(step))
-
-    def _unpacker(self, step: InternalStep) -> Arriving | None:
-        """Who unpacks what is pulled; None where this host cannot."""
-        from dockermagic.build.arriving import Arriving
-
-        try:
-            return Arriving(self.images_, step)
-        except SandboxError:
-            return None
-
-    def pull(self, name: str, emit: Emit = silence, *, platform: str = "") -> str:
-        """Fetch an image from its registry, unpack it, and return its digest.
-
-        Raises :class:`RegistryError`, and :class:`ArchiveError` for a layer that is broken.
-        """
-        from dockermagic.oci.platform import Platform
-        from dockermagic.oci.reference import Reference
-
-        wanted = Platform.parse(platform) if platform else Platform.host()
-        return self._pull(Reference.parse(name), wanted, emit).digest
-
-    def push(self, name: str, emit: Emit = silence) -> Descriptor:
-        """Send an image to its registry and return what the tag stands for there. Raises :class:`RegistryError`."""
-        from dockermagic.build.internal import Internal
-        from dockermagic.oci.reference import Reference
-        from dockermagic.oci.transfer import push
-
-        descriptor = self.store.find(name).descriptor
-        with Internal(emit).step(f"push {Reference.parse(name)}") as step:
-            return push(self.store, Reference.parse(name), descriptor, notify=step.transfer)
-
-    def remote_tags(self, name: str) -> list[str]:
-        """The tags that the registry has of a repository. Raises :class:`RegistryError`."""
-        from dockermagic.oci.reference import Reference
-        from dockermagic.oci.transfer import repository_of
-
-        repository = repository_of(Reference.parse(name))
-        try:
-            return repository.tags()
-        finally:
-            repository.close()
-
-    def login(self, server: str, username: str, password: str) -> str:
-        """Let a registry (Docker Hub by default) judge a password, then keep it; where it is kept.
-
-        Raises :class:`RegistryError`.
-        """
-        from dockermagic.oci import auth
-        from dockermagic.oci.transfer import log_in
-
-        registry = auth.registry_name(server)
-        credentials = auth.Credentials(username, password)
-        log_in(registry, credentials)
-        return auth.keep(registry, credentials)
-
-    def logout(self, server: str) -> bool:
-        """Forget the credentials for a registry; False if there were none. Raises :class:`RegistryError`."""
-        from dockermagic.oci import auth
-
-        return auth.forget(auth.registry_name(server))
-
-    def save(self, names: Sequence[str], file: BinaryIO, format: str = "docker") -> None:
-        """Write images as one archive: ``docker`` or ``oci``. Raises :class:`ImageNotFoundError` before it writes."""
-        from dockermagic.oci.archive import save
-
-        save(self.store, names, file, format=format)
-
-    def load(self, file: BinaryIO) -> list[str]:
-        """Read the images of an archive; the lines that Docker prints."""
-        from dockermagic.oci.archive import load
-
-        return load(self.store, file)
-
     def base(self, name: str, emit: Emit = silence) -> list[str]:
         """Make a base image from this machine's own packages, and say what it was made of."""
         from dockermagic.build.bases import make_base
@@ -432,6 +273,22 @@ class Engine:
         found = self.sandbox.call("dockermagic.oci.filetree:changes", layers=stack, base=below, limit=limit)
         return [Change(one["path"], one["state"], one["kind"], one["size"]) for one in found["paths"]]
 
+    def image_diff(self, first: str, second: str, *, limit: int | None = None) -> ImageDiff:
+        """How the second image differs from the first; at most ``limit`` paths. Raises :class:`ImageNotFoundError`."""
+        from dockermagic.imagediff import ImageDiff, PathChange, config_changes, layer_changes
+        from dockermagic.oci.image import Image
+
+        one, other = (Image.load(self.store, self.store.find(name).descriptor) for name in (first, second))
+        found: dict[str, Any] = {"paths": [], "count": 0}
+        layers = layer_changes(one.diff_ids, other.diff_ids)
+        if layers:
+            stacks = [self.directories(self.snapshots_of(name)) for name in (first, second)]
+            call = self.sandbox.call
+            found = call("dockermagic.oci.treediff:compare", before=stacks[0], after=stacks[1], limit=limit)
+        paths = [PathChange(item["path"], item["state"], item["kind"], tuple(item["what"])) for item in found["paths"]]
+        changes = config_changes(one.config.to_json(), other.config.to_json())
+        return ImageDiff(changes, layers, tuple(paths), found["count"])
+
     # checks and facts
 
     def check(self, request: BuildRequest) -> LintReport:
@@ -448,22 +305,6 @@ class Engine:
 
         self.home.mkdir(parents=True, exist_ok=True)
         return host_info(self.home, probe(self.home))
-
-    def fsck(self, *, repair: bool = False, quick: bool = False) -> Report:
-        """Check every blob, image, layer and record, and clear what processes that died left.
-
-        ``repair`` forgets damaged layers, which are built again; ``quick`` reads no file to its end. Never raises for
-        what it finds.
-        """
-        from dockermagic.fsck import check
-
-        self.home.mkdir(parents=True, exist_ok=True)
-        sandbox, why_not = None, ""
-        try:
-            sandbox = self.sandbox
-        except SandboxError as error:
-            why_not = error.message
-        return check(self.home, self.records, sandbox, repair=repair, quick=quick, why_not=why_not)
 
     # containers
 
@@ -539,12 +380,6 @@ class Engine:
 
         return TerminalSession(work, output=output, ended=ended, rows=rows, columns=columns)
 
-    @property
-    def _containers(self) -> Containers:
-        from dockermagic.containers.runtime import Containers
-
-        return Containers(self.home, self.sandbox)
-
     def _to_run(self, name: str) -> tuple[Mapping[str, Any], tuple[Path, ...], str]:
         """An image's config, its unpacked layers, bottom first, and its id."""
         from dockermagic.oci.image import Image
@@ -558,4 +393,5 @@ class Engine:
             ) from error
         image = Image.load(self.store, stored.descriptor)
         top: Snapshot | None = self.images_.snapshots(image, silence)
+        self.snapshotter.touch(self.snapshotter.ids(top))
         return image.config.to_json().get("config") or {}, self.snapshotter.chain(top), image.id

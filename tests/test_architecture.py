@@ -18,7 +18,8 @@ GROUND = {"errors", "events", "settings"}
 VALUES = {"oci.spec", "oci.reference", "oci.platform", "build.request", "containers.request", "sandbox.base"}
 MADE_HERE = {"hostfacts", "bases", "standins"}
 ENGINE = {*GROUND, *MADE_HERE, "records", "dockerfile", "oci", "sandbox", "build", "containers", "view"}
-SURFACE = {*GROUND, *VALUES, "catalog", "fsck", "view", "tables", "dockerfile", "engine", "session", "export"}
+LOOKS = {"catalog", "fsck", "imagediff", "prune"}
+SURFACE = {*GROUND, *VALUES, *LOOKS, "view", "tables", "dockerfile", "engine", "session", "export"}
 
 ROOMS: dict[str, set[str]] = {
     "errors": set(),
@@ -38,7 +39,12 @@ ROOMS: dict[str, set[str]] = {
     "containers": {*GROUND, "records", "dockerfile", "oci", "sandbox"},
     "catalog": {*GROUND, "view", "oci", "sandbox", "build"},
     "fsck": {*GROUND, "records", "oci", "sandbox", "build"},
-    "engine": {*ENGINE, "catalog", "fsck"},
+    "imagediff": set(),
+    "prune": {*GROUND, "oci", "sandbox", "build", "containers"},
+    "rooms": ENGINE,
+    "exchange": {*ENGINE, "rooms"},
+    "upkeep": {*ENGINE, *LOOKS, "rooms"},
+    "engine": {*ENGINE, *LOOKS, "rooms", "exchange", "upkeep"},
     "session": {*GROUND, *VALUES, "records", "view", "dockerfile", "engine"},
     "export": {*GROUND, *VALUES, "dockerfile", "engine", "session"},
     "terminal": {*GROUND, *VALUES, "tables", "view"},

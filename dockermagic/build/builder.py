@@ -187,6 +187,7 @@ class Builder:
             ]
             facts = self.facts(chain, wanted)
             steps += self._steps(dockerfile, plan, stage, solver, facts)
+        snapshotter.touch({identity for stage in stages.values() for identity in stage.snapshots})
         globals_ = [
             Step(number, argument.range.start_line, -1, argument.original, digest_of({"text": argument.original}))
             for number, argument in enumerate(dockerfile.global_args)

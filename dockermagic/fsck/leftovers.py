@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dockermagic.build.locks import Lock
-from dockermagic.errors import DockermagicError
+from dockermagic.errors import DockermagicError, StoreError
 from dockermagic.fsck.findings import Notes
 from dockermagic.oci import lock
 from dockermagic.sandbox.base import Sandbox
 
-__all__ = ["Leftovers", "Remove"]
+__all__ = ["Leftovers", "Remove", "remove_home"]
 
 _DIED = "left by a process that died"
 _KNOWN = {
@@ -46,6 +46,24 @@ class Remove:
         except DockermagicError as error:
             return error.message
         return ""
+
+
+def remove_home(home: Path, sandbox: Sandbox | None) -> None:
+    """Remove all of a home that is dockermagic's, whatever ids it has, the records last. Raises StoreError.
+
+    What somebody else put there stays.
+    """
+    remove = Remove(sandbox)
+    own = [path for path in sorted(home.iterdir()) if path.name in _KNOWN or path.name.startswith("probe-")]
+    own.sort(key=lambda path: path.name.startswith("store.db"))
+    for path in own:
+        with contextlib.suppress(OSError):
+            path.rmdir()  # an empty one, such as what the sandbox mounts over inside
+            continue
+        if problem := remove(path):
+            raise StoreError(f"cannot remove {path}: {problem}")
+    with contextlib.suppress(OSError):
+        home.rmdir()
 
 
 class Leftovers:

@@ -266,6 +266,12 @@ class Store(Blobs):
             if self.has(row["digest"])
         ]
 
+    def assert_idle(self) -> None:
+        """Raises StoreError where another process is building, pulling or the like."""
+        with lock.hold(self.home / "blobs.lock"):
+            if any(lock.is_alive(path) for path in (self.home / "leases").iterdir()):
+                raise StoreError(f"the store {self.home} is in use", hint="Wait for what builds, pulls or pushes.")
+
     # -- garbage
 
     def reachable(self, roots: Iterable[Descriptor]) -> Iterator[Descriptor]:

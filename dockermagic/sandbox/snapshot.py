@@ -50,6 +50,10 @@ CREATE TABLE IF NOT EXISTS snapshot_aliases (
     key TEXT NOT NULL, mode TEXT NOT NULL, id INTEGER NOT NULL, PRIMARY KEY (key, mode)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS snapshot_diff_ids (id INTEGER PRIMARY KEY, diff_id TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS snapshot_uses (id INTEGER PRIMARY KEY, used REAL NOT NULL);
+CREATE TRIGGER IF NOT EXISTS snapshot_uses_gone AFTER DELETE ON snapshots BEGIN
+    DELETE FROM snapshot_uses WHERE id = OLD.id;
+END;
 CREATE TRIGGER IF NOT EXISTS snapshot_gone AFTER DELETE ON snapshots BEGIN
     DELETE FROM snapshot_aliases WHERE id = OLD.id;
     DELETE FROM snapshot_diff_ids WHERE id = OLD.id;
@@ -58,6 +62,7 @@ END;
 declare("snapshots", SCHEMA)
 
 _SYNC_SECONDS = 20.0
+_USE_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +172,28 @@ class Snapshotter:
         """Every committed snapshot of this id mode, oldest first."""
         rows = self.records.rows("SELECT * FROM snapshots WHERE mode = ? ORDER BY id", (self.sandbox.mode,))
         return [self._snapshot(row) for row in rows]
+
+    def touch(self, ids: Iterable[int]) -> None:
+        """Remember that these are used now, to the minute: who looks for room takes others first."""
+        now, wanted = time.time(), list(ids)
+        marks = ",".join("?" * len(wanted))
+        stale = self.records.rows(
+            f"SELECT id FROM snapshots LEFT JOIN snapshot_uses USING (id) WHERE id IN ({marks})"
+            " AND MAX(created, COALESCE(used, 0)) < ?",
+            (*wanted, now - _USE_SECONDS),
+        )
+        if stale:
+            with self.records.transaction() as transaction:
+                transaction.executemany(
+                    "INSERT OR REPLACE INTO snapshot_uses VALUES (?, ?)", [(row["id"], now) for row in stale]
+                )
+
+    def last_used(self) -> dict[int, float]:
+        """When each snapshot was used last, or made, in seconds since the epoch."""
+        rows = self.records.rows(
+            "SELECT id, MAX(created, COALESCE(used, 0)) AS moment FROM snapshots LEFT JOIN snapshot_uses USING (id)"
+        )
+        return {row["id"]: row["moment"] for row in rows}
 
     def _snapshot(self, row: sqlite3.Row) -> Snapshot:
         identity = row["id"]

@@ -154,6 +154,16 @@ class SessionStore:
             self._adopt(file, cell_id)
         return file
 
+    def snapshots(self) -> frozenset[int]:
+        """The layers that the cells of all sessions stand on, as they were built last."""
+        found = set()
+        for _, document in self._documents():
+            with contextlib.suppress(KeyError, TypeError, AttributeError, ValueError):
+                for cell in _chain(document["chain"]).cells:
+                    lines = "\n".join(cell.built or ()).split("\n")
+                    found |= {int(line.rpartition(" ")[2]) for line in lines if re.fullmatch(r"[^=].* \d+", line)}
+        return frozenset(found)
+
     def sweep(self, now: float | None = None) -> None:
         """Forget the sessions of kernels that nobody has used for a month, and what killed writers left. Idempotent."""
         limit = (time.time() if now is None else now) - KEPT_SECONDS

@@ -34,6 +34,9 @@ SUMMARIES: dict[str, str] = {
     "load": "Load an image from a tar archive or STDIN",
     "base": "Make a base image on this machine, without a registry",
     "prepare": "Get the base images of a lesson: pulled, or made on this machine",
+    "prune": "Remove unused data",
+    "df": "Show disk usage",
+    "reset": "Remove the store with all that is in it",
     "info": "Show what this machine can do, and why not more",
     "fsck": "Check the store, and clear what processes that died left behind",
     "demo": "Build the first notebook, run its image and show what was made",
@@ -64,6 +67,12 @@ MODULES: dict[str, str] = {
     "prepare": "lesson",
     "info": "host",
     "fsck": "fsck",
+    "prune": "prune",
+    "image_diff": "imagediff",
+    "image_prune": "prune",
+    "builder_prune": "prune",
+    "df": "prune",
+    "reset": "prune",
     "demo": "learn",
     "lab": "learn",
     "kernel": "kernel",
@@ -73,10 +82,12 @@ MODULES: dict[str, str] = {
 GROUPS: dict[str, dict[str, str]] = {
     "image": {
         "build": "build",
+        "diff": "image_diff",
         "history": "history",
         "inspect": "inspect",
         "list": "images",
         "load": "load",
+        "prune": "image_prune",
         "pull": "pull",
         "push": "push",
         "ls": "images",
@@ -86,9 +97,9 @@ GROUPS: dict[str, dict[str, str]] = {
         "tag": "tag",
     },
     "container": {"list": "ps", "ls": "ps", "ps": "ps", "remove": "rm", "rm": "rm", "run": "run"},
-    "builder": {"build": "build"},
-    "buildx": {"build": "build", "b": "build"},
-    "system": {"info": "info"},
+    "builder": {"build": "build", "prune": "builder_prune"},
+    "buildx": {"build": "build", "b": "build", "prune": "builder_prune"},
+    "system": {"df": "df", "info": "info", "prune": "prune", "reset": "reset"},
 }
 """Docker's management commands: ``image ls`` is ``images``."""
 
