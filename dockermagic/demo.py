@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from dockermagic.containers.request import RunRequest
 from dockermagic.errors import ContainerError, DockermagicError
 from dockermagic.lessons import shipped_lessons
+from dockermagic.notebookrun import execute, read_notebook
 from dockermagic.tables import history_table, human_size, many
 from dockermagic.view import HistoryRow
 
@@ -59,14 +57,15 @@ def run(console: Place, output: Path | None = None, notebook: Path | None = None
     console.write(f"{source.name}, on dockermagic's own engine. The store is {console.engine.home}.\n")
     told: list[str] = []
 
-    def tell(code: str, text: str) -> None:
+    def tell(cell: NotebookNode) -> None:
+        code, text = cell.source, _text_of(cell)
         if code.startswith(("%%dockerfile", "%dockerfile replay")):
             told.append(text)
         console.write(f"\n{_indented(code, '> ', '  ')}\n{_indented(text, '    ', '    ')}\n" if text else "")
 
-    document = _read(source)
+    document = read_notebook(source)
     try:
-        _execute(document, folder, console.engine, tell)
+        execute(document, folder, console.engine.home, done=tell)
     finally:
         pages = _write_pages(document, folder, source)
     _tell_image(console)
@@ -83,65 +82,6 @@ def run(console: Place, output: Path | None = None, notebook: Path | None = None
 def _indented(text: str, first: str, other: str) -> str:
     lines = text.strip("\n").split("\n")
     return "\n".join(f"{other if number else first}{line}".rstrip() for number, line in enumerate(lines))
-
-
-def _read(path: Path) -> NotebookNode:
-    import nbformat
-
-    return nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call, no-any-return]
-
-
-def _execute(notebook: NotebookNode, folder: Path, engine: Engine, tell: Callable[[str, str], None]) -> None:
-    """Execute the notebook's cells in a kernel of this very interpreter and tell each of them."""
-    from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
-    from jupyter_client.manager import AsyncKernelManager
-    from nbclient import NotebookClient
-    from nbclient.exceptions import CellExecutionError, DeadKernelError
-
-    class ThisPython(KernelSpecManager):
-        """The kernel of this interpreter, whatever kernels are installed here."""
-
-        def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
-            argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-            return KernelSpec(argv=argv, display_name="Python 3", language="python")
-
-    def executed(cell: NotebookNode, cell_index: int, **more: Any) -> None:
-        if cell.cell_type == "code":
-            tell(cell.source, _text_of(cell))
-
-    manager = AsyncKernelManager(kernel_spec_manager=ThisPython())
-    client = NotebookClient(
-        notebook,
-        manager,
-        timeout=None,
-        store_widget_state=False,
-        resources={"metadata": {"path": str(folder)}},
-        on_cell_executed=executed,
-    )
-    try:
-        client.execute(env=_environment(engine), stderr=_nowhere())
-    except CellExecutionError as error:
-        raise DockermagicError(f"a cell of the notebook failed: {error.ename}: {error.evalue}") from None
-    except DeadKernelError:
-        raise DockermagicError("the notebook's kernel died", hint="Was it killed for want of memory?") from None
-
-
-def _nowhere() -> int:
-    """The kernel's own log is none of the notebook's output."""
-    import subprocess
-
-    return subprocess.DEVNULL
-
-
-def _environment(engine: Engine) -> dict[str, str]:
-    """The kernel's environment: this store, this package, no widgets, and no other notebook's name."""
-    found = {name: value for name, value in os.environ.items() if name != "JPY_SESSION_NAME"}
-    path = [str(Path(__file__).resolve().parents[1]), found.get("PYTHONPATH", "")]
-    return found | {
-        "DOCKERMAGIC_HOME": str(engine.home),
-        "DOCKERMAGIC_WIDGETS": "0",
-        "PYTHONPATH": os.pathsep.join(one for one in path if one),
-    }
 
 
 def _text_of(cell: NotebookNode) -> str:

@@ -196,19 +196,26 @@ class Engine(Exchange, Upkeep):
         with self._lock, self.store.lease():
             return make_base(name, self.builder, emit)
 
-    def prepare(self, name: str, emit: Emit = silence) -> list[str]:
-        """See to it that a base is here: as it stands, else pulled, else made on this machine; what was done, in words.
-
-        Raises :class:`ImageNotFoundError` where it is not here, cannot be pulled and cannot be made.
-        """
-        from dockermagic.build.bases import can_make
+    def base_here(self, name: str) -> str:
+        """Words on a base that is in the store: that it is here, and where it comes from if it was made; else ''."""
         from dockermagic.oci.reference import Reference
         from dockermagic.standins import LABEL
 
         reference = Reference.parse(name)
-        if self.store.resolve(reference) is not None:
-            origin = (self.inspect(name)["Config"].get("Labels") or {}).get(LABEL)
-            return [f"{reference.familiar()} is here already" + (f": {origin}" if origin else "")]
+        if self.store.resolve(reference) is None:
+            return ""
+        origin = (self.inspect(name)["Config"].get("Labels") or {}).get(LABEL)
+        return f"{reference.familiar()} is here already" + (f": {origin}" if origin else "")
+
+    def prepare(self, name: str, emit: Emit = silence) -> list[str]:
+        """Get a base that is not here: pulled, else made on this machine; what was done, in words.
+
+        Raises :class:`ImageNotFoundError` where it can neither be pulled nor made.
+        """
+        from dockermagic.build.bases import can_make
+        from dockermagic.oci.reference import Reference
+
+        reference = Reference.parse(name)
         try:
             self.pull(name, _once_it_moves(emit))
         except RegistryError as error:
@@ -219,6 +226,20 @@ class Engine(Exchange, Upkeep):
                 ) from error
             return [*self.base(reference.familiar(), emit), f"pulling it was tried first: {error.message}"]
         return [f"{reference.familiar()} is pulled"]
+
+    def pack_cache(self) -> tuple[list[str], list[dict[str, Any]]]:
+        """Everything that was built in this store, as named images and a list of steps: for another store."""
+        from dockermagic.build.cachebundle import pack_cache
+
+        with self._lock, self.store.lease():
+            return pack_cache(self.images_, self.builder.cache)
+
+    def restore_cache(self, names: Sequence[str], steps: Sequence[dict[str, Any]]) -> int:
+        """Take over what :meth:`pack_cache` gave in another store, once its images are here; how many steps are new."""
+        from dockermagic.build.cachebundle import restore_cache
+
+        with self._lock, self.store.lease():
+            return restore_cache(self.images_, self.builder.cache, names, steps, silence)
 
     # looking
 

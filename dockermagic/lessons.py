@@ -11,7 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from dockermagic.dockerfile.instructions import From, instruction
+from dockermagic.dockerfile.instructions import Add, Copy, From, instruction
 from dockermagic.dockerfile.parser import parse_fragment
 from dockermagic.errors import DockermagicError, UsageError
 
@@ -61,6 +61,30 @@ class Lesson:
                     found += [word for word in wanted["words"].split() if not word.startswith("-")]
         return tuple(name for name in dict.fromkeys(found) if name and name not in own and "$" not in name)
 
+    def reads(self) -> tuple[Path, ...]:
+        """What its Dockerfile cells read of the notebook's folder: contexts, and the sources of COPY and ADD."""
+        found: list[str] = []
+        for source in self.cells:
+            first, _, body = source.partition("\n")
+            match = _MAGIC.match(first)
+            if not match:
+                continue
+            folders = _values(match["line"] or "", ("-c", "--context"))
+            found += folders or _copied(body)
+        paths = [Path(name.strip("/")) for name in found if "$" not in name and "*" not in name and ".." not in name]
+        return tuple(dict.fromkeys(path for path in paths if path != Path()))
+
+
+def _copied(body: str) -> Iterator[str]:
+    """The sources of COPY and ADD in the build context."""
+    try:
+        made = [instruction(node) for node in parse_fragment(body).nodes if node.keyword in ("copy", "add")]
+    except DockermagicError:
+        return
+    for one in made:
+        if isinstance(one, Add) or (isinstance(one, Copy) and not one.from_):
+            yield from (name for name in one.sources if "://" not in name)
+
 
 def _from(body: str) -> Iterator[tuple[str, str]]:
     """Each FROM of a cell: its image and the name that it gives the stage. A cell that is no Dockerfile has none."""
@@ -75,11 +99,16 @@ def _from(body: str) -> Iterator[tuple[str, str]]:
 
 
 def _tags(line: str) -> list[str]:
+    return _values(line, ("-t", "--tag"))
+
+
+def _values(line: str, options: tuple[str, ...]) -> list[str]:
+    """The values of an option on a magic's line."""
     try:
         words = shlex.split(line)
     except ValueError:
         return []
-    return [value for word, value in pairwise(words) if word in ("-t", "--tag")]
+    return [value for word, value in pairwise(words) if word in options]
 
 
 def shipped_lessons() -> Path:

@@ -50,14 +50,6 @@ def test_the_demo_builds_and_a_second_run_is_all_cached(id_mode: str, engine_hom
     assert all("text/html" in output.data for output in outputs if output.output_type == "display_data")
 
 
-def test_the_shipped_notebook_has_no_outputs_of_its_own() -> None:
-    """It is run before anybody looks at it."""
-    notebook = nbformat.read(demo.find_notebook(), as_version=4)
-    nbformat.validate(notebook)
-
-    assert [cell.source for cell in notebook.cells if cell.get("outputs")] == []
-
-
 def test_a_cell_that_fails_fails_the_demo_and_is_written(engine_home: Path, tmp_path: Path) -> None:
     broken = nbformat.v4.new_notebook(
         cells=[nbformat.v4.new_code_cell(code) for code in ("%load_ext dockermagic", "%%dockerfile\nRUN a")]

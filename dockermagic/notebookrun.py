@@ -1,0 +1,91 @@
+"""A notebook executed from top to bottom in a kernel of this very interpreter."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dockermagic.errors import DockermagicError
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
+
+__all__ = ["execute", "read_notebook"]
+
+
+def read_notebook(path: Path) -> NotebookNode:
+    """The notebook of a file, as format 4."""
+    import nbformat
+
+    return nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call, no-any-return]
+
+
+def execute(
+    notebook: NotebookNode,
+    folder: Path,
+    home: Path,
+    *,
+    environment: Mapping[str, str] | None = None,
+    done: Callable[[NotebookNode], None] = lambda cell: None,
+) -> None:
+    """Run every cell in ``folder`` on the store ``home``; the outputs are in the notebook afterwards.
+
+    Without widgets: what it leaves is text and HTML without scripts. ``done`` is called with each code cell that ran.
+    Raises DockermagicError where a cell fails that is not marked ``raises-exception``.
+    """
+    from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
+    from jupyter_client.manager import AsyncKernelManager
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError, DeadKernelError
+
+    class ThisPython(KernelSpecManager):
+        """The kernel of this interpreter, whatever kernels are installed here."""
+
+        def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
+            argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+            return KernelSpec(argv=argv, display_name="Python 3", language="python")
+
+    def executed(cell: NotebookNode, cell_index: int, **more: Any) -> None:
+        if cell.cell_type == "code":
+            done(cell)
+
+    client = NotebookClient(
+        notebook,
+        AsyncKernelManager(kernel_spec_manager=ThisPython()),
+        timeout=None,
+        record_timing=False,
+        coalesce_streams=True,
+        store_widget_state=False,
+        resources={"metadata": {"path": str(folder)}},
+        on_cell_executed=executed,
+    )
+    try:
+        client.execute(env=_environment(home, environment or {}), stderr=_nowhere())
+    except CellExecutionError as error:
+        raise DockermagicError(f"a cell of the notebook failed: {error.ename}: {error.evalue}") from None
+    except DeadKernelError:
+        raise DockermagicError("the notebook's kernel died", hint="Was it killed for want of memory?") from None
+
+
+def _nowhere() -> int:
+    """The kernel's own log is none of the notebook's output."""
+    import subprocess
+
+    return subprocess.DEVNULL
+
+
+def _environment(home: Path, more: Mapping[str, str]) -> dict[str, str]:
+    """The kernel's environment: the store, this package and its command, no widgets, and no other notebook's name."""
+    found = {name: value for name, value in os.environ.items() if name != "JPY_SESSION_NAME"}
+    packages = [str(Path(__file__).resolve().parents[1]), found.get("PYTHONPATH", "")]
+    programs = [str(Path(sys.executable).parent), found.get("PATH", "")]
+    return found | {
+        "DOCKERMAGIC_HOME": str(home),
+        "DOCKERMAGIC_WIDGETS": "0",
+        "PATH": os.pathsep.join(one for one in programs if one),
+        "PYTHONPATH": os.pathsep.join(one for one in packages if one),
+        **more,
+    }

@@ -1,0 +1,178 @@
+"""Every lesson from top to bottom, from a fresh store and once more, as a person with no answers and with all of them.
+
+The images come from a registry on the loopback, where stand-ins lie under the names that the lessons use; Python
+packages from where this machine's pip gets them.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from dockermagic.engine import Engine
+from dockermagic.lessons import shipped_lessons
+from dockermagic.notebookrun import execute, read_notebook
+from tests.peers.registry import Registry
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="lessons run on Linux"),
+]
+
+LESSONS = shipped_lessons()
+BASES = ("busybox", "debian:bookworm-slim", "python:3.9", "python:alpine")
+
+# What a lesson claims: a cell's id, and a pattern of what it shows. The first run starts with an empty store.
+CLAIMS: dict[str, dict[str, str]] = {
+    "02-python-app": {
+        "try": r"This is my app, version 1\.0\.0, on Python 3\.",
+        "rebuild": "all CACHED",
+        "status": r"cell copy +stale .*\n.*stale +RUN.*\n.*stale +CMD",
+        "replay": r"not CACHED: python-app/main\.py changed",
+        "images": r"(?s)my-app +2\.0\.0 +(\w+) .*my-app +latest +\1 .*my-app +1\.0\.0 +(?!\1)\w+",
+        "run-1": r"version 1\.0\.0",
+        "run-2": r"version 2\.0\.0",
+        "nocache": r"done .* RUN python .*not CACHED: --no-cache",
+    },
+    "05-from-scratch": {
+        "compress": r"busybox\.tar\.xz: \d+ kB",
+        "try": r"I am root on a system of \d{3} programs",
+        "everything-look": r"/srv/\.env",
+        "ignored-look": r"\A(?!(?s:.*\.env))",
+        "pick-look": r"\A(?!(?s:.*tar\.xz))(?s:.*site/index\.html)",
+        "plain": r"(?s)load \.dockerignore.*\[1/2\] ADD busybox\.tar\.xz /.*naming to docker\.io/library/tiny",
+    },
+    "06-settings": {
+        "env-run": r"(?s)GREETING=Good day COLOUR=blue.*in the container: GREETING=Good day COLOUR=$",
+        "arg": "the value of COLOUR changed",
+        "user": "ada",
+        "user-try": "ada is an ordinary user",
+        "inspect": r'"8080/tcp".*"User":"ada"',
+        "cmd-run-2": "something else",
+        "entrypoint-run-2": "It says: good morning",
+        "exec-run": r"exec form: \$HOME",
+        "shell-run": "shell form: /root",
+    },
+    "07-layers-and-cache": {
+        "slow-again": r"done +2\.\ds +RUN echo .installing",
+        "fast-again": "CACHED +RUN echo .installing",
+        "touch-status": r"cell \[\d+\] +built",
+        "mount-again": r"big-download\n?",
+        "waste-history": r"rm /download\.tar .* 0B(?s:.*)5MB",
+        "stages-run": r"/app\.pyc",
+    },
+    "08-when-it-breaks": {
+        "fail": "make-something: not found",
+        "failed-diff": r"\+ /work/one\.txt",
+        "run": "step one",
+        "undone": r"(?s)cell prepare +built .*cell use +built",
+        "run-2": "step one, better",
+        "typo": "did you mean RUN",
+        "missing-file-2": r"Did you mean broken/Greeting\.txt",
+        "missing-image": "could not be pulled",
+        "lint": r"(?s)MaintainerDeprecated.*SecretsUsedInArgOrEnv.*WorkdirRelativePath",
+        "lint-again": "no warnings found",
+    },
+}
+
+
+@pytest.fixture(scope="session")
+def shelf(registry: Registry, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    """A registry that holds the bases of all lessons."""
+    with Engine(tmp_path_factory.mktemp("shelf")) as engine:
+        for name in BASES:
+            engine.base(name)
+            engine.tag(name, f"{registry.address}/library/{name}")
+            engine.push(f"{registry.address}/library/{name}")
+    yield registry
+
+
+@dataclass(frozen=True)
+class Desk:
+    """Where one person works: a folder for the notebook's files, a store, and where images come from."""
+
+    folder: Path
+    home: Path
+    mirror: str
+
+    def run(self, name: str, answers: dict[str, str] | None = None) -> nbformat.NotebookNode:
+        """Execute a shipped lesson with these answers in the cells of that id."""
+        notebook = read_notebook(LESSONS / f"{name}.ipynb")
+        for cell in notebook.cells:
+            cell.source = (answers or {}).get(cell.id, cell.source)
+        execute(notebook, self.folder, self.home, environment={"DOCKERMAGIC_MIRRORS": self.mirror})
+        return notebook
+
+
+@pytest.fixture
+def desk(tmp_path: Path, shelf: Registry) -> Desk:
+    folder = tmp_path / "desk"
+    folder.mkdir()
+    return Desk(folder, tmp_path / "store", f"docker.io=http://{shelf.address}")
+
+
+def shown(notebook: nbformat.NotebookNode, cell_id: str) -> str:
+    """All that a person reads below a cell."""
+    cell = next(cell for cell in notebook.cells if cell.id == cell_id)
+    texts = [
+        output.get("text") or output.get("evalue") or output.get("data", {}).get("text/plain", "")
+        for output in cell.outputs
+    ]
+    return re.sub(r"\x1b\[[\d;]*m", "", "\n".join(texts))
+
+
+def answers_of(notebook: nbformat.NotebookNode) -> dict[str, str]:
+    """The answer that the lesson shows folded, for each cell of an exercise."""
+    found = {}
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown" and cell.id.startswith("solution"):
+            match = re.search(r"```\w*\n(.*?)```", cell.source, re.DOTALL)
+            assert match, f"{cell.id} shows no answer"
+            found[cell.id.replace("solution", "exercise")] = match[1].rstrip("\n")
+    return found
+
+
+def checks(notebook: nbformat.NotebookNode) -> list[str]:
+    return [cell.id for cell in notebook.cells if cell.id.startswith("check") and cell.cell_type == "code"]
+
+
+@pytest.mark.parametrize("name", CLAIMS)
+def test_a_lesson_runs_and_holds_what_it_claims(name: str, desk: Desk) -> None:
+    first = desk.run(name)
+    again = desk.run(name, answers_of(first))
+
+    for cell_id, pattern in CLAIMS[name].items():
+        assert re.search(pattern, shown(first, cell_id), re.MULTILINE), f"{cell_id}: {shown(first, cell_id)}"
+    assert all("are right" in shown(first, cell_id) for cell_id in checks(first))
+    assert [shown(again, cell_id) for cell_id in checks(again) if "all right" not in shown(again, cell_id)] == []
+    for notebook in (first, again):
+        streams = [output for cell in notebook.cells for output in cell.get("outputs", ())]
+        assert [output.text for output in streams if output.get("name") == "stderr"] == []
+
+
+@pytest.mark.parametrize("path", sorted(LESSONS.glob("**/*.ipynb")), ids=lambda path: path.stem)
+def test_a_lesson_is_saved_with_its_outputs_and_without_widgets(path: Path) -> None:
+    """What is in the repository reads well where nothing can be run."""
+    notebook = read_notebook(path)
+    nbformat.validate(notebook)
+
+    assert "widgets" not in notebook.metadata
+    assert any(cell.get("outputs") for cell in notebook.cells)
+    for cell in notebook.cells:
+        for output in cell.get("outputs", ()):
+            html = output.get("data", {}).get("text/html", "")
+            assert "<script" not in html
+            assert "application/vnd.jupyter.widget-view+json" not in output.get("data", {})
+
+
+def test_every_lesson_is_tried() -> None:
+    """Lesson 1 is the demo's, which has tests of its own; translations claim what their originals do."""
+    names = {path.stem for path in LESSONS.glob("*.ipynb")} - {"01-first-image"}
+
+    assert names == set(CLAIMS)
