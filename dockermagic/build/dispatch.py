@@ -101,10 +101,11 @@ class StageBody:
         return f"[{self.shown + ' ' if self.shown else ''}{number:>{width}}/{self.total}] "
 
     def display(self, text: str) -> str:
-        """An instruction for progress: known variables filled in, unknown ones as written."""
+        """An instruction for progress: known variables filled in, unknown ones and the quotes of RUN as written."""
         keyword, _, rest = text.partition(" ")
+        quotes = keyword.upper() == "RUN"
         try:
-            rest = expand(rest, self.config.variables, self.lowering.escape, keep_unset=True)
+            rest = expand(rest, self.config.variables, self.lowering.escape, keep_unset=True, keep_quotes=quotes)
         except DockerfileSyntaxError:
             pass  # a shell's own syntax, such as ${x^}: shown as it is
         return f"{keyword.upper()} {rest.strip()}"

@@ -24,7 +24,8 @@ from dockermagic.dockerfile.stages import (
     platform_arguments,
     references,
 )
-from dockermagic.errors import DockerfileSyntaxError, DockermagicError, Place
+from dockermagic.dockerfile.suggest import nearest
+from dockermagic.errors import DockerfileSyntaxError, DockermagicError, ImageNotFoundError, Place
 from dockermagic.oci.platform import Platform
 
 __all__ = ["LoweredStage", "Plan", "ResolvedImage", "lower"]
@@ -180,7 +181,12 @@ class Lowering:
 
     def image(self, name: str, platform: str, *, stage: Stage) -> tuple[Vertex | None, ResolvedImage]:
         """The vertex of an image, resolved once a name and platform; None where it has no layers."""
-        resolved = self.resolve(name, platform)
+        try:
+            resolved = self.resolve(name, platform)
+        except ImageNotFoundError as error:
+            if guess := nearest(name.lower(), (other.name for other in self.dockerfile.stages[: stage.index])):
+                error.hint = f"Did you mean the stage {guess}?\n{error.hint}"
+            raise
         key = (resolved.manifest, platform)
         if key not in self.images:
             op = ImageSource(resolved.name, resolved.manifest, resolved.chain_ids, resolved)

@@ -91,8 +91,9 @@ class Images:
             try:
                 descriptor = self.pull(reference, wanted, emit)
             except RegistryError as error:
+                why = error.message.removeprefix(f"{reference}: ")
                 raise ImageNotFoundError(
-                    f"{reference}: not found here, and it could not be pulled: {error.message}", hint=_advice(reference)
+                    f"{reference}: not found here, and it could not be pulled: {why}", hint=_advice(reference)
                 ) from error
         if descriptor is None:
             raise ImageNotFoundError(f"{reference}: not found", hint=_advice(reference))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -61,9 +62,9 @@ def execute_run(vertex: Vertex, op: Exec, active: Active, shop: Workshop, log: C
         )
         code = shop.sandbox.run(active.rootfs, process, output=output, cancel=shop.cancel)
     if code:
-        command = " ".join(op.args)
+        command = json.dumps(" ".join(op.args), ensure_ascii=False)
         raise RunFailedError(
-            f'process "{command}" did not complete successfully: exit code: {code}',
+            f"process {command} did not complete successfully: exit code: {code}",
             command=vertex.text,
             process_exit_code=code,
             log_tail=tail.lines(),

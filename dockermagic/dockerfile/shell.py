@@ -283,15 +283,18 @@ def _inside_double(escape: str) -> re.Pattern[str]:
     return _INSIDE[escape]
 
 
-def expand(word: str, env: Mapping[str, str], escape: str = "\\", *, keep_unset: bool = False) -> str:
+def expand(
+    word: str, env: Mapping[str, str], escape: str = "\\", *, keep_unset: bool = False, keep_quotes: bool = False
+) -> str:
     """The word with its variables replaced, its quotes and escapes removed.
 
-    An unset variable is empty; with ``keep_unset`` it stays as written.
+    An unset variable is empty; with ``keep_unset`` it stays as written, as quotes do with ``keep_quotes``.
     """
     if not _SPECIAL.search(word):
         return word
     expander = _Expander(word, env, escape)
     expander.keep_unset = keep_unset
+    expander.raw_quotes = keep_quotes
     return expander.run()
 
 

@@ -306,8 +306,8 @@ def _reason(error: Exception) -> str:
     while isinstance(cause, urllib3.exceptions.HTTPError) and (cause.__cause__ or cause.__context__):
         cause = cause.__cause__ or cause.__context__ or cause
     if isinstance(error, urllib3.exceptions.NameResolutionError):
-        return f"the name of the host cannot be resolved ({cause})"
-    return str(cause) or type(cause).__name__
+        return "the name of its host cannot be resolved"
+    return (cause.strerror if isinstance(cause, OSError) else "") or str(cause) or type(cause).__name__
 
 
 def _hint(error: Exception) -> str:

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator
 from typing import TextIO
 
-from dockermagic.errors import UsageError
+from dockermagic.errors import RunFailedError, UsageError
 from dockermagic.events import Emit, Event, solve_status
 
 __all__ = ["MODES", "printer"]
@@ -58,7 +58,8 @@ def _plain(stream: TextIO) -> Iterator[Emit]:
 
     lines = PlainPrinter(stream)
     try:
-        yield lines.emit
+        with _said_once():
+            yield lines.emit
     finally:
         lines.close()
 
@@ -67,5 +68,15 @@ def _plain(stream: TextIO) -> Iterator[Emit]:
 def _live(stream: TextIO) -> Iterator[Emit]:
     from dockermagic.terminal.live import LivePrinter
 
-    with LivePrinter(stream) as live:
+    with LivePrinter(stream) as live, _said_once():
         yield live.emit
+
+
+@contextlib.contextmanager
+def _said_once() -> Iterator[None]:
+    """The end of a failed RUN's output is printed with its step, and not with the error again."""
+    try:
+        yield
+    except RunFailedError as error:
+        error.log_tail = ()
+        raise

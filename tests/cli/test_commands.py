@@ -129,6 +129,19 @@ def test_raw_json_has_the_fields_of_buildkit(busybox: Commands) -> None:
     assert set(run) >= {"digest", "name", "started", "completed"}
 
 
+def test_a_failed_run_is_named_as_buildkit_names_it_and_its_output_said_twice_at_most(busybox: Commands) -> None:
+    text = FROM + "ENV X=one\nRUN echo \"a $X\" '$X' && false\n"
+    done = busybox.build(text, "--progress=plain", code=1)
+    name = """[2/2] RUN echo "a one" '$X' && false"""
+
+    assert f"{name}\n" in done.err
+    assert f"------\n > {name}:\n" in done.err
+    assert r"""process "/bin/sh -c echo \"a $X\" '$X' && false" did not complete""" in done.err
+    assert done.err.count("a one $X\n") == 2
+    quiet = busybox.build(FROM + 'RUN ["nosuch"]\n', "-q", code=1)
+    assert quiet.err.count("executable file not found in $PATH") == 1
+
+
 FAILURES = [
     ("FROM busybox\nRAN x\n", 1, ("unknown instruction: RAN", "Dockerfile:2", "RUN?")),
     ("FROM busybox\nRUN exit 7\n", 1, ("exit code: 7", "Dockerfile:2")),
@@ -136,6 +149,7 @@ FAILURES = [
     ("FROM busybox\nCOPY nope /\n", 1, ("nope", "not found", "Dockerfile:2")),
     ("FROM nosuchimage\n", 1, ("nosuchimage", "not found")),
     ("FROM busybox\nCOPY --from=nostage /a /b\n", 1, ("nostage",)),
+    ("FROM busybox AS tools\nFROM busybox\nCOPY --from=tool /a /b\n", 1, ("Did you mean the stage tools?",)),
     ("", 1, ("no instructions",)),
 ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 from pathlib import Path
@@ -11,9 +12,10 @@ import pytest
 from tests.robustness.kit import Store
 
 SEED = 20260
-# Kills of one store; the slow tests do it for several seeds.
+# Kills of one store.
 TIMES = 7
-SEEDS = 10
+# The slow tests do it for several seeds; DOCKERMAGIC_SOAK makes them as many times more.
+SEEDS = 2 * int(os.environ.get("DOCKERMAGIC_SOAK", "1"))
 
 
 @pytest.fixture
@@ -58,7 +60,7 @@ def test_killed_at_random_moments(store: Store) -> None:
     killed(store, SEED)
 
 
-@pytest.mark.soak
+@pytest.mark.slow
 @pytest.mark.parametrize("number", range(1, SEEDS + 1))
 def test_killed_at_very_many_random_moments(store: Store, number: int) -> None:
     killed(store, SEED + number)

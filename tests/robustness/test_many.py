@@ -19,6 +19,8 @@ from dockermagic.session import Cell, Session, SessionName
 
 HERE = Path(__file__).parent
 REPO = Path(__file__).parents[2]
+# What the slow test does; DOCKERMAGIC_SOAK makes it as many times more.
+ROUNDS = 3 * int(os.environ.get("DOCKERMAGIC_SOAK", "1"))
 
 
 def together(program: str, words: Sequence[Sequence[object]]) -> list[Any]:
@@ -100,6 +102,7 @@ def test_two_kernels_sessions(id_mode: str, engine_home: Path) -> None:
         assert engine.fsck().findings == ()
 
 
-@pytest.mark.soak
+@pytest.mark.slow
+@pytest.mark.timeout(0)
 def test_eight_processes_for_a_while(id_mode: str, engine_home: Path) -> None:
-    side_by_side(engine_home, 8, 20)
+    side_by_side(engine_home, 8, ROUNDS)
