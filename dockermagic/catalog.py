@@ -69,6 +69,7 @@ def tree_entry(entry: Mapping[str, Any], *, compared: bool) -> TreeEntry:
         entry["link"],
         state="" if below else state,
         changed_below=below,
+        mtime=entry.get("mtime", 0),
     )
 
 

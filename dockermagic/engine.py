@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from dockermagic.build.request import FailedStep
 from dockermagic.containers.request import RunRequest
 from dockermagic.errors import ContainerError, ImageNotFoundError, RegistryError
 from dockermagic.events import Emit, Event, Status
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from dockermagic.containers.request import Container, ContainerResult
     from dockermagic.containers.terminal import TerminalSession, Work
     from dockermagic.dockerfile.linter import Report as LintReport
+    from dockermagic.files import Files, Layers
     from dockermagic.imagediff import ImageDiff
     from dockermagic.sandbox.base import Cancel, Output
     from dockermagic.sandbox.running import Running
@@ -34,20 +34,6 @@ if TYPE_CHECKING:
     from dockermagic.view import InfoView, TreeEntry
 
 __all__ = ["Engine", "default_home"]
-
-
-Layers = Sequence[int] | FailedStep
-"""A chain of snapshots, bottom first, or what a failed RUN left."""
-
-
-def _common(layers: Sequence[str], base: Sequence[str]) -> int:
-    """How many of the layers are those of the base, from the bottom up."""
-    count = 0
-    for one, other in zip(layers, base, strict=False):
-        if one != other:
-            break
-        count += 1
-    return count
 
 
 def _once_it_moves(emit: Emit) -> Emit:
@@ -250,49 +236,26 @@ class Engine(Exchange, Upkeep):
         image = Image.load(self.store, self.store.find(name).descriptor)
         return self.snapshotter.ids(self.images_.snapshots(image, silence))
 
-    def directories(self, layers: Layers) -> list[str]:
-        """Where layers lie, bottom first."""
-        if isinstance(layers, FailedStep):
-            return [str(path) for path in (*layers.parents, layers.directory)]
-        return [str(self.home / "snapshots" / str(identity) / "fs") for identity in layers]
+    @property
+    def files(self) -> Files:
+        """The files in layers: pages, search, differences, contents."""
+        from dockermagic.files import Files
+
+        return Files(self.home, self.sandbox.call)
 
     def tree(
         self, layers: Layers, path: str = "/", *, base: Sequence[int] = (), sizes: bool = False
     ) -> list[TreeEntry]:
-        """One directory of the tree that layers make, sorted by name; states are relative to the layers of ``base``.
-
-        ``sizes`` gives directories the bytes of what is below, at the cost of a walk. Raises :class:`UsageError` if
-        there is no such directory.
-        """
-        from dockermagic.catalog import tree_entry
-
-        stack = self.directories(layers)
-        found = self.sandbox.call(
-            "dockermagic.oci.filetree:list_directory",
-            layers=stack,
-            path=path,
-            base=_common(stack, self.directories(base)),
-            sizes=sizes,
-        )
-        return [tree_entry(entry, compared=bool(base)) for entry in found["entries"]]
+        """One directory of the tree that layers make, sorted by name; see :meth:`Files.page`."""
+        return list(self.files.page(layers, path, base=base, sizes=sizes).entries)
 
     def read_file(self, layers: Layers, path: str, *, limit: int = 65536) -> bytes:
         """The beginning of a file in the tree that layers make. Raises :class:`UsageError` if there is no such file."""
-        import base64
-
-        found = self.sandbox.call(
-            "dockermagic.oci.filetree:preview", layers=self.directories(layers), path=path, limit=limit
-        )
-        return base64.b64decode(found["data"])
+        return self.files.preview(layers, path, limit)[0]
 
     def changes(self, layers: Layers, base: Sequence[int] = (), limit: int | None = None) -> list[Change]:
-        """What layers do to the tree of those of ``base``, sorted by path; the cost is in proportion to the change."""
-        from dockermagic.catalog import Change
-
-        stack = self.directories(layers)
-        below = _common(stack, self.directories(base))
-        found = self.sandbox.call("dockermagic.oci.filetree:changes", layers=stack, base=below, limit=limit)
-        return [Change(one["path"], one["state"], one["kind"], one["size"]) for one in found["paths"]]
+        """What turns the tree of ``base`` into that of ``layers``, sorted by path; see :meth:`Files.changed`."""
+        return list(self.files.changed(layers, base, limit).paths)
 
     def image_diff(self, first: str, second: str, *, limit: int | None = None) -> ImageDiff:
         """How the second image differs from the first; at most ``limit`` paths. Raises :class:`ImageNotFoundError`."""
@@ -303,7 +266,7 @@ class Engine(Exchange, Upkeep):
         found: dict[str, Any] = {"paths": [], "count": 0}
         layers = layer_changes(one.diff_ids, other.diff_ids)
         if layers:
-            stacks = [self.directories(self.snapshots_of(name)) for name in (first, second)]
+            stacks = [self.files.directories(self.snapshots_of(name)) for name in (first, second)]
             call = self.sandbox.call
             found = call("dockermagic.oci.treediff:compare", before=stacks[0], after=stacks[1], limit=limit)
         paths = [PathChange(item["path"], item["state"], item["kind"], tuple(item["what"])) for item in found["paths"]]
@@ -387,7 +350,7 @@ class Engine(Exchange, Upkeep):
         """
         words = tuple(command) or ("sh", "-c", "command -v bash >/dev/null && exec bash || exec sh")
         request = RunRequest("", words, entrypoint=(), tty=True, remove=True, window=(rows, columns))
-        lowers = tuple(Path(directory) for directory in self.directories(layers))
+        lowers = tuple(Path(directory) for directory in self.files.directories(layers))
 
         def work(show: Output, began: Callable[[Running], None], cancel: Cancel) -> int:
             return self._containers.run(request, config, lowers, output=show, cancel=cancel, began=began).exit_code

@@ -34,6 +34,8 @@ __all__ = [
     "TreeEntry",
     "TreeView",
     "View",
+    "Waste",
+    "WastedPath",
     "build_view",
     "changed_tree",
     "keyword",
@@ -136,11 +138,31 @@ class HistoryRow:
 
 
 @dataclass(frozen=True, slots=True)
+class WastedPath:
+    """A path whose bytes are stored ``count`` times more often than they are seen."""
+
+    path: str
+    bytes: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Waste:
+    """Bytes of an image that nobody sees, of a ``total``; ``efficiency`` is between 0 and 1; the worst ``paths``."""
+
+    bytes: int
+    total: int
+    efficiency: float
+    paths: tuple[WastedPath, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class HistoryView:
-    """An image's history, the newest step first."""
+    """An image's history, the newest step first. ``waste`` is None where nobody looked for it."""
 
     rows: tuple[HistoryRow, ...]
     title: str = ""
+    waste: Waste | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +170,8 @@ class TreeEntry:
     """A file or directory. ``size`` of a directory is what lies below it; ``mode`` holds the permission bits only.
 
     ``children`` is None where they were not asked for, ``mode`` None where it is not known. ``link`` is a symbolic
-    link's target. ``state`` tells the difference to what the tree is compared with; of a directory it tells its own,
-    not that of its content.
+    link's target, ``mtime`` is in seconds (0: not known). ``state`` tells the difference to what the tree is compared
+    with; of a directory it tells its own, not that of its content.
     """
 
     name: str
@@ -162,6 +184,7 @@ class TreeEntry:
     state: Change = ""
     children: tuple[TreeEntry, ...] | None = None
     changed_below: bool = False
+    mtime: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,6 +316,7 @@ class BuildView:
     """A built cell, or one that is being built.
 
     ``images`` are the names that the image bears now. ``stale`` are the cells that left the chain by this run.
+    ``outdated`` says why this cell itself has become stale since it was built, '' while it has not.
     ``error`` is the short message of what went wrong. ``history``, ``tree`` and ``config`` are shown folded where they
     are given.
     """
@@ -302,6 +326,7 @@ class BuildView:
     internal: tuple[StepView, ...] = ()
     warnings: tuple[Warning, ...] = ()
     stale: tuple[str, ...] = ()
+    outdated: str = ""
     images: tuple[str, ...] = ()
     image_id: str = ""
     error: str = ""

@@ -18,7 +18,7 @@ GROUND = {"errors", "events", "settings"}
 VALUES = {"oci.spec", "oci.reference", "oci.platform", "build.request", "containers.request", "sandbox.base"}
 MADE_HERE = {"hostfacts", "bases", "standins"}
 ENGINE = {*GROUND, *MADE_HERE, "records", "dockerfile", "oci", "sandbox", "build", "containers", "view"}
-LOOKS = {"catalog", "fsck", "imagediff", "prune"}
+LOOKS = {"catalog", "files", "fsck", "imagediff", "prune"}
 SURFACE = {*GROUND, *VALUES, *LOOKS, "view", "tables", "dockerfile", "engine", "session", "export"}
 
 ROOMS: dict[str, set[str]] = {
@@ -38,6 +38,7 @@ ROOMS: dict[str, set[str]] = {
     "build": {*GROUND, "outfile", "records", "dockerfile", "oci", "sandbox", *MADE_HERE},
     "containers": {*GROUND, "records", "dockerfile", "oci", "sandbox"},
     "catalog": {*GROUND, "view", "oci", "sandbox", "build"},
+    "files": {*GROUND, "view", "catalog", "build.request"},
     "fsck": {*GROUND, "records", "oci", "sandbox", "build"},
     "imagediff": set(),
     "prune": {*GROUND, "oci", "sandbox", "build", "containers"},

@@ -19,6 +19,7 @@ from dockermagic.notebook.cellshow import CellShow
 from dockermagic.notebook.console import CellConsole
 from dockermagic.notebook.display import show
 from dockermagic.notebook.identity import Sender, sender
+from dockermagic.notebook.sources import failed_explorer, image_explorer, run_explorer
 from dockermagic.oci.reference import Reference
 from dockermagic.session import Chain, Session, labels
 from dockermagic.verbs import SUMMARIES
@@ -49,7 +50,7 @@ def run_cell(magics: DockerMagics, arguments: Namespace, body: str) -> None:
         "tags": tuple(arguments.tag),
     }
     cell = magics.bench.cell(session, body, who, magics.raw_cell, options)
-    with CellShow(session, magics.bench.engine) as shown:
+    with CellShow(magics.bench.cards(session)) as shown:
         run = session.run(
             cell,
             shown.watch,
@@ -101,7 +102,10 @@ def check(magics: DockerMagics, arguments: Namespace, body: str) -> float | None
 def _session(magics: DockerMagics, name: str) -> tuple[Sender, Session]:
     who = sender(magics.metadata())
     deleted, magics.deleted = frozenset(magics.deleted), set()
-    return who, magics.bench.session(name, who, deleted)
+    session = magics.bench.session(name, who, deleted)
+    if deleted:
+        magics.bench.cards(session).refresh("a cell before it was deleted")
+    return who, session
 
 
 def _show(magics: DockerMagics, session: Session, arguments: Namespace) -> None:
@@ -122,10 +126,14 @@ def _history(magics: DockerMagics, session: Session, arguments: Namespace) -> No
 def _tree(magics: DockerMagics, session: Session, arguments: Namespace) -> None:
     engine, path = magics.bench.engine, " ".join(arguments.words) or "/"
     if arguments.failed:
-        show(views.failed_tree(engine, _failure(session), path))
-        return
-    run = session.build(arguments.cell)
-    show(views.tree_view(engine, run, path), entries=views.lister(engine, run))
+        failed = _failure(session)
+        show(views.failed_tree(engine, failed, path), explorer=failed_explorer(engine, failed))
+    elif arguments.image:
+        show(views.image_tree(engine, arguments.image, path), explorer=image_explorer(engine, arguments.image))
+    else:
+        run = session.build(arguments.cell)
+        explorer = run_explorer(engine, session, run) if run.stage else None
+        show(views.tree_view(engine, run, path), explorer=explorer)
 
 
 def _diff(magics: DockerMagics, session: Session, arguments: Namespace) -> None:
@@ -145,10 +153,12 @@ def _failure(session: Session) -> FailedStep:
 def _undo(magics: DockerMagics, session: Session, arguments: Namespace) -> None:
     before = session.chain
     _moved("Undone.", before, session.undo())
+    magics.bench.cards(session).refresh("the chain was taken back to what it was before")
 
 
 def _reset(magics: DockerMagics, session: Session, arguments: Namespace) -> None:
     before = session.reset()
+    magics.bench.cards(session).refresh("the session was reset")
     gone = f"{labels(before.on)} left it." if before.ids else "It was empty already."
     show(MessageView("The chain is empty.", (gone,), "%dockerfile undo brings it back." if before.ids else ""))
 
@@ -163,7 +173,8 @@ def _moved(what: str, before: Chain, now: Chain) -> None:
 
 
 def _replay(magics: DockerMagics, session: Session, arguments: Namespace) -> None:
-    shown = CellShow(session, magics.bench.engine)
+    cards = magics.bench.cards(session)
+    shown = CellShow(cards)
     cancel = shown.cancel
     runs = session.replay(lambda script: shown.watch(script), cancel=cancel)
     count = 0
@@ -174,8 +185,7 @@ def _replay(magics: DockerMagics, session: Session, arguments: Namespace) -> Non
                 break
             shown.done(run)
         count += 1
-        shown = CellShow(session, magics.bench.engine)
-        shown.cancel = cancel
+        shown = CellShow(cards, cancel=cancel)
     if not count:
         show(MessageView("Nothing is stale: every cell is built as it stands.", state="good"))
 

@@ -4,33 +4,42 @@ from __future__ import annotations
 
 from html import escape
 
-from dockermagic.events import Status, Warning, now
-from dockermagic.notebook import dockertext
+from dockermagic.events import Status, now
+from dockermagic.notebook import dockertext, modules
 from dockermagic.notebook.ansi import to_html
-from dockermagic.notebook.listings import history_table
+from dockermagic.notebook.buildfoot import NOTHING, Acts, foot, outdated_note, stale_names
 from dockermagic.notebook.markup import (
     TEXT,
     Html,
+    button,
     card,
     cell,
     chip,
-    code,
     details,
     el,
     esc,
     head,
     join,
     muted,
-    note,
     pre,
     row,
     table,
 )
-from dockermagic.notebook.treeview import tree_body
 from dockermagic.tables import duration, human_size, many, short_id
-from dockermagic.view import BuildView, StepView, warning_text
+from dockermagic.view import BuildView, StepView
 
-__all__ = ["build_card", "clock", "live_card", "live_parts", "part_name", "shown_steps", "step_row", "summary"]
+__all__ = [
+    "Acts",
+    "build_card",
+    "clock",
+    "live_card",
+    "live_parts",
+    "part_name",
+    "shown_steps",
+    "stale_names",
+    "step_row",
+    "summary",
+]
 
 SHORT_LOG = 8
 SHOWN_LOG = 400
@@ -39,10 +48,10 @@ LONG_INSTRUCTION = 8
 STATE = "display:inline-block;min-width:64px;margin-left:10px"
 
 
-def build_card(view: BuildView, *, lazy: bool = False) -> Html:
-    """The whole card. In a ``lazy`` one a widget lists the files when somebody unfolds them."""
-    rows = [step_row(step) for step in shown_steps(view)]
-    return card(heading(view), table(*rows, label="instructions"), foot(view, lazy))
+def build_card(view: BuildView, acts: Acts = NOTHING) -> Html:
+    """The whole card; a widget's one has buttons for what it ``acts`` on."""
+    rows = [step_row(step, acts=acts) for step in shown_steps(view)]
+    return card(heading(view), outdated_note(view, acts), table(*rows, label="instructions"), foot(view, acts))
 
 
 def live_parts(view: BuildView, button: Html) -> dict[str, Html]:
@@ -95,6 +104,8 @@ def summary(view: BuildView) -> str:
         return "stopped"
     if view.failed:
         return "failed"
+    if view.outdated:
+        return "stale"
     made = [step for step in view.steps if not step.metadata]
     return "all CACHED" if made and all(step.state == "cached" for step in made) else "built"
 
@@ -119,6 +130,7 @@ def heading(view: BuildView, button: Html | None = None) -> Html:
         "building": ("run", "●"),
         "stopped": ("warn", "■"),
         "failed": ("bad", "✕"),
+        "stale": ("warn", "●"),
         "all CACHED": ("ok", "✓"),
         "built": ("ok", "✓"),
     }[word]
@@ -138,13 +150,13 @@ def _sentence(name: str, word: str) -> str:
         return f"{name[0].upper()}{name[1:]}: all CACHED"
     if not name:
         return {"all CACHED": "Built, all CACHED", "building": "Building"}.get(word, word.capitalize())
-    return f"{name[0].upper()}{name[1:]} {'is building' if word == 'building' else word}"
+    return f"{name[0].upper()}{name[1:]} {f'is {word}' if word in ('building', 'stale') else word}"
 
 
 # ---- a row ----------------------------------------------------------------------------------------------------------
 
 
-def step_row(step: StepView, *, live: bool = False) -> Html:
+def step_row(step: StepView, *, live: bool = False, acts: Acts = NOTHING) -> Html:
     """One instruction. While it is ``live`` its clock and its output are left to the widget where there is one."""
     waits = step.state in ("waiting", "skipped")
     tint = "background:@badtint" if step.state == "failed" else ""
@@ -153,7 +165,7 @@ def step_row(step: StepView, *, live: bool = False) -> Html:
         style=f"width:1%;padding-right:0;text-align:right;{tint};font-variant-numeric:tabular-nums",
     )
     text = _instruction(step)
-    body = cell(text, *_below(step, live), style=f"{tint};opacity:.62" if waits else tint)
+    body = cell(text, *_below(step, live, acts), style=f"{tint};opacity:.62" if waits else tint)
     figures = el("div", _size(step), _state(step, live), class_="dm-figures")
     right = cell(figures, style=f"width:1%;white-space:nowrap;text-align:right;padding-left:0;{tint}")
     return row(number, body, right, class_="dm-whole")
@@ -236,7 +248,7 @@ def reason_words(step: StepView) -> str:
     return f"not CACHED: {step.reason}"
 
 
-def _below(step: StepView, live: bool) -> list[Html]:
+def _below(step: StepView, live: bool, acts: Acts) -> list[Html]:
     out = []
     files: list[object] = []
     if step.state in ("done", "cached"):
@@ -254,7 +266,25 @@ def _below(step: StepView, live: bool) -> list[Html]:
         return out
     if step.log.strip():
         out.append(log_block(step))
-    return out
+    return [*out, *_buttons(step, acts)]
+
+
+def _buttons(step: StepView, acts: Acts) -> list[Html]:
+    """What can be done about a step that failed, and with a long output."""
+    failed, number, found = step.state == "failed", step.number, []
+    if failed and acts.kept:
+        if acts.shell:
+            found.append(modules.opener("shell in the failed state", "failed", "terminal", of="failed"))
+            found.append(modules.opener("shell before it", "failed", "terminal", of="before"))
+        found.append(modules.opener("what it changed", "failed", "files", source="failed", changed=True))
+    if failed and acts.chain:
+        found.append(button("run again", data_send="again", data_busy="running…", data_late="when the kernel is free…"))
+    if acts.logs and (step.log_dropped or step.log.count(b"\n") > SHORT_LOG):
+        found.append(button("save the whole log", data_save=f"step-{number}.log", data_of=f"log:{step.digest}"))
+    if not found:
+        return []
+    out = [el("div", *found, class_="dm-buttons")]
+    return [*out, modules.place("failed")] if failed and acts.kept else out
 
 
 def log_block(step: StepView) -> Html:
@@ -294,79 +324,3 @@ def _transfers(statuses: list[Status]) -> Html:
         words = f"{name}  {human_size(status.current)} of {human_size(status.total)}"
         items.append(el("div", muted(words), track, style="font-size:12px"))
     return el("div", *items, style="margin-top:3px")
-
-
-# ---- what stands below the rows -------------------------------------------------------------------------------------
-
-
-def foot(view: BuildView, lazy: bool = False) -> Html:
-    """Warnings, stale cells, further notes, and what can be unfolded: layers, files, the image's config."""
-    parts = []
-    if view.warnings:
-        parts.append(note(*[warning_line(warning) for warning in view.warnings], tone="soft"))
-    if view.stale:
-        parts.append(note(stale_sentence(view.stale)))
-    parts += [note(text, tone="soft") for text in view.notes]
-    if view.finished and not view.failed:
-        parts += _sections(view, lazy)
-    return join(parts)
-
-
-def warning_line(warning: Warning) -> Html:
-    """A lint warning with its line and the name of its rule."""
-    place = f"line {warning.line}" if warning.line else ""
-    rule = el("span", warning.rule, style="color:@soft") if warning.rule else ""
-    mark = el("span", "⚠", style="color:@warn", role="img", aria_label="warning")
-    shown = [
-        part
-        for part in (place and el("strong", place, style="font-weight:600"), esc(warning_text(warning)), rule)
-        if part
-    ]
-    return el("div", mark, " ", join(shown, " · "), style="overflow-wrap:anywhere")
-
-
-def stale_sentence(stale: tuple[str, ...]) -> Html:
-    """Which cells are not part of the image any more, and what to do."""
-    names = stale_names(stale)
-    verb = "is" if len(stale) == 1 else "are"
-    again = "it" if len(stale) == 1 else "them"
-    return join(
-        [
-            el("strong", names, style="font-weight:600"),
-            f" {verb} stale: built on what this cell was before. ",
-            code("%dockerfile replay"),
-            f" builds {again} again, from the cache where nothing changed.",
-        ]
-    )
-
-
-def stale_names(stale: tuple[str, ...]) -> str:
-    """``Cell [4]``, ``Cells [4] and [5]``, ``Cell [4] and cell app``."""
-    numbers = [name.removeprefix("cell ") for name in stale]
-    if len(stale) > 1 and all(name.startswith("cell [") for name in stale):
-        return f"Cells {', '.join(numbers[:-1])} and {numbers[-1]}"
-    listed = stale[0] if len(stale) == 1 else f"{', '.join(stale[:-1])} and {stale[-1]}"
-    return listed[:1].upper() + listed[1:]
-
-
-def _sections(view: BuildView, lazy: bool) -> list[Html]:
-    out = []
-    style = "padding:5px 12px;border-top:1px solid @line"
-    if view.tree is not None:
-        tree = view.tree
-        counts = [f"{tree.added:,} added" * bool(tree.added), f"{tree.modified:,} modified" * bool(tree.modified)]
-        counts += [f"{tree.removed:,} removed" * bool(tree.removed)]
-        words = " · ".join(["Files", *[count for count in counts if count]])
-        out.append(details(words, *([] if lazy else [tree_body(tree)]), style=style, data_tree="/" if lazy else None))
-    if view.history is not None and view.history.rows:
-        out.append(details("History", history_table(view.history), style=style))
-    if view.config:
-        rows = [
-            row(
-                cell(muted(name), style="width:1%;white-space:nowrap;padding:3px 12px 3px 0"),
-                cell(code(value), style="padding:3px 0"),
-            )
-            for name, value in view.config
-        ]
-        out.append(details("Image config", table(*rows, label="image config"), style=style))
-    return out

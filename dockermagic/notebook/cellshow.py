@@ -1,46 +1,169 @@
-"""A cell of a session on display: from when it is known what it builds to the card that stays."""
+"""Cells of a session on display: from when it is known what one builds to the card that stays, and stays true.
+
+A card whose cell has left the chain says so itself, and its buttons run the cell again where it stands.
+"""
 
 from __future__ import annotations
 
+import contextvars
+import threading
+from collections.abc import Callable
+from dataclasses import replace
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from dockermagic.engine import Engine
+from dockermagic.errors import BuildInterruptedError, DockermagicError
 from dockermagic.events import Emit, Progress
 from dockermagic.notebook import views
+from dockermagic.notebook.buildfoot import Acts
 from dockermagic.notebook.display import BuildDisplay
+from dockermagic.notebook.sources import failed_explorer, run_explorer
+from dockermagic.notebook.stage import Output
 from dockermagic.sandbox.base import Cancel
-from dockermagic.session import Run, Script, Session
+from dockermagic.session import Cell, Run, Script, Session
 from dockermagic.view import build_view
 
-__all__ = ["CellShow"]
+__all__ = ["Cards", "CellShow"]
+
+KEPT = 300
+"""Cards that are remembered; a notebook has fewer."""
+
+LOOK = "What the failed RUN left is kept until the next build: %dockerfile diff --failed shows it."
+
+
+class Cards:
+    """The cards of one session's cells that this kernel has shown. Thread-safe."""
+
+    def __init__(self, session: Session, engine: Engine) -> None:
+        self.session = session
+        self.engine = engine
+        self._shown: dict[str, CellShow] = {}
+        self._lock = threading.RLock()
+        self._busy = threading.Lock()
+
+    def place(self, cell: Cell) -> Output | None:
+        """Where a cell's card stands."""
+        shown = self._shown.get(cell.id)
+        return shown.display.place if shown is not None and shown.display is not None else None
+
+    def settled(self, shown: CellShow, because: str) -> None:
+        """A card is done: remember it, and tell all others what has become of their cells."""
+        with self._lock:
+            if shown.cell is not None:
+                self._shown.pop(shown.cell.id, None)
+                self._shown[shown.cell.id] = shown
+                while len(self._shown) > KEPT:
+                    del self._shown[next(iter(self._shown))]
+        self.refresh(because)
+
+    def refresh(self, because: str) -> None:
+        """Let every card say whether its cell still stands on the chain as it was built; ``because`` says why not."""
+        chain = self.session.chain
+        on = {cell.id: cell.built for cell in chain.on}
+        stale = {cell.label for cell in chain.off}
+        with self._lock:
+            for identity, one in self._shown.items():
+                view = one.display.shown if one.display is not None else None
+                if view is None or one.display is None:
+                    continue
+                stands = one.built is None or on.get(identity) == one.built
+                why = "" if stands else view.outdated or because
+                left = tuple(label for label in view.stale if label in stale)
+                one.display.redraw(replace(view, outdated=why, stale=left))
+
+    # ---- buttons ----------------------------------------------------------------------------------------------------
+
+    def replay(self, message: dict[str, Any]) -> None:
+        """Run what is stale again, each cell in its own place."""
+        self._background(self._replay)
+
+    def again(self, cell: Cell) -> Callable[[dict[str, Any]], None]:
+        """Runs a cell again in its own place."""
+        return lambda message: self._background(lambda: self._again(cell))
+
+    def _background(self, work: Callable[[], None]) -> None:
+        """In a thread of its own, so that the page can be heard meanwhile; one at a time."""
+
+        def run() -> None:
+            if not self._busy.acquire(blocking=False):
+                return
+            try:
+                work()
+            except DockermagicError:
+                pass  # the cell's card says it
+            finally:
+                self._busy.release()
+
+        context = contextvars.copy_context()
+        threading.Thread(target=context.run, args=(run,), name="dockermagic-cards", daemon=True).start()
+
+    def _replay(self) -> None:
+        cancel = Cancel()
+        shown = CellShow(self, in_place=True, cancel=cancel)
+        runs = self.session.replay(lambda script: shown.watch(script), cancel=cancel)
+        while True:
+            with shown:
+                run = next(runs, None)
+                if run is None:
+                    break
+                shown.done(run)
+            shown = CellShow(self, in_place=True, cancel=cancel)
+        self.refresh("the cells before it changed")
+
+    def _again(self, cell: Cell) -> None:
+        with CellShow(self, in_place=True) as shown:
+            shown.done(self.session.run(cell, shown.watch, cancel=shown.cancel))
 
 
 class CellShow:
     """Shows one run of a session's cell. A context manager: leaving it by an error shows what failed.
 
-    Hand :attr:`watch` and :attr:`cancel` to the session and the outcome to :meth:`done`.
+    Hand :attr:`watch` and :attr:`cancel` to the session and the outcome to :meth:`done`. ``in_place``: in the cell's
+    own output and not in that of the cell that runs.
     """
 
-    def __init__(self, session: Session, engine: Engine) -> None:
-        self.session = session
-        self.engine = engine
-        self.cancel = Cancel()
-        self._display: BuildDisplay | None = None
+    def __init__(self, cards: Cards, *, in_place: bool = False, cancel: Cancel | None = None) -> None:
+        self.cards = cards
+        self.session = cards.session
+        self.engine = cards.engine
+        self.in_place = in_place
+        self.cancel = cancel or Cancel()
+        self.cell: Cell | None = None
+        self.built: tuple[str, ...] | None = None
+        self.display: BuildDisplay | None = None
 
     def watch(self, script: Script) -> Emit:
         """Begin to show the script's last cell."""
+        self.cell = script.parts[-1].cell
+        self._begin(self.cell, script)
+        if self.display is None:
+            return lambda event: None
+        self.display.start()
+        return self.display.emit
+
+    def _begin(self, cell: Cell, script: Script) -> None:
+        place = self.cards.place(cell) if self.in_place else None
+        if self.in_place and place is None:
+            return
         instructions = views.instructions_of(script)
-        self._display = BuildDisplay(instructions, cell=script.parts[-1].cell.label, stop=self.cancel.set)
-        self._display.start()
-        return self._display.emit
+        self.display = BuildDisplay(instructions, cell=cell.label, stop=self.cancel.set, place=place)
 
     def done(self, run: Run) -> None:
         """Show the card that stays."""
-        display = self._display or BuildDisplay()
-        begun = build_view(Progress(), views.instructions_of(run.script), cell=run.cell.label, finished=True)
-        view = views.card(display.view() if self._display else begun, run, self.engine)
-        display.finish(view, entries=views.lister(self.engine, run) if run.stage else None)
+        self.cell = run.cell
+        known = self.session.chain.get(run.cell)
+        self.built = known.built if known is not None else None
+        begun = self.display is not None
+        if self.display is None:
+            self._begin(run.cell, run.script)
+        if self.display is not None:
+            fresh = build_view(Progress(), views.instructions_of(run.script), cell=run.cell.label, finished=True)
+            view = views.card(self.display.view() if begun else fresh, run, self.engine)
+            explorer = run_explorer(self.engine, self.session, run) if run.stage else None
+            acts = Acts(files=explorer is not None, chain=True)
+            self.display.finish(view, acts=acts, handlers={"replay": self.cards.replay}, explorer=explorer)
+        self.cards.settled(self, f"{run.cell.label} changed")
 
     def __enter__(self) -> Self:
         return self
@@ -48,6 +171,17 @@ class CellShow:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._display is not None and error is not None:
-            self._display.failed(stale=[cell.label for cell in self.session.left])
-            self._display.__exit__(kind, error, trace)
+        if error is None:
+            return
+        if self.display is not None and self.cell is not None:
+            failed, stopped = self.session.failed, isinstance(error, KeyboardInterrupt | BuildInterruptedError)
+            kept = failed is not None and not stopped
+            self.display.failed(
+                notes=(LOOK,) if kept else (),
+                stale=[cell.label for cell in self.session.left],
+                acts=Acts(chain=True, kept=kept),
+                handlers={"replay": self.cards.replay, "again": self.cards.again(self.cell)},
+                explorer=failed_explorer(self.engine, failed) if kept and failed is not None else None,
+            )
+            self.display.__exit__(kind, error, trace)
+        self.cards.settled(self, f"{self.cell.label} failed" if self.cell else "a cell before it failed")

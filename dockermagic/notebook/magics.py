@@ -122,6 +122,7 @@ class DockerMagics(magic.Magics):
     @argument("words", nargs="*", help="PATH for tree, CELL for diff and history, FILE for export, WORD for help.")
     @argument("-s", "--session", default="", metavar="SESSION", help="Another session than the notebook's own.")
     @argument("--cell", default="", metavar="CELL", help="tree: as it was after this cell.")
+    @argument("--image", default="", metavar="NAME", help="tree: of an image.")
     @argument("--failed", action="store_true", help="tree, diff: what the last failed RUN left behind.")
     @argument("--force", action="store_true", help="export: replace a file that holds something else.")
     @line_magic("dockerfile")

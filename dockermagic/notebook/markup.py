@@ -16,6 +16,7 @@ __all__ = [
     "STYLE",
     "TEXT",
     "Html",
+    "button",
     "card",
     "chip",
     "code",
@@ -127,7 +128,8 @@ def card(*children: object) -> Html:
         "font:13px/1.5 @font;text-align:left;max-width:62rem;margin:2px 0 6px;border:1px solid @line;"
         "border-radius:8px;overflow:hidden"
     )
-    return el("div", STYLE, *children, class_="dockermagic", style=style)
+    # Notebooks typeset what stands between two dollar signs as a formula, unless it is told to be none.
+    return el("div", STYLE, *children, class_="dockermagic mathjax_ignore tex2jax_ignore", style=style)
 
 
 def head(title: object, *facts: object, aside: object = "") -> Html:
@@ -171,6 +173,11 @@ def details(
     """Something folded away under a line."""
     line = el("summary", summary, style="color:@soft;cursor:pointer")
     return el("details", line, *children, style=style, open=opened, **attributes)
+
+
+def button(words: str, **attributes: str) -> Html:
+    """A button of a widget's card; its ``data_`` attributes say what it does (see ``static/card.js``)."""
+    return el("button", words, type="button", class_="dm-button", **attributes)
 
 
 def note(*children: object, tone: str = "warn") -> Html:

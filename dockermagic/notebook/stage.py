@@ -61,7 +61,7 @@ class Output:
             display(bundle, display_id=self._display_id, raw=True)  # type: ignore[no-untyped-call]
 
     def live(
-        self, html: str, still: dict[str, Any], handlers: Mapping[str, Callable[..., None]], *, insists: bool = False
+        self, html: str, still: dict[str, Any], handlers: Mapping[str, Callable[..., Any]], *, insists: bool = False
     ) -> CardWidget:
         """Show a widget here, with ``still`` beside it. ``insists``: it stays in front ends that may lose it, too."""
         from dockermagic.notebook.widgets import CardWidget
@@ -74,11 +74,14 @@ class Output:
             if hello is not None:
                 hello(message)
 
+        before, self._settled = self.widget, False
         self.widget = CardWidget(html, still, {**handlers, "hello": greeted})
         self.draw(self.widget.bundle())
+        if before is not None:
+            before.close()
         return self.widget
 
-    def done(self, html: str, still: dict[str, Any], handlers: Mapping[str, Callable[..., None]] | None = None) -> None:
+    def done(self, html: str, still: dict[str, Any], handlers: Mapping[str, Callable[..., Any]] | None = None) -> None:
         """Show what is to stay: the widget's last state, or the still card where the widget would be lost."""
         if self.widget is None:
             return self.draw(still)

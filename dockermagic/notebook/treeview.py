@@ -6,11 +6,12 @@ import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from dockermagic.notebook import modules
 from dockermagic.notebook.markup import Html, card, code, el, esc, head, join, muted
 from dockermagic.tables import human_size, many
 from dockermagic.view import Change, ChangesView, TreeEntry, TreeView
 
-__all__ = ["MOST", "change_facts", "changes_card", "entry_rows", "mode_text", "tree_body", "tree_card"]
+__all__ = ["MOST", "change_facts", "changes_card", "explored_card", "mode_text", "tree_body", "tree_card"]
 
 MOST = 600
 """Entries in one page."""
@@ -118,24 +119,10 @@ def has_size(entry: TreeEntry) -> bool:
     return entry.kind in ("file", "hardlink") or (entry.kind == "directory" and entry.size > 0)
 
 
-def entry_rows(entries: Sequence[TreeEntry], start: int, count: int) -> Html:
-    """One page of a directory's entries for a tree that is opened as one goes.
-
-    A directory whose content was not asked for yet is a folded list that a widget fills.
-    """
-    ordered = sorted(entries, key=_order)
-    items = []
-    for entry in ordered[start : start + count]:
-        if entry.kind == "directory" and entry.children != ():
-            summary = el("summary", entry_line(entry), style="cursor:pointer", class_="dm-hover")
-            body = el("details", summary, data_name=entry.name)
-        else:
-            body = el("div", entry_line(entry), style="padding-left:13px", class_="dm-hover")
-        items.append(el("li", body, style="list-style:none;margin:0;padding:0"))
-    if rest := max(0, len(ordered) - start - count):
-        more = el("button", f"{rest:,} more", type="button", class_="dm-more", data_start=str(start + count))
-        items.append(el("li", more, style="list-style:none;margin:0;padding:2px 0 2px 16px"))
-    return join(items)
+def explored_card(view: TreeView) -> Html:
+    """The card of a widget that looks through the files."""
+    inside = modules.place("files", "files", tree_body(view), source="tree", path=view.path)
+    return card(head(view.title or "Files", *change_facts(view)), el("div", inside, style="padding:2px 12px 8px"))
 
 
 def changes_card(view: ChangesView) -> Html:

@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from dockermagic import view
 from dockermagic.build.request import FailedStep
 from dockermagic.catalog import HistoryRow
-from dockermagic.engine import Engine, Layers
+from dockermagic.engine import Engine
+from dockermagic.files import Changed, Layers
 from dockermagic.session import Run, Script, Session
 
 __all__ = [
     "card",
+    "changed_view",
     "changes_view",
     "config_rows",
     "dockerfile_view",
     "failed_changes",
     "failed_tree",
     "history_view",
+    "image_tree",
     "instructions_of",
-    "lister",
     "session_view",
     "tree_view",
 ]
+
+SHOWN = 600
+"""Changed paths that a page without a widget holds."""
 
 NO_HISTORY = frozenset({"FROM", "ONBUILD"})
 
@@ -60,7 +65,7 @@ def card(shown: view.BuildView, run: Run, engine: Engine) -> view.BuildView:
     return replace(
         shown,
         history=history_view(engine.stage_history(run.stage), run),
-        tree=tree_view(engine, run),
+        tree=changed_view(engine, run),
         config=config_rows(run.stage.config),
     )
 
@@ -83,15 +88,24 @@ def history_view(rows: Sequence[HistoryRow], run: Run | None = None, title: str 
 
 
 def tree_view(engine: Engine, run: Run, path: str = "/") -> view.TreeView:
-    """One directory of the root filesystem that a run gave, against what was there before the cell."""
+    """One directory of the root filesystem that a run gave, and what changed below it since the cell began."""
     label = run.cell.label
-    return view.TreeView(tuple(lister(engine, run)(path)), path, f"Files after {label}", f"the state before {label}")
+    layers = run.stage.snapshots if run.stage else ()
+    return _listed(engine, layers, run.base, path, f"Files after {label}", f"the state before {label}")
 
 
-def lister(engine: Engine, run: Run) -> Callable[[str], Sequence[view.TreeEntry]]:
-    """Lists the directories of the root filesystem that a run gave."""
-    snapshots = run.stage.snapshots if run.stage else ()
-    return lambda path: engine.tree(snapshots, path, base=run.base) if snapshots else ()
+def changed_view(engine: Engine, run: Run) -> view.TreeView:
+    """What a cell changed in the root filesystem, as a tree."""
+    changed = engine.files.changed(run.stage.snapshots if run.stage else (), run.base, SHOWN)
+    return _counted(
+        view.TreeView(view.changed_tree(changed.paths), against=f"the state before {run.cell.label}"), changed
+    )
+
+
+def image_tree(engine: Engine, name: str, path: str = "/") -> view.TreeView:
+    """One directory of an image."""
+    page = engine.files.page(engine.snapshots_of(name), path)
+    return view.TreeView(page.entries, path, f"Files of {name}")
 
 
 def changes_view(engine: Engine, run: Run) -> view.ChangesView:
@@ -102,13 +116,29 @@ def changes_view(engine: Engine, run: Run) -> view.ChangesView:
 
 def failed_tree(engine: Engine, failed: FailedStep, path: str = "/") -> view.TreeView:
     """One directory of what a failed RUN left behind, against what was there before it."""
-    entries = engine.tree(failed, path, base=_parents(failed))
-    return view.TreeView(tuple(entries), path, "Files after the failed RUN", "the state before it")
+    return _listed(engine, failed, _parents(failed), path, "Files after the failed RUN", "the state before it")
 
 
 def failed_changes(engine: Engine, failed: FailedStep) -> view.ChangesView:
     """What a failed RUN had changed."""
     return _changes(engine, failed, _parents(failed), "What the failed RUN changed")
+
+
+def _listed(engine: Engine, layers: Layers, base: Layers, path: str, title: str, against: str) -> view.TreeView:
+    if not engine.files.directories(layers):
+        return view.TreeView((), path, title, against)
+    page = engine.files.page(layers, path, base=base)
+    changed = engine.files.changed(layers, base, SHOWN)
+    below = view.changed_tree(changed.paths)
+    for part in path.strip("/").split("/"):
+        below = next((one.children or () for one in below if one.name == part), below if not part else ())
+    inside = {one.name: one.children for one in below if one.children}
+    entries = tuple(replace(one, children=inside.get(one.name, one.children)) for one in page.entries)
+    return _counted(view.TreeView(entries, path, title, against), changed)
+
+
+def _counted(shown: view.TreeView, changed: Changed) -> view.TreeView:
+    return replace(shown, added=changed.added, modified=changed.modified, removed=changed.removed)
 
 
 def _parents(failed: FailedStep) -> tuple[int, ...]:

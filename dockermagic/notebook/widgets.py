@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import anywidget
 import traitlets
+
+from dockermagic.errors import DockermagicError, UsageError
+from dockermagic.notebook import modules
 
 __all__ = ["CARD", "VIEW", "CardWidget"]
 
@@ -15,24 +17,25 @@ VIEW = "application/vnd.jupyter.widget-view+json"
 CARD = "application/vnd.dockermagic.card+json"
 """Marks a bundle whose widget may be shown as the card beside it; the extension in ``labextension`` draws it."""
 
-_STATIC = Path(__file__).parent / "static"
-
 
 class CardWidget(anywidget.AnyWidget):
     """A card in the page. ``html`` is all of it; messages replace parts and add output while something runs.
 
-    ``handlers`` answer messages from the page by their kind. ``still`` is the card's bundle without the widget, for
+    ``handlers`` hear messages from the page by their kind; what they return answers those that ask
+    for it, as a value or as a value and buffers. ``still`` is the card's bundle without the widget, for
     front ends that show none.
     """
 
-    _esm = _STATIC / "card.js"
-    _css = _STATIC / "card.css"
+    _esm = modules.STATIC / "card.js"
+    _css = modules.STATIC / "card.css"
     html = traitlets.Unicode("").tag(sync=True)
 
-    def __init__(self, html: str, still: dict[str, Any], handlers: Mapping[str, Callable[..., None]]) -> None:
+    def __init__(
+        self, html: str, still: dict[str, Any], handlers: Mapping[str, Callable[[dict[str, Any]], Any]]
+    ) -> None:
         super().__init__(html=html)
         self.still = still
-        self.handlers = dict(handlers)
+        self.handlers = {"module": modules.text, **handlers}
         self.on_msg(self._received)
         # ipykernel 7.4 hands a comm's messages to the shell that the kernel last sent from: the one that runs the cell
         # and hears nothing until it is done. The button to stop it is heard where the front end sends it.
@@ -40,8 +43,24 @@ class CardWidget(anywidget.AnyWidget):
             self.comm._reply_subshell_for = lambda data, default: default
 
     def _received(self, widget: object, content: Any, buffers: object) -> None:
-        if isinstance(content, dict) and (handler := self.handlers.get(str(content.get("t", "")))) is not None:
-            handler(content)
+        if not isinstance(content, dict):
+            return
+        handler = self.handlers.get(str(content.get("t", "")))
+        if "id" not in content:
+            if handler is not None:
+                handler(content)
+            return
+        answer: dict[str, Any] = {"t": "answer", "id": content["id"]}
+        pieces: list[bytes] = []
+        try:
+            if handler is None:
+                raise UsageError("nobody answers here any more", hint="Run the cell again.")
+            value = handler(content)
+            answer["value"], pieces = value if isinstance(value, tuple) else (value, [])
+        except Exception as error:
+            words = (error.message, error.hint) if isinstance(error, DockermagicError) else (str(error) or repr(error),)
+            answer["error"] = ". ".join(part.rstrip(".") for part in words if part)
+        self.send(answer, pieces)
 
     def bundle(self) -> dict[str, Any]:
         """The mime bundle: the widget's view, and what is shown where there is no widget."""

@@ -8,12 +8,15 @@ import uuid
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from dockermagic.engine import Engine
 from dockermagic.errors import DockermagicError
 from dockermagic.notebook.identity import Sender, kernel_name, lines_above, notebook_path
 from dockermagic.session import Cell, Run, Session, SessionName, SessionStore
+
+if TYPE_CHECKING:
+    from dockermagic.notebook.cellshow import Cards
 
 __all__ = ["Shell", "Workbench"]
 
@@ -42,6 +45,7 @@ class Workbench:
         self.latest: SessionName | None = None
         self._names: dict[tuple[tuple[int, ...], str], tuple[str, ...]] = {}
         self._heads: dict[SessionName, tuple[object, Run | None]] = {}
+        self._cards: dict[SessionName, Cards] = {}
 
     @cached_property
     def engine(self) -> Engine:
@@ -122,6 +126,12 @@ class Workbench:
                 entries = []
             self._names[key] = tuple(f"{one.name}/" if one.kind == "directory" else one.name for one in entries)
         return self._names[key]
+
+    def cards(self, session: Session) -> Cards:
+        """The cards of a session's cells that this kernel has shown."""
+        from dockermagic.notebook.cellshow import Cards
+
+        return self._cards.setdefault(session.name, Cards(session, self.engine))
 
     def cell(self, session: Session, text: str, sender: Sender, raw: str, options: Mapping[str, Any]) -> Cell:
         """The cell that is about to run in a session.

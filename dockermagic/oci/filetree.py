@@ -10,13 +10,13 @@ import base64
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import IO, Any
 
 from dockermagic.errors import UsageError
 from dockermagic.oci.overlay import OVERRIDE, Stack, Status
 from dockermagic.oci.rooted import clean, join
 
-__all__ = ["changes", "list_directory", "preview", "wasted"]
+__all__ = ["changes", "describe", "list_directory", "open_file", "preview", "state_of", "status_of", "walk", "wasted"]
 
 _KINDS = {
     stat.S_IFREG: "file",
@@ -56,14 +56,14 @@ def list_directory(
             raise UsageError(f"{path}: no such directory in this tree")
         names = (here or {}).keys() | (before or {}).keys()
         if changed_only:
-            names = {name for name in names if _state(name, here, before, base) != "unchanged"}
+            names = {name for name in names if state_of(name, here, before, base) != "unchanged"}
         ordered = sorted(names, key=os.fsencode)
         wanted = ordered[offset : None if limit is None else offset + limit]
         entries = []
         for name in wanted:
-            state = _state(name, here, before, base)
+            state = state_of(name, here, before, base)
             source, layer = (below, (before or {})[name]) if state == "removed" else (tree, (here or {})[name])
-            entry = _describe(source, layer, place, name)
+            entry = describe(source, layer, place, name)
             if sizes and entry["kind"] == "dir":
                 entry["size"] = _size(source, join(place, name))
             entries.append(entry | {"state": state, "layer": layer})
@@ -85,7 +85,7 @@ def changes(layers: Sequence[str], *, base: int, limit: int | None = None) -> di
     paths: list[dict[str, Any]] = []
     is_cut = False
     try:
-        for change in _walk(upper, below):
+        for change in walk(upper, below):
             if change.pop("counts"):
                 counts[change["state"]] += 1
             if change["state"] != "removed" and change["kind"] == "file":
@@ -112,7 +112,7 @@ def wasted(layers: Sequence[str], *, limit: int = 100) -> dict[str, Any]:
     for number in range(len(layers)):
         upper, below = Stack(layers[number : number + 1]), Stack(layers[:number])
         try:
-            for change in _walk(upper, below):
+            for change in walk(upper, below):
                 if change["state"] != "removed" and change["kind"] == "file":
                     total += change["size"]
                 if change["hidden"]:
@@ -140,15 +140,17 @@ def preview(layers: Sequence[str], path: str, *, limit: int = 65536) -> dict[str
         found = tree.lookup(place)
         if found is None or not stat.S_ISREG(found[1].st_mode):
             raise UsageError(f"{path}: no such file in this tree")
-        above, _, name = place.rpartition("/")
-        descriptor = os.open(name, _READ, dir_fd=tree.layers[found[0]].fd(above))
-        try:
-            data = os.read(descriptor, limit)
-        finally:
-            os.close(descriptor)
+        with open_file(tree, found[0], place) as file:
+            data = file.read(limit)
         return {"data": base64.b64encode(data).decode("ascii"), "size": found[1].st_size}
     finally:
         tree.close()
+
+
+def open_file(tree: Stack, layer: int, path: str) -> IO[bytes]:
+    """A regular file of a layer, to read. Raises OSError for a link."""
+    above, _, name = path.rpartition("/")
+    return os.fdopen(os.open(name, _READ, dir_fd=tree.layers[layer].fd(above)), "rb")
 
 
 def _merged(tree: Stack, path: str) -> dict[str, int] | None:
@@ -159,7 +161,8 @@ def _merged(tree: Stack, path: str) -> dict[str, int] | None:
     return tree.names(path)[0]
 
 
-def _state(name: str, here: dict[str, int] | None, before: dict[str, int] | None, base: int) -> str:
+def state_of(name: str, here: dict[str, int] | None, before: dict[str, int] | None, base: int) -> str:
+    """How a name of a directory differs, given the directory's names with their layers now and before."""
     if not here or name not in here:
         return "removed"
     if not before or name not in before:
@@ -167,10 +170,11 @@ def _state(name: str, here: dict[str, int] | None, before: dict[str, int] | None
     return "modified" if here[name] >= base else "unchanged"
 
 
-def _describe(tree: Stack, layer: int, directory: str, name: str) -> dict[str, Any]:
+def describe(tree: Stack, layer: int, directory: str, name: str) -> dict[str, Any]:
+    """What is known of an entry without reading it."""
     here = tree.layers[layer].fd(directory)
     found = os.stat(name, dir_fd=here, follow_symlinks=False)
-    status = _status(tree, layer, join(directory, name), found)
+    status = status_of(tree, layer, join(directory, name), found)
     kind = _KINDS.get(stat.S_IFMT(status.mode), "file")
     return {
         "name": name,
@@ -184,7 +188,8 @@ def _describe(tree: Stack, layer: int, directory: str, name: str) -> dict[str, A
     }
 
 
-def _status(tree: Stack, layer: int, path: str, found: os.stat_result) -> Status:
+def status_of(tree: Stack, layer: int, path: str, found: os.stat_result) -> Status:
+    """Mode and owner as the image has them, whatever could be set on this file system."""
     record = {}
     if stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode):
         try:
@@ -213,7 +218,7 @@ def _size(tree: Stack, path: str) -> int:
     return total
 
 
-def _walk(upper: Stack, below: Stack) -> Iterator[dict[str, Any]]:
+def walk(upper: Stack, below: Stack) -> Iterator[dict[str, Any]]:
     """Each change, a directory before what is in it, sorted by name within each.
 
     ``counts`` is False for a directory that is listed only because of what is in it; ``hidden`` are the bytes below
@@ -245,8 +250,8 @@ def _walk(upper: Stack, below: Stack) -> Iterator[dict[str, Any]]:
             if old is None:
                 yield _change(path, "added", found, size, True, 0)
             elif is_directory and stat.S_ISDIR(old[1].st_mode):
-                new_status = _status(upper, names[name], path, found)
-                counts = new_status != _status(below, old[0], path, old[1])
+                new_status = status_of(upper, names[name], path, found)
+                counts = new_status != status_of(below, old[0], path, old[1])
                 yield _change(path, "modified", found, 0, counts, 0)
             else:
                 yield _change(path, "modified", found, size, True, _hidden(below, path, old[1]))

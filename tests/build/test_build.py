@@ -318,7 +318,7 @@ def test_nothing_of_the_host_is_in_the_layer(bench: Bench) -> None:
         "FROM busybox\nRUN cat /etc/resolv.conf /etc/hosts > /dev/null; echo x > /x\n", tags=("clean",)
     )
 
-    layer = Path(bench.engine.directories(result.stages[0].snapshots)[-1])
+    layer = Path(bench.engine.files.directories(result.stages[0].snapshots)[-1])
     assert sorted(path.name for path in layer.iterdir()) == ["x"]
 
 

@@ -177,7 +177,7 @@ def test_certificates_for_a_run(bench: Bench, authority: Path) -> None:
     assert "PIP_CERT=/mine\n" in printed
     assert all(f"{name}=/" in printed for name in VARIABLES)
     assert certificate(authority) not in repr(bench.engine.inspect("made")) + repr(bench.engine.history("made"))
-    layers = [Path(path) for path in bench.engine.directories(result.stages[0].snapshots)]
+    layers = [Path(path) for path in bench.engine.files.directories(result.stages[0].snapshots)]
     assert list(layers[-1].iterdir()) == []
     assert cached(bench.build(text)) == "CC"
     assert "SSL_CERT_FILE" not in bench.printed("FROM made\nRUN env; cat /etc/ssl/cert.pem\n")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 
 from dockermagic.errors import BuildInterruptedError, Place, RunFailedError
@@ -19,13 +18,6 @@ CELL = (
     Instruction(2, "ENV A=1", 5),
     Instruction(3, "RUN echo done", 6),
 )
-
-
-def entries(path: str) -> Sequence[TreeEntry]:
-    """A tree without an end: every directory holds one more and 300 files."""
-    files = [TreeEntry(f"file-{number:03}", size=number, state="added" if number < 2 else "") for number in range(300)]
-    depth = len(path.strip("/").split("/")) + 1 if path.strip("/") else 1
-    return (TreeEntry(f"below-{depth}", "directory", 1), *files)
 
 
 def events(emit: Emit, *, lines: int, pause: float, fail: bool, stop: threading.Event) -> None:
@@ -62,8 +54,8 @@ def build(lines: int = 3, pause: float = 0.0, fail: bool = False, label: str = "
     stop = threading.Event()
     with BuildDisplay(CELL, cell=label, stop=stop.set) as shown:
         events(shown.emit, lines=lines, pause=pause, fail=fail, stop=stop)
-        tree = TreeView(tuple(entries("/")[:4]), added=2)
-        shown.finish(replace(shown.view(), images=("demo",), tree=tree), entries=entries)
+        files = tuple(TreeEntry(f"file-{number:03}", size=number, state="added") for number in range(2))
+        shown.finish(replace(shown.view(), images=("demo",), tree=TreeView(files, added=2)))
     return shown
 
 

@@ -59,6 +59,7 @@ class Kernel:
             self.environment["JPY_SESSION_NAME"] = notebook
         options = {"connection_file": str(folder / f"kernel-{name}.json")} if name else {}
         self.manager = KernelManager(kernel_name=self.kernel_name, kernel_spec_manager=ThisPython(), **options)
+        self.places: dict[str, tuple[Reply, int]] = {}
 
     def __enter__(self) -> Kernel:
         self.manager.start_kernel(cwd=str(self.folder), env=self.environment, stderr=None)
@@ -113,7 +114,7 @@ class Kernel:
             message["metadata"] |= {"cellId": cell, "deletedCells": list(deleted)}
         began = time.monotonic()
         self.client.shell_channel.send(message)
-        reply, places = Reply(), dict[str, int]()
+        reply = Reply()
         while True:
             received = self.client.get_iopub_msg(timeout=PATIENCE)
             if received["parent_header"].get("msg_id") != message["header"]["msg_id"]:
@@ -123,10 +124,11 @@ class Kernel:
                 setattr(reply, body["name"], getattr(reply, body["name"]) + body["text"])
             elif kind in ("display_data", "execute_result", "update_display_data"):
                 place = (body.get("transient") or {}).get("display_id", "")
-                if kind == "update_display_data":
-                    reply.displays[places[place]] = body["data"]
+                if kind == "update_display_data":  # also of a cell that ran before
+                    cell_reply, index = self.places[place]
+                    cell_reply.displays[index] = body["data"]
                 else:
-                    places[place] = len(reply.displays)
+                    self.places[place] = reply, len(reply.displays)
                     reply.displays.append(body["data"])
             elif kind == "error":
                 reply.error, reply.message, reply.traceback = body["ename"], body["evalue"], body["traceback"]

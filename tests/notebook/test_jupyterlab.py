@@ -15,7 +15,7 @@ from tests.notebook.labserver import CHROMIUM, TOKEN, Notebook, browser, server,
 playwright = pytest.importorskip("playwright", reason="the browser is driven by playwright")
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not CHROMIUM, reason="there is no chromium on this machine")]
 
-LOAD = "from tests.notebook.fakebuild import build, container, entries\nfrom dockermagic.notebook.display import show"
+LOAD = "from tests.notebook.fakebuild import build, container"
 LIVE = ".dm-root"
 
 

@@ -1,13 +1,18 @@
 // A card that Python draws. It sends the whole card as the trait `html`, and while something runs messages with the
-// parts that changed and with new lines of output; this module puts them in place, keeps the clocks going, and asks for
-// what is unfolded. All markup comes from Python, escaped there.
+// parts that changed and with new lines of output; this module puts them in place, keeps the clocks going, and hands the
+// buttons on. All markup comes from Python, escaped there. What needs more than markup (the files, a terminal) is a
+// module of its own, which is asked for when somebody opens it and kept for the page.
 
 const KEPT_LINES = 1000;
-const FOLDED = "details[data-name], details[data-tree]";
+const PATIENCE = 8000;
 
 /** @typedef {{get(name: string): any, on(name: string, f: Function): void, off(name: string, f: Function): void, send(m: any): void}} Model */
 /** @typedef {{lines: string[], rest: string, skipped: number, reset: boolean}} Log */
-/** @typedef {{t: string, parts?: Record<string, string>, order?: string[], logs?: Record<string, Log>, now?: number, path?: string, start?: number, html?: string, text?: string}} Message */
+/** @typedef {{t: string, id?: number, value?: any, error?: string, parts?: Record<string, string>, order?: string[], logs?: Record<string, Log>, now?: number}} Message */
+/** @typedef {{value: any, buffers: DataView[]}} Answer */
+/** What a module is given: `ask` gets an answer from Python, `send` wants none, `listen` hears what Python says to `to`.
+ * @typedef {{ask(t: string, more?: object): Promise<Answer>, send(message: object): void, listen(to: string, f: (message: any, buffers: DataView[]) => void): () => void, download(name: string, more: object): Promise<void>}} Channel */
+/** @typedef {{mount(root: HTMLElement, channel: Channel, options: any): (() => void) | void}} Module */
 
 /** Seconds as the rest of the card writes them. @param {number} seconds */
 export function duration(seconds) {
@@ -19,14 +24,82 @@ export function duration(seconds) {
   return `${Math.floor(whole / 3600)}h ${two(Math.floor((whole % 3600) / 60))}m`;
 }
 
-/** The path of a folded directory, from the names of those around it. @param {Element} details */
-export function pathOf(details) {
-  const names = [];
-  for (let at = /** @type {Element | null} */ (details); at; at = at.parentElement) {
-    if (at.hasAttribute("data-name")) names.unshift(at.getAttribute("data-name"));
-    if (at.hasAttribute("data-tree")) return [at.getAttribute("data-tree")?.replace(/\/$/, ""), ...names].join("/") || "/";
+/** A module of the package by its name and the digest of its text, loaded once a page.
+ * @param {string} named @param {Channel} channel @returns {Promise<Module>} */
+function load(named, channel) {
+  const page = /** @type {any} */ (globalThis);
+  /** @type {Map<string, Promise<Module>>} */
+  const known = (page.dockermagicModules ??= new Map());
+  const found = known.get(named);
+  if (found) return found;
+  const [name] = named.split("@");
+  const made = channel.ask("module", { name }).then(({ value }) => {
+    const url = URL.createObjectURL(new Blob([value], { type: "text/javascript" }));
+    return import(/* webpackIgnore: true */ url).finally(() => URL.revokeObjectURL(url));
+  });
+  known.set(named, made);
+  made.catch(() => known.delete(named));
+  return made;
+}
+
+/** Questions to Python and their answers, told apart by a number. @implements {Channel} */
+class Wire {
+  /** @param {Model} model */
+  constructor(model) {
+    this.model = model;
+    this.count = 0;
+    /** @type {Map<number, {done: (answer: Answer) => void, failed: (error: Error) => void}>} */
+    this.waiting = new Map();
+    /** @type {Map<string, (message: any, buffers: DataView[]) => void>} */
+    this.listeners = new Map();
   }
-  return "/" + names.join("/");
+
+  /** @param {object} message */
+  send(message) {
+    this.model.send(message);
+  }
+
+  /** @param {string} t @param {object} [more] @returns {Promise<Answer>} */
+  ask(t, more = {}) {
+    const id = ++this.count;
+    return new Promise((done, failed) => {
+      const late = setTimeout(() => this.answered({ t, id, error: "no answer: is the kernel still there?" }, []), PATIENCE);
+      const settle = (/** @type {Function} */ f) => (/** @type {any} */ value) => (clearTimeout(late), f(value));
+      this.waiting.set(id, { done: settle(done), failed: settle(failed) });
+      this.model.send({ ...more, t, id });
+    });
+  }
+
+  /** @param {Message} message @param {DataView[]} buffers */
+  answered(message, buffers) {
+    const waiting = this.waiting.get(Number(message.id));
+    this.waiting.delete(Number(message.id));
+    if (message.error) waiting?.failed(new Error(message.error));
+    else waiting?.done({ value: message.value, buffers });
+  }
+
+  /** @param {string} to @param {(message: any, buffers: DataView[]) => void} f */
+  listen(to, f) {
+    this.listeners.set(to, f);
+    return () => void this.listeners.delete(to);
+  }
+
+  /** Fetch a file piece by piece and hand it to the browser. @param {string} name @param {object} more */
+  async download(name, more) {
+    /** @type {BlobPart[]} */
+    const pieces = [];
+    let { value, buffers } = await this.ask("download", more);
+    for (;;) {
+      pieces.push(...buffers.map((one) => /** @type {BlobPart} */ (new Uint8Array(one.buffer, one.byteOffset, one.byteLength))));
+      if (value.end) break;
+      ({ value, buffers } = await this.ask("download", { next: value.next }));
+    }
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(new Blob(pieces));
+    link.download = value.name || name;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+  }
 }
 
 class Card {
@@ -34,9 +107,12 @@ class Card {
   constructor(root, model) {
     this.root = root;
     this.model = model;
+    this.wire = new Wire(model);
     this.offset = 0;
     /** @type {Map<string, string>} */
     this.applied = new Map();
+    /** @type {Map<string, {root: HTMLElement, end: () => void}>} */
+    this.mounted = new Map();
     this.draw();
   }
 
@@ -45,9 +121,47 @@ class Card {
     const open = new Set([...this.root.querySelectorAll("details[open] > summary")].map((one) => one.textContent));
     this.root.innerHTML = this.model.get("html");
     this.applied.clear();
-    for (const one of this.root.querySelectorAll("details:not([data-name], [data-tree]) > summary"))
+    for (const [name, one] of this.mounted) {
+      const place = this.place(name);
+      if (place) place.replaceWith(one.root);
+      else this.unmount(name);
+    }
+    for (const one of this.root.querySelectorAll("details > summary"))
       if (open.has(one.textContent)) /** @type {HTMLDetailsElement} */ (one.parentElement).open = true;
+    for (const one of this.root.querySelectorAll("[data-place][data-module]"))
+      if (!one.closest("details:not([open])") && !one.hasAttribute("hidden")) this.mount(/** @type {HTMLElement} */ (one));
     this.tick();
+  }
+
+  /** @param {string} name @returns {HTMLElement | null} */
+  place(name) {
+    return this.root.querySelector(`[data-place="${CSS.escape(name)}"]`);
+  }
+
+  /** Begin a module in its place. @param {HTMLElement} root */
+  mount(root) {
+    const { place: name = "", module = "", options = "{}" } = root.dataset;
+    if (this.mounted.get(name)?.root === root) return;
+    const here = { root, end: () => {} };
+    this.mounted.set(name, here);
+    root.hidden = false;
+    load(module, this.wire)
+      .then(({ mount }) => {
+        if (this.mounted.get(name) !== here) return;
+        root.replaceChildren();
+        here.end = mount(root, this.wire, JSON.parse(options)) ?? here.end;
+      })
+      .catch((error) => {
+        this.mounted.delete(name);
+        root.textContent = error.message;
+      });
+  }
+
+  /** @param {string} name */
+  unmount(name) {
+    const here = this.mounted.get(name);
+    this.mounted.delete(name);
+    here?.end();
   }
 
   tick() {
@@ -55,13 +169,14 @@ class Card {
       one.textContent = duration(Date.now() / 1000 - this.offset - Number(one.getAttribute("data-since")));
   }
 
-  /** @param {Message} message */
-  receive(message) {
+  /** @param {Message} message @param {DataView[]} buffers */
+  receive(message, buffers) {
     if (message.now) this.offset = Date.now() / 1000 - message.now;
     for (const [name, html] of Object.entries(message.parts ?? {})) this.part(name, html, message.order ?? []);
     for (const [name, log] of Object.entries(message.logs ?? {})) this.log(name, log);
-    if (message.t === "list") this.listed(message);
-    if (message.t === "stopping") clearTimeout(this.waiting);
+    if (message.t === "answer") this.wire.answered(message, buffers);
+    else this.wire.listeners.get(message.t)?.(message, buffers);
+    if (message.t === "heard") clearTimeout(this.waiting);
     this.tick();
   }
 
@@ -123,48 +238,43 @@ class Card {
     holder.dataset.log = name;
     holder.style.background = "transparent";
     const style = row.children[1]?.getAttribute("style") ?? "";
-    holder.innerHTML = `<td style="${style};padding:0"></td><td class="dm-log" colspan="2" style="${style};padding:0 12px 8px"><pre tabindex="0" aria-label="output"></pre></td>`;
+    holder.innerHTML = `<td style="${style};padding:0"></td><td class="dm-log" colspan="2" style="${style};padding:0 12px 8px"><pre tabindex="0" role="region" aria-label="output"></pre></td>`;
     const pane = /** @type {HTMLElement} */ (holder.querySelector("pre"));
     pane.style.cssText = "margin:0;padding:7px 10px;border-radius:6px;background:var(--dm-tint);color:inherit;font:12px/1.5 var(--jp-code-font-family,ui-monospace,Menlo,Consolas,monospace);white-space:pre-wrap;overflow-wrap:anywhere;text-align:left";
     row.after(holder);
     return pane;
   }
 
-  /** @param {HTMLDetailsElement} details */
-  opened(details) {
-    if (!details.open || !details.matches(FOLDED) || details.querySelector(":scope > ul")) return;
-    const list = document.createElement("ul");
-    list.style.cssText = `list-style:none;margin:0;padding:0 0 0 ${details.hasAttribute("data-tree") ? 0 : 18}px`;
-    list.innerHTML = '<li class="dm-loading">…</li>';
-    details.append(list);
-    const loading = list.firstElementChild;
-    setTimeout(() => loading?.isConnected && (loading.textContent = "no answer: is the kernel still there?"), 8000);
-    this.model.send({ t: "list", path: pathOf(details), start: 0 });
-  }
-
-  /** @param {Message} message */
-  listed(message) {
-    for (const details of this.root.querySelectorAll(FOLDED)) {
-      if (pathOf(details) !== message.path) continue;
-      const list = details.querySelector(":scope > ul");
-      if (!list) return;
-      list.querySelector(":scope > li:last-child > .dm-more, :scope > .dm-loading")?.closest("li")?.remove();
-      list.insertAdjacentHTML("beforeend", message.html || '<li class="dm-loading">empty</li>');
-    }
-  }
-
-  /** @param {Element} button */
+  /** What a button's attributes say: tell Python, save a file, or begin a module. @param {HTMLButtonElement} button */
   pressed(button) {
-    if (button.classList.contains("dm-more")) {
-      const details = button.closest(FOLDED);
-      if (details) this.model.send({ t: "list", path: pathOf(details), start: Number(button.getAttribute("data-start")) });
-      button.textContent = "…";
-    } else if (button.hasAttribute("data-send")) {
-      this.model.send({ t: button.getAttribute("data-send") });
-      /** @type {HTMLButtonElement} */ (button).disabled = true;
-      button.textContent = "stopping…";
+    const { send, busy, save, opens } = button.dataset;
+    if (send) {
+      this.model.send({ t: send });
+      if (!busy) return;
+      button.disabled = true;
+      button.textContent = busy;
       // A kernel without subshells hears of it only when the cell is done: then the front end's own button is the way.
-      this.waiting = setTimeout(() => (button.textContent = "press ■ in the toolbar"), 2500);
+      this.waiting = setTimeout(() => (button.textContent = button.dataset.late ?? busy), 2500);
+    } else if (save) {
+      const words = button.textContent;
+      button.disabled = true;
+      const restored = () => ((button.disabled = false), (button.textContent = words));
+      this.wire.download(save, { of: button.dataset.of }).then(restored, (error) => {
+        restored();
+        button.title = button.textContent = error.message;
+      });
+    } else if (opens) {
+      const place = this.place(opens);
+      if (!place) return;
+      const shows = place.hidden || place.dataset.options !== button.dataset.options;
+      for (const one of this.root.querySelectorAll(`[data-opens="${CSS.escape(opens)}"]`))
+        one.setAttribute("aria-pressed", String(shows && one === button));
+      this.unmount(opens);
+      place.hidden = true;
+      if (!shows) return;
+      place.dataset.module = button.dataset.module ?? "";
+      place.dataset.options = button.dataset.options ?? "{}";
+      this.mount(place);
     }
   }
 }
@@ -177,18 +287,24 @@ export default {
     el.append(root);
     const card = new Card(root, model);
     const draw = () => card.draw();
-    const receive = (/** @type {Message} */ message) => card.receive(message);
+    const receive = (/** @type {Message} */ message, /** @type {DataView[]} */ buffers) => card.receive(message, buffers ?? []);
     model.on("change:html", draw);
     model.on("msg:custom", receive);
-    root.addEventListener("toggle", (event) => card.opened(/** @type {HTMLDetailsElement} */ (event.target)), true);
+    const toggled = (/** @type {Event} */ event) => {
+      const details = /** @type {HTMLDetailsElement} */ (event.target);
+      const place = /** @type {HTMLElement | null} */ (details.open && details.querySelector("[data-place][data-module]"));
+      if (place && !place.hidden) card.mount(place);
+    };
+    root.addEventListener("toggle", toggled, true);
     root.addEventListener("click", (event) => {
-      const button = /** @type {Element} */ (event.target).closest("button");
-      if (button) card.pressed(button);
+      const button = /** @type {HTMLButtonElement | null} */ (/** @type {Element} */ (event.target).closest("button"));
+      if (button && !button.closest("[data-place]")) card.pressed(button);
     });
     const clock = setInterval(() => card.tick(), 100);
     model.send({ t: "hello", keeps: Boolean(/** @type {any} */ (globalThis).dockermagicFallback) });
     return () => {
       clearInterval(clock);
+      for (const name of card.mounted.keys()) card.unmount(name);
       model.off("change:html", draw);
       model.off("msg:custom", receive);
     };

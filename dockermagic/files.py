@@ -1,0 +1,153 @@
+"""Looking into the root filesystems that layers make: page by page, by search, by difference, and file by file.
+
+Every question is answered by the sandbox's worker, which may read what this process may not.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from dockermagic.build.request import FailedStep
+from dockermagic.catalog import Change, tree_entry
+from dockermagic.view import TreeEntry, Waste, WastedPath
+
+__all__ = ["Changed", "Files", "Found", "Layers", "Page"]
+
+Layers = Sequence[int] | FailedStep
+"""A chain of snapshots, bottom first, or what a failed RUN left."""
+
+_TREE = "dockermagic.oci.filetree"
+_FIND = "dockermagic.oci.filefind"
+
+LARGEST_COPY = 512 << 20
+"""Bytes of a file or folder that are handed out as one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some entries of a directory that has ``total`` of them."""
+
+    total: int
+    entries: tuple[TreeEntry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Entries with their paths; ``truncated`` where there are more."""
+
+    entries: tuple[tuple[str, TreeEntry], ...]
+    truncated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """How two trees differ; the counts count all, the paths may be truncated."""
+
+    paths: tuple[Change, ...]
+    added: int
+    modified: int
+    removed: int
+    bytes: int
+    truncated: bool
+
+
+class Files:
+    """The files of one store's layers. ``call`` is the sandbox's."""
+
+    def __init__(self, home: Path, call: Callable[..., Any]) -> None:
+        self._home = home
+        self._call = call
+
+    def directories(self, layers: Layers) -> list[str]:
+        """Where layers lie, bottom first."""
+        if isinstance(layers, FailedStep):
+            return [str(path) for path in (*layers.parents, layers.directory)]
+        return [str(self._home / "snapshots" / str(identity) / "fs") for identity in layers]
+
+    def _stacks(self, layers: Layers, base: Layers) -> tuple[list[str], int]:
+        """The layers' directories, and how many of them are those of the base, from the bottom up."""
+        stack, below = self.directories(layers), self.directories(base)
+        count = 0
+        while count < min(len(stack), len(below)) and stack[count] == below[count]:
+            count += 1
+        return stack, count
+
+    def page(
+        self,
+        layers: Layers,
+        path: str = "/",
+        *,
+        base: Layers = (),
+        offset: int = 0,
+        limit: int | None = None,
+        changed_only: bool = False,
+        sizes: bool = False,
+    ) -> Page:
+        """A part of one directory, sorted by name; states are relative to the layers of ``base``.
+
+        ``sizes`` gives directories the bytes of what is below, at the cost of a walk. Raises :class:`UsageError` if
+        there is no such directory.
+        """
+        stack, count = self._stacks(layers, base)
+        options = {"offset": offset, "limit": limit, "changed_only": changed_only, "sizes": sizes}
+        found = self._call(f"{_TREE}:list_directory", layers=stack, path=path, base=count, **options)
+        compared = bool(self.directories(base))
+        return Page(found["total"], tuple(tree_entry(entry, compared=compared) for entry in found["entries"]))
+
+    def find(
+        self,
+        layers: Layers,
+        *,
+        base: Layers = (),
+        states: Sequence[str] = (),
+        text: str = "",
+        regex: bool = False,
+        limit: int = 2000,
+    ) -> Found:
+        """Entries by name, or by a regular expression over their paths, and by their state.
+
+        Raises :class:`UsageError` for a malformed expression.
+        """
+        stack, count = self._stacks(layers, base)
+        given = {"base": count, "states": list(states), "text": text, "regex": regex, "limit": limit}
+        found = self._call(f"{_FIND}:find", layers=stack, **given)
+        entries = ((entry["path"], tree_entry(entry, compared=True)) for entry in found["entries"])
+        return Found(tuple(entries), found["truncated"])
+
+    def changed(self, layers: Layers, base: Layers = (), limit: int | None = None) -> Changed:
+        """What turns the tree of ``base`` into that of ``layers``, sorted by path.
+
+        The cost is in proportion to what differs. Where one stands on the other only layers are looked at; else the
+        contents of files are compared.
+        """
+        stack, count = self._stacks(layers, base)
+        other = self.directories(base)
+        if count == len(other):
+            found = self._call(f"{_TREE}:changes", layers=stack, base=count, limit=limit)
+        else:
+            found = self._call(f"{_FIND}:compare", layers=stack, other=other, limit=limit)
+        paths = tuple(Change(one["path"], one["state"], one["kind"], one["size"]) for one in found["paths"])
+        return Changed(paths, *(found[name] for name in ("added", "modified", "removed", "bytes", "truncated")))
+
+    def preview(self, layers: Layers, path: str, limit: int = 65536) -> tuple[bytes, int]:
+        """The beginning of a file and its whole size. Raises :class:`UsageError` if there is no such file."""
+        found = self._call(f"{_TREE}:preview", layers=self.directories(layers), path=path, limit=limit)
+        return base64.b64decode(found["data"]), found["size"]
+
+    def pack(self, layers: Layers, path: str, file: IO[bytes]) -> bool:
+        """Write a file as it is, or a folder as a tar, and return whether it is a tar.
+
+        Raises :class:`UsageError` for what is not there and for what is larger than ``LARGEST_COPY``.
+        """
+        stack, fds = self.directories(layers), {"out": file.fileno()}
+        return bool(self._call(f"{_FIND}:pack", fds=fds, layers=stack, path=path, limit=LARGEST_COPY)["tar"])
+
+    def wasted(self, layers: Layers, limit: int = 20) -> Waste:
+        """What is stored and never seen, because an upper layer replaces or removes it."""
+        found = self._call(f"{_TREE}:wasted", layers=self.directories(layers), limit=limit)
+        paths = (WastedPath(one["path"], one["bytes"], one["count"]) for one in found["paths"])
+        return Waste(found["bytes"], found["total"], found["efficiency"], tuple(paths))

@@ -1,0 +1,244 @@
+"""Answers a page that looks through root filesystems: lists, search, comparison, previews and copies.
+
+A *source* is a row of states, one for each layer and the last the newest; each is looked at against another. All of it
+is asked of the engine when the page asks, never before.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import IO, Any
+
+from dockermagic.errors import UsageError
+from dockermagic.files import Files, Layers
+from dockermagic.notebook import preview
+from dockermagic.view import TreeEntry, changed_tree
+
+__all__ = ["Explorer", "Source", "State"]
+
+WHOLE = 2000
+"""Directories of up to so many entries are fetched at once and sorted in any way."""
+
+PAGE = 400
+FOUND = 5000
+
+Row = list[Any]
+"""An entry as the page reads it: name, kind, state, size, mode, uid, gid, link, mtime, whether it changed below."""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A root filesystem: ``label`` says after what."""
+
+    label: str
+    layers: Layers
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """``states`` bottom first; ``base`` is the place of the state that the newest is compared with, -1 for nothing."""
+
+    states: tuple[State, ...]
+    base: int = -1
+    title: str = ""
+
+
+@dataclass(slots=True)
+class Explorer:
+    """One card's files. ``sources``, and the ``others`` to compare them with, are made when they are asked for."""
+
+    files: Callable[[], Files]
+    sources: Mapping[str, Callable[[], Source]]
+    others: Callable[[], Mapping[str, Callable[[], Layers]]] = dict
+    _known: dict[str, Source] = field(default_factory=dict)
+    _compared: dict[tuple[Any, ...], dict[str, TreeEntry]] = field(default_factory=dict)
+    _whole: dict[tuple[Any, ...], tuple[TreeEntry, ...]] = field(default_factory=dict)
+
+    def handlers(self) -> dict[str, Callable[[dict[str, Any]], Any]]:
+        """Answers by the kind of message."""
+        return {
+            "files.open": self.open,
+            "files.list": self.list,
+            "files.find": self.find,
+            "files.sizes": self.sizes,
+            "files.view": self.view,
+            "files.diff": self.diff,
+        }
+
+    # ---- which trees ------------------------------------------------------------------------------------------------
+
+    def open(self, message: dict[str, Any]) -> dict[str, Any]:
+        """The states of a source, and what they can be compared with."""
+        source = self._source(message)
+        labels = [state.label for state in source.states]
+        return {"states": labels, "base": source.base, "others": list(self.others()), "title": source.title}
+
+    def _source(self, message: dict[str, Any]) -> Source:
+        name = str(message.get("source", ""))
+        if name not in self._known:
+            if name not in self.sources:
+                raise UsageError("these files are not at hand any more", hint="Run the cell again.")
+            self._known[name] = self.sources[name]()
+        return self._known[name]
+
+    def _trees(self, message: dict[str, Any]) -> tuple[Layers, Layers]:
+        """The layers that a message asks for, and those to compare them with."""
+        source = self._source(message)
+        at = max(0, min(int(message.get("at", len(source.states) - 1)), len(source.states) - 1))
+        against = message.get("against")
+        if isinstance(against, str) and against:
+            other = self.others().get(against)
+            if other is None:
+                raise UsageError(f"{against} is not there any more")
+            return source.states[at].layers, other()
+        number = at - 1 if against is None else int(against)
+        base = source.states[min(number, len(source.states) - 1)].layers if number >= 0 else ()
+        return source.states[at].layers, base
+
+    def _differences(self, layers: Layers, base: Layers) -> dict[str, TreeEntry] | None:
+        """The paths that differ, where one tree does not stand on the other; None where it does."""
+        files = self.files()
+        stack, below = files.directories(layers), files.directories(base)
+        if stack[: len(below)] == below:
+            return None
+        key = (*stack, "", *below)
+        if key not in self._compared:
+            found: dict[str, TreeEntry] = {}
+            _flatten(changed_tree(files.changed(layers, base).paths), "", found)
+            self._compared = {key: found}
+        return self._compared[key]
+
+    # ---- lists ------------------------------------------------------------------------------------------------------
+
+    def list(self, message: dict[str, Any]) -> dict[str, Any]:
+        """A part of one directory: ``total`` entries, and the ``rows`` from ``offset`` on in the order asked for."""
+        layers, base = self._trees(message)
+        path, offset, order = str(message.get("path", "/")), int(message.get("offset", 0)), str(message.get("sort", ""))
+        compared = self._differences(layers, base)
+        files = self.files()
+        key = (*files.directories(layers), "", *files.directories(base), path)
+        known = self._whole.get(key)
+        if known is None:
+            everything = order not in ("", "name") or compared is not None
+            limit = None if everything else max(WHOLE, offset + PAGE) if not offset else PAGE
+            page = files.page(layers, path, base=base if compared is None else (), offset=offset, limit=limit)
+            if offset or len(page.entries) < page.total:
+                return {"total": page.total, "offset": offset, "rows": [row_of(one) for one in page.entries[:PAGE]]}
+            known = page.entries if compared is None else _marked(page.entries, path, compared)
+            self._whole = {**dict([*self._whole.items()][-20:]), key: known}
+        ordered = sorted(known, key=_orders(order))
+        if order in ("size", "time"):
+            ordered.sort(key=(lambda one: -one.size) if order == "size" else (lambda one: -one.mtime))
+        return {
+            "total": len(known),
+            "offset": offset,
+            "rows": [row_of(one) for one in ordered[offset : offset + WHOLE]],
+        }
+
+    def sizes(self, message: dict[str, Any]) -> dict[str, int]:
+        """What lies below each directory of a directory, in bytes."""
+        layers, _ = self._trees(message)
+        page = self.files().page(layers, str(message.get("path", "/")), limit=WHOLE, sizes=True)
+        return {one.name: one.size for one in page.entries if one.kind == "directory"}
+
+    def find(self, message: dict[str, Any]) -> dict[str, Any]:
+        """Paths by name and state, at most so many; a row's name is its whole path."""
+        layers, base = self._trees(message)
+        states = [str(one) for one in message.get("states", ())]
+        asked = {"text": str(message.get("text", "")), "regex": bool(message.get("regex"))}
+        compared = self._differences(layers, base)
+        if compared is None:
+            found = self.files().find(layers, base=base, states=states, limit=FOUND, **asked)  # type: ignore[arg-type]
+            return {"rows": [row_of(one, path) for path, one in found.entries], "truncated": found.truncated}
+        everything = self.files().find(layers, limit=FOUND, **asked)  # type: ignore[arg-type]
+        gone = self.files().find(base, limit=FOUND, **asked) if "removed" in states else None  # type: ignore[arg-type]
+        rows = []
+        for path, one in everything.entries:
+            state = compared[path].state if path in compared else ""
+            if (state or "unchanged") in states:
+                rows.append([*row_of(one, path)[:2], state, *row_of(one)[3:]])
+        for path, one in gone.entries if gone else ():
+            if path in compared and compared[path].state == "removed":
+                rows.append([*row_of(one, path)[:2], "removed", *row_of(one)[3:]])
+        return {"rows": sorted(rows), "truncated": everything.truncated}
+
+    # ---- one file ---------------------------------------------------------------------------------------------------
+
+    def view(self, message: dict[str, Any]) -> Any:
+        """What a file holds; of one that was removed, what it held."""
+        layers, base = self._trees(message)
+        path = str(message.get("path", ""))
+        tree = base if message.get("removed") else layers
+        data, size = self.files().preview(tree, path, preview.SHOWN)
+        if path.rpartition(".")[2].lower() in preview.IMAGES and preview.SHOWN < size <= 16 * preview.SHOWN:
+            data, size = self.files().preview(tree, path, size)
+        shown = preview.preview(path.rpartition("/")[2], data, size)
+        answer = {"kind": shown.kind, "html": str(shown.html), "note": shown.note, "mime": shown.mime, "size": size}
+        return (answer, [data]) if shown.kind == "image" else answer
+
+    def diff(self, message: dict[str, Any]) -> dict[str, Any]:
+        """How a file differs from what it was."""
+        layers, base = self._trees(message)
+        path = str(message.get("path", ""))
+        (new, _), (old, _) = (self.files().preview(tree, path, 4 * preview.SHOWN) for tree in (layers, base))
+        shown = preview.difference(old, new)
+        return {"kind": shown.kind, "html": str(shown.html), "note": shown.note}
+
+    def copy(self, message: dict[str, Any]) -> tuple[IO[bytes], str]:
+        """A file, or a folder as a tar, and what to call it."""
+        layers, base = self._trees(message)
+        path = str(message.get("path", "/"))
+        file = tempfile.TemporaryFile()  # noqa: SIM115 - handed out open
+        try:
+            tar = self.files().pack(base if message.get("removed") else layers, path, file)
+        except BaseException:
+            file.close()
+            raise
+        name = path.rstrip("/").rpartition("/")[2] or "rootfs"
+        return file, f"{name}.tar" if tar else name
+
+
+def row_of(entry: TreeEntry, name: str = "") -> Row:
+    """The entry as the page reads it."""
+    from dockermagic.notebook.treeview import mode_text
+
+    return [
+        name or entry.name,
+        entry.kind,
+        entry.state,
+        entry.size,
+        mode_text(entry),
+        entry.uid,
+        entry.gid,
+        entry.link,
+        entry.mtime,
+        entry.changed_below,
+    ]
+
+
+def _orders(order: str) -> Callable[[TreeEntry], Any]:
+    return lambda one: (one.kind != "directory" if order in ("", "name") else False, one.name)
+
+
+def _flatten(entries: Sequence[TreeEntry], above: str, found: dict[str, TreeEntry]) -> None:
+    for one in entries:
+        found[f"{above}/{one.name}"] = one
+        _flatten(one.children or (), f"{above}/{one.name}", found)
+
+
+def _marked(entries: Sequence[TreeEntry], path: str, compared: Mapping[str, TreeEntry]) -> tuple[TreeEntry, ...]:
+    """A directory's entries with their states from a comparison, and those that were removed from it."""
+    from dataclasses import replace
+
+    above = path.rstrip("/")
+    out = []
+    for one in entries:
+        known = compared.get(f"{above}/{one.name}")
+        out.append(replace(one, state=known.state, changed_below=known.changed_below) if known else one)
+    names = {one.name for one in entries}
+    for place, known in compared.items():
+        if known.state == "removed" and place.rpartition("/")[0] == above and known.name not in names:
+            out.append(replace(known, children=()))
+    return tuple(out)

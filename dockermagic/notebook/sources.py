@@ -1,0 +1,90 @@
+"""The root filesystems of a session's cells, as what a card's page can look through."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from dockermagic.build.request import FailedStep
+from dockermagic.engine import Engine
+from dockermagic.errors import SessionError
+from dockermagic.files import Layers
+from dockermagic.notebook.explorer import Explorer, Source, State
+from dockermagic.session import Run, Session
+from dockermagic.tables import clip
+
+__all__ = ["failed_explorer", "image_explorer", "run_explorer"]
+
+MOST_IMAGES = 50
+LABEL = 80
+
+
+def run_explorer(engine: Engine, session: Session, run: Run) -> Explorer:
+    """The files of a run, layer by layer, and against other cells, stages and images."""
+
+    def source() -> Source:
+        stage = run.stage
+        assert stage is not None and run.result is not None
+        made = {step.snapshot: step.text for step in run.result.steps}
+        states = []
+        for number, snapshot in enumerate(stage.snapshots):
+            text = made.get(snapshot, "")
+            label = " ".join(text.split()) if text else "a layer of the base image"
+            states.append(State(clip(label, LABEL), stage.snapshots[: number + 1]))
+        return Source(tuple(states) or (State("nothing yet", ()),), len(run.base) - 1)
+
+    def stages() -> dict[str, Callable[[], Layers]]:
+        found = run.result.stages if run.result else {}
+        here = run.stage.index if run.stage else -1
+        return {
+            f"stage {one.name or one.index}": (lambda layers=one.snapshots: layers)  # type: ignore[misc]
+            for one in found.values()
+            if one.index != here
+        }
+
+    return Explorer(
+        lambda: engine.files,
+        {"cell": source, "tree": source},
+        lambda: {**_cells(session, run.cell.id), **stages(), **_images(engine)},
+    )
+
+
+def failed_explorer(engine: Engine, failed: FailedStep) -> Explorer:
+    """What a failed RUN left, against what was there before it."""
+    before = tuple(int(directory.parent.name) for directory in failed.parents)
+    source = Source((State("before the failed RUN", before), State("what the failed RUN left", failed)), 0)
+    return Explorer(lambda: engine.files, {"failed": lambda: source, "tree": lambda: source})
+
+
+def image_explorer(engine: Engine, name: str) -> Explorer:
+    """The files of an image, layer by layer."""
+
+    def source() -> Source:
+        layers = engine.snapshots_of(name)
+        steps = [row.created_by for row in reversed(engine.history(name)) if not row.empty_layer]
+        words = [" ".join(text.split()) for text in steps] + [""] * len(layers)
+        states = [State(clip(words[at] or "a layer", LABEL), layers[: at + 1]) for at in range(len(layers))]
+        return Source(tuple(states) or (State("an empty image", ()),))
+
+    return Explorer(lambda: engine.files, {"tree": source}, lambda: _images(engine))
+
+
+def _cells(session: Session, own: str) -> Mapping[str, Callable[[], Layers]]:
+    def layers(word: str) -> Layers:
+        stage = session.build(word).stage
+        if stage is None:
+            raise SessionError("this cell has no files: a FROM comes first")
+        return stage.snapshots
+
+    return {
+        f"after {cell.label}": (lambda word=cell.id: layers(word))  # type: ignore[misc]
+        for cell in session.chain.on
+        if cell.id != own
+    }
+
+
+def _images(engine: Engine) -> Mapping[str, Callable[[], Layers]]:
+    names = [f"{one.repository}:{one.tag}" for one in engine.images() if one.repository != "<none>"]
+    return {
+        f"image {name}": (lambda name=name: engine.snapshots_of(name))  # type: ignore[misc]
+        for name in names[:MOST_IMAGES]
+    }

@@ -1,0 +1,507 @@
+// The files of a root filesystem: a tree that is as long as it likes and draws only the rows that are seen. Python lists
+// directories page by page when they are opened, searches, compares and reads files; here is what a person does with it.
+
+/** @typedef {import("./card.js").Channel} Channel */
+/** name, kind, state, size, mode, uid, gid, link, mtime, whether something below changed
+ * @typedef {[string, string, string, number, string, number, number, string, number, boolean]} Row */
+/** @typedef {{path: string, name: string, kind: string, state: string, size: number, mode: string, uid: number, gid: number, link: string, below: boolean, depth: number, up: Node | null, open: boolean, children: (Node | undefined)[] | null, asked: Set<number>, at: number}} Node */
+
+const HEIGHT = 24;
+const PAGE = 400;
+const SIGNS = /** @type {Record<string, string>} */ ({ added: "+", modified: "~", removed: "−" });
+const TONES = /** @type {Record<string, string>} */ ({ added: "ok", modified: "warn", removed: "bad" });
+const STATES = ["added", "modified", "removed", "unchanged"];
+
+const CSS = `
+.dm-files { font: 13px/1.5 var(--jp-ui-font-family, system-ui, sans-serif); container-type: inline-size; }
+.dm-files [hidden] { display: none !important; }
+.dm-files button, .dm-files select, .dm-files input { font: 12px/18px var(--jp-ui-font-family, system-ui, sans-serif); color: inherit; background: transparent; border: 1px solid var(--dm-line); border-radius: 5px; padding: 1px 8px; margin: 0; height: 24px; box-sizing: border-box; }
+.dm-files select option { color: CanvasText; background: Canvas; }
+.dm-files button { cursor: pointer; }
+.dm-files button:hover { background: var(--dm-tint); }
+.dm-files :is(button, select, input, [tabindex]):focus-visible { outline: 2px solid var(--dm-run); outline-offset: 1px; }
+.dm-files input::placeholder { color: var(--dm-soft); opacity: 1; }
+.dm-bar { display: flex; flex-wrap: wrap; gap: 6px; align-items: center; padding: 6px 0; }
+.dm-bar > .dm-search { flex: 1 1 110px; min-width: 0; }
+.dm-bar label { color: var(--dm-soft); font-size: 12px; display: inline-flex; gap: 5px; align-items: center; min-width: 0; }
+.dm-bar select { max-width: 17em; }
+.dm-files [aria-pressed=true] { background: var(--dm-tint); border-color: var(--dm-soft); font-weight: 600; }
+.dm-files [aria-pressed=false] { color: var(--dm-soft); }
+.dm-time { display: flex; gap: 10px; align-items: center; padding: 0 0 6px; }
+.dm-time input { flex: 0 1 180px; min-width: 70px; padding: 0; border: 0; accent-color: var(--dm-run); }
+.dm-time output { flex: 1; min-width: 0; white-space: nowrap; overflow: hidden; text-overflow: ellipsis; font: 12px/1.6 var(--jp-code-font-family, ui-monospace, Menlo, Consolas, monospace); }
+.dm-split { display: flex; gap: 10px; min-height: 0; border-top: 1px solid var(--dm-line); }
+.dm-list { position: relative; overflow: auto; overscroll-behavior: contain; flex: 1 1 55%; min-width: 0; max-height: 432px; scrollbar-width: thin; }
+.dm-list:focus-visible { outline-offset: -2px !important; }
+.dm-item { position: absolute; left: 0; right: 0; height: ${HEIGHT}px; display: flex; align-items: center; gap: 4px; white-space: nowrap; cursor: default; border-radius: 4px; padding-right: 6px; }
+.dm-item:hover { background: var(--dm-tint); }
+.dm-item[aria-selected=true] { background: var(--dm-tint); box-shadow: inset 2px 0 var(--dm-run); }
+.dm-twist { width: 14px; flex: none; text-align: center; color: var(--dm-soft); font-size: 10px; transition: transform .1s; }
+[aria-expanded=true] > .dm-twist { transform: rotate(90deg); }
+.dm-sign { width: 12px; flex: none; font: 600 12px/1 var(--jp-code-font-family, monospace); }
+.dm-name { font: 12px/1.7 var(--jp-code-font-family, ui-monospace, Menlo, Consolas, monospace); overflow: hidden; text-overflow: ellipsis; min-width: 4em; }
+.dm-link { color: var(--dm-soft); font-size: 12px; overflow: hidden; text-overflow: ellipsis; }
+.dm-meta { margin-left: auto; padding-left: 12px; color: var(--dm-soft); font: 11px/1.7 var(--jp-code-font-family, monospace); }
+.dm-size { width: 5.4em; flex: none; text-align: right; color: var(--dm-soft); font-size: 12px; font-variant-numeric: tabular-nums; }
+.dm-share { width: 44px; height: 6px; flex: none; border-radius: 3px; background: linear-gradient(var(--dm-bar), var(--dm-bar)) left / var(--share, 0%) 100% no-repeat; }
+.dm-quiet { color: var(--dm-soft); font-size: 12px; padding: 4px 0; min-height: 1.5em; }
+.dm-look { flex: 1 1 45%; min-width: 0; border-left: 1px solid var(--dm-line); padding: 6px 0 0 10px; display: flex; flex-direction: column; max-height: 432px; box-sizing: border-box; }
+.dm-look header { display: flex; flex-wrap: wrap; gap: 6px; align-items: center; padding-bottom: 6px; }
+.dm-look header strong { font: 600 12px/1.5 var(--jp-code-font-family, monospace); overflow-wrap: anywhere; flex: 1 1 8em; }
+.dm-look pre { margin: 0; padding: 8px 10px; overflow: auto; flex: 1 1 auto; min-height: 60px; background: var(--dm-tint); color: inherit; border: 0; border-radius: 6px; font: 12px/1.5 var(--jp-code-font-family, ui-monospace, Menlo, Consolas, monospace); white-space: pre; tab-size: 4; scrollbar-width: thin; }
+.dm-look img { max-width: 100%; max-height: 360px; object-fit: contain; align-self: center; background: repeating-conic-gradient(#8883 0 25%, transparent 0 50%) 0 0 / 16px 16px; }
+@container (max-width: 620px) {
+  .dm-split { flex-direction: column; gap: 0; } .dm-meta, .dm-share { display: none; } .dm-size { margin-left: auto; }
+  .dm-list { flex: 1 0 auto; max-height: 312px; } .dm-look { border-left: 0; border-top: 1px solid var(--dm-line); padding-left: 0; max-height: 380px; }
+}
+@media print { .dm-bar, .dm-time, .dm-look header button { display: none; } }
+`;
+
+/** As the rest of the card writes it. @param {number} bytes */
+export function humanSize(bytes) {
+  const units = ["B", "kB", "MB", "GB", "TB"];
+  let unit = 0;
+  while (bytes >= 1000 && unit < units.length - 1) (bytes /= 1000), unit++;
+  return unit ? `${bytes >= 100 ? Math.round(bytes) : Number(bytes.toPrecision(3))}${units[unit]}` : `${bytes} B`;
+}
+
+/** @param {Row} row @param {Node | null} up @param {number} at @returns {Node} */
+export function node(row, up, at) {
+  const [name, kind, state, size, mode, uid, gid, link, , below] = row;
+  const path = up ? `${up.path === "/" ? "" : up.path}/${name}` : name;
+  return { path, name, kind, state, size, mode, uid, gid, link, below, depth: up ? up.depth + 1 : -1, up, open: false, children: null, asked: new Set(), at };
+}
+
+/** A root to hang a tree on. @returns {Node} */
+export const root = () => node(["/", "directory", "", 0, "", 0, 0, "", 0, false], null, 0);
+
+/** Found paths as a tree that is open; directories on the way that were not found themselves are there as well.
+ * @param {Row[]} rows @returns {Node} */
+export function nested(rows) {
+  const top = root();
+  /** @type {Map<string, Node>} */
+  const known = new Map([["", top]]);
+  const place = (/** @type {string} */ path) => {
+    const found = known.get(path);
+    if (found) return found;
+    const cut = path.lastIndexOf("/");
+    const up = /** @type {Node} */ (place(path.slice(0, cut)));
+    const made = node([path.slice(cut + 1), "directory", "", 0, "", 0, 0, "", 0, false], up, 0);
+    (up.children ??= []).push(made);
+    up.open = true;
+    known.set(path, made);
+    return made;
+  };
+  for (const row of rows) {
+    const one = place(row[0]);
+    const name = one.name;
+    Object.assign(one, node(row, one.up, 0), { name, path: row[0], children: one.children, open: one.open });
+  }
+  for (const one of known.values()) {
+    one.children?.sort((a, b) => Number(b?.kind === "directory") - Number(a?.kind === "directory") || (/** @type {Node} */ (a).name < /** @type {Node} */ (b).name ? -1 : 1));
+    one.children?.forEach((child, at) => child && (child.at = at));
+  }
+  top.children ??= [];
+  return top;
+}
+
+/** The rows that are to be seen, in order: nodes, and for those not yet here their directory and place.
+ * @param {Node} top @returns {{node: Node | undefined, up: Node, at: number}[]} */
+export function visible(top) {
+  /** @type {{node: Node | undefined, up: Node, at: number}[]} */
+  const out = [];
+  const walk = (/** @type {Node} */ up) => {
+    const children = up.children ?? [];
+    for (let at = 0; at < children.length; at++) {
+      const one = children[at];
+      out.push({ node: one, up, at });
+      if (one?.open && one.children) walk(one);
+    }
+  };
+  walk(top);
+  return out;
+}
+
+/** @template {keyof HTMLElementTagNameMap} K @param {K} name @param {object} [properties] @param {(Node | HTMLElement | string)[]} children */
+function el(name, properties = {}, ...children) {
+  const made = document.createElement(name);
+  for (const [key, value] of Object.entries(properties))
+    if (key in made && key !== "list" && key !== "role") /** @type {any} */ (made)[key] = value;
+    else made.setAttribute(key, String(value));
+  made.append(.../** @type {any[]} */ (children));
+  return made;
+}
+
+let count = 0;
+
+class Explorer {
+  /** @param {HTMLElement} place @param {Channel} channel @param {{source?: string, changed?: boolean, path?: string}} options */
+  constructor(place, channel, options) {
+    this.channel = channel;
+    this.source = options.source ?? "";
+    this.start = options.path ?? "/";
+    this.id = `dm-files-${++count}`;
+    this.top = root();
+    /** @type {{node: Node | undefined, up: Node, at: number}[]} */
+    this.rows = [];
+    this.current = 0;
+    this.turn = 0;
+    this.states = new Set(options.changed ? STATES.slice(0, 3) : STATES);
+    this.typed = "";
+    this.typedAt = 0;
+    this.at = -1;
+    /** @type {number | string | null} */
+    this.against = null;
+    this.frame = 0;
+    this.base = -1;
+    /** @type {string[]} */
+    this.labels = [];
+    /** @type {string[]} */
+    this.others = [];
+    /** @type {ReturnType<typeof setTimeout> | undefined} */
+    this.travelling = undefined;
+    place.append(el("style", { textContent: CSS }), (this.place = el("div", { className: "dm-files" })));
+    this.search = el("input", { type: "search", className: "dm-search", placeholder: "search names", "aria-label": "search names" });
+    this.regex = this.toggle(".*", "as a regular expression", false);
+    this.chips = STATES.map((state) => {
+      const chip = this.toggle(state, `show ${state}`, this.states.has(state));
+      chip.textContent = `${SIGNS[state] ?? ""} ${state}`.trim();
+      chip.dataset.state = state;
+      return chip;
+    });
+    this.sort = el("select", { "aria-label": "sort by" }, ...["name", "size", "time"].map((one) => el("option", { value: one, textContent: `by ${one}` })));
+    this.compare = el("select", { "aria-label": "compare with" });
+    this.slider = el("input", { type: "range", min: "0", "aria-label": "layer" });
+    this.label = el("output");
+    this.time = el("div", { className: "dm-time" }, this.slider, this.label);
+    this.spacer = el("div", { role: "none" });
+    this.list = el("div", { className: "dm-list", role: "tree", tabIndex: 0, "aria-label": "files" }, this.spacer);
+    this.look = el("section", { className: "dm-look", hidden: true, "aria-label": "file" });
+    this.quiet = el("div", { className: "dm-quiet", role: "status" });
+    this.bar = el("div", { className: "dm-bar" }, this.search, this.regex, ...this.chips, this.sort, el("label", {}, "compare with", this.compare));
+    this.place.append(this.bar, this.time, el("div", { className: "dm-split" }, this.list, this.look), this.quiet);
+    /** @type {ReturnType<typeof setTimeout> | undefined} */
+    let waiting;
+    this.search.addEventListener("input", () => (clearTimeout(waiting), (waiting = setTimeout(() => this.load(), 200))));
+    this.search.addEventListener("keydown", (event) => event.key === "ArrowDown" && (event.preventDefault(), this.list.focus()));
+    this.sort.addEventListener("change", () => this.load());
+    this.slider.addEventListener("input", () => this.travel(Number(this.slider.value)));
+    this.compare.addEventListener("change", () => {
+      this.against = this.compare.value.startsWith("#") ? Number(this.compare.value.slice(1)) : this.compare.value || null;
+      this.load();
+    });
+    this.list.addEventListener("scroll", () => this.later());
+    this.list.addEventListener("keydown", (event) => this.key(event));
+    this.list.addEventListener("click", (event) => this.clicked(event));
+    this.place.addEventListener("keydown", (event) => event.stopPropagation());
+    this.open();
+  }
+
+  /** @param {string} words @param {string} title @param {boolean} on */
+  toggle(words, title, on) {
+    const button = el("button", { type: "button", textContent: words, title, "aria-pressed": on });
+    button.addEventListener("click", () => {
+      const now = button.getAttribute("aria-pressed") !== "true";
+      button.setAttribute("aria-pressed", String(now));
+      const state = button.dataset.state;
+      if (state) this.states[now ? "add" : "delete"](state);
+      this.load();
+    });
+    return button;
+  }
+
+  async open() {
+    try {
+      const { value } = await this.channel.ask("files.open", { source: this.source });
+      this.labels = value.states;
+      this.at = this.labels.length - 1;
+      this.against = value.base;
+      this.time.hidden = this.labels.length < 2;
+      this.slider.max = String(this.labels.length - 1);
+      this.slider.value = this.slider.max;
+      this.base = value.base;
+      this.others = value.others;
+      this.choices();
+      await this.load();
+    } catch (error) {
+      this.say(error);
+    }
+  }
+
+  /** What the tree can be compared with, from where the slider stands. */
+  choices() {
+    const labels = this.labels;
+    const options = [];
+    if (this.at > 0) options.push([`#${this.at - 1}`, "the layer before"]);
+    if (this.base >= 0 && this.base < this.at && this.base !== this.at - 1) options.push([`#${this.base}`, "the state before the cell"]);
+    for (let at = this.at - 2; at >= 0; at--) if (at !== this.base) options.push([`#${at}`, labels[at]]);
+    options.push(["#-1", "nothing"]);
+    for (const other of this.others) options.push([other, other]);
+    this.compare.replaceChildren(...options.map(([value, words]) => el("option", { value, textContent: words.length > 44 ? `${words.slice(0, 43)}…` : words })));
+    this.compare.value = typeof this.against === "string" ? this.against : `#${this.against}`;
+    this.label.textContent = labels[this.at] ?? "";
+    this.slider.setAttribute("aria-valuetext", labels[this.at] ?? "");
+  }
+
+  /** The tree as it was after another layer. @param {number} at */
+  travel(at) {
+    this.at = at;
+    if (typeof this.against !== "string") this.against = at === this.labels.length - 1 ? this.base : at - 1;
+    this.choices();
+    clearTimeout(this.travelling);
+    this.travelling = setTimeout(() => this.load(), 120);
+  }
+
+  /** @param {unknown} words */
+  say(words) {
+    this.quiet.textContent = words instanceof Error ? words.message : String(words);
+  }
+
+  get asked() {
+    return { source: this.source, at: this.at, against: this.against };
+  }
+
+  get filtered() {
+    return this.search.value !== "" || this.states.size < STATES.length;
+  }
+
+  /** The whole list anew; directories that were open are opened again. */
+  async load() {
+    const turn = ++this.turn;
+    const compared = this.against !== -1;
+    for (const chip of this.chips) chip.hidden = !compared;
+    const states = compared ? [...this.states] : STATES;
+    try {
+      if (this.search.value || states.length < STATES.length) {
+        const regex = this.regex.getAttribute("aria-pressed") === "true";
+        const { value } = await this.channel.ask("files.find", { ...this.asked, states, text: this.search.value, regex });
+        if (turn !== this.turn) return;
+        this.top = nested(value.rows);
+        const words = `${value.rows.length.toLocaleString("en")} ${value.rows.length === 1 ? "path" : "paths"}`;
+        this.say(value.truncated ? `the first ${words}: narrow the search for more` : value.rows.length ? words : this.search.value ? "nothing of that name" : "nothing changed here");
+      } else {
+        const open = new Set(this.rows.flatMap((one) => (one.node?.open ? [one.node.path] : [])));
+        for (let path = this.start; path !== "/" && path; path = path.slice(0, path.lastIndexOf("/"))) open.add(path);
+        const top = root();
+        await this.fill(top, 0);
+        if (turn !== this.turn) return;
+        this.top = top;
+        this.say("");
+        await Promise.all([...open].sort().slice(0, 30).map((path) => this.reopen(path)));
+        if (turn !== this.turn) return;
+        this.weigh(top);
+      }
+    } catch (error) {
+      return this.say(error);
+    }
+    this.refresh();
+    this.current = Math.min(this.current, Math.max(0, this.rows.length - 1));
+    this.draw();
+  }
+
+  /** @param {string} path */
+  async reopen(path) {
+    let at = /** @type {Node | undefined} */ (this.top);
+    for (const name of path.split("/").filter(Boolean)) {
+      at = at?.children?.find((one) => one?.name === name);
+      if (at?.kind !== "directory") return;
+      if (!at.children) await this.fill(at, 0);
+      at.open = true;
+    }
+  }
+
+  /** Fetch the page of a directory that holds a place; whether something came. @param {Node} up @param {number} at */
+  async fill(up, at) {
+    const offset = up.children ? Math.floor(at / PAGE) * PAGE : 0;
+    if (up.asked.has(offset)) return false;
+    up.asked.add(offset);
+    const { value } = await this.channel.ask("files.list", { ...this.asked, path: up.path, offset, sort: this.sort.value });
+    up.children ??= new Array(value.total).fill(undefined);
+    value.rows.forEach((/** @type {Row} */ row, /** @type {number} */ index) => {
+      const place = value.offset + index;
+      if (up.children) up.children[place] = node(row, up, place);
+    });
+    for (let page = offset; page < value.offset + value.rows.length; page += PAGE) up.asked.add(page);
+    return true;
+  }
+
+  /** Sizes of directories come later: they take a walk. @param {Node} up */
+  async weigh(up) {
+    if ((up.children?.length ?? 0) > 2000) return;
+    const { value } = await this.channel.ask("files.sizes", { ...this.asked, path: up.path }).catch(() => ({ value: {} }));
+    for (const one of up.children ?? []) if (one && one.name in value) one.size = value[one.name];
+    this.draw();
+  }
+
+  refresh() {
+    this.rows = visible(this.top);
+    this.spacer.style.height = `${this.rows.length * HEIGHT}px`;
+    if (!this.rows.length && !this.quiet.textContent) this.say("empty");
+  }
+
+  later() {
+    this.frame ||= requestAnimationFrame(() => this.draw());
+  }
+
+  /** The rows that are seen, and a few around them. */
+  draw() {
+    this.frame = 0;
+    const first = Math.max(0, Math.floor(this.list.scrollTop / HEIGHT) - 6);
+    const last = Math.min(this.rows.length, first + Math.ceil((this.list.clientHeight || 432) / HEIGHT) + 12);
+    const items = [];
+    for (let index = first; index < last; index++) items.push(this.item(index));
+    this.list.replaceChildren(this.spacer, ...items);
+    if (this.rows.length) this.list.setAttribute("aria-activedescendant", `${this.id}-${this.current}`);
+    else this.list.removeAttribute("aria-activedescendant");
+  }
+
+  /** @param {number} index */
+  item(index) {
+    const { node: one, up, at } = this.rows[index];
+    const place = { id: `${this.id}-${index}`, role: "treeitem", className: "dm-item", "aria-level": (up.depth ?? 0) + 2, "aria-setsize": up.children?.length ?? -1, "aria-posinset": at + 1, "aria-selected": index === this.current };
+    const item = el("div", place);
+    item.style.top = `${index * HEIGHT}px`;
+    item.style.paddingLeft = `${(up.depth + 1) * 16 + 2}px`;
+    if (!one) {
+      item.append(el("span", { className: "dm-quiet", textContent: "…" }));
+      this.fill(up, at).then((came) => came && (this.refresh(), this.later()), (error) => this.say(error));
+      return item;
+    }
+    const folder = one.kind === "directory";
+    const tone = TONES[one.state];
+    if (folder) item.setAttribute("aria-expanded", String(one.open));
+    const name = el("span", { className: "dm-name", textContent: one.name + (folder ? "/" : "") });
+    if (tone) name.style.color = `var(--dm-${tone})`;
+    if (one.state === "removed") name.style.textDecoration = "line-through";
+    const sign = el("span", { className: "dm-sign", textContent: SIGNS[one.state] ?? (one.below ? "•" : ""), title: one.state || (one.below ? "something below changed" : "") });
+    sign.style.color = `var(--dm-${tone ?? "warn"})`;
+    item.append(el("span", { className: "dm-twist", textContent: folder ? "▶" : "", "aria-hidden": true }), sign, name);
+    if (one.link) item.append(el("span", { className: "dm-link", textContent: `${one.kind === "hardlink" ? "same file as" : "→"} ${one.link}` }));
+    const owner = one.mode ? (one.uid || one.gid ? `${one.uid}:${one.gid}` : "root") : "";
+    const largest = Math.max(1, ...(up.children && up.children.length <= 2000 ? up.children.map((other) => (other?.state === "removed" ? 0 : (other?.size ?? 0))) : [0]));
+    const share = el("span", { className: "dm-share" });
+    if (one.size && one.state !== "removed" && largest > 1) share.style.setProperty("--share", `${Math.max(2, (100 * one.size) / largest)}%`);
+    const sized = one.state !== "removed" && (one.kind === "file" || one.kind === "hardlink" || one.size > 0);
+    item.append(el("span", { className: "dm-meta", textContent: `${one.mode} ${owner}` }), share, el("span", { className: "dm-size", textContent: sized ? humanSize(one.size) : "" }));
+    item.setAttribute("aria-label", [one.name, folder ? "folder" : one.kind === "link" ? `link to ${one.link}` : "", one.state || (one.below ? "changed inside" : ""), sized ? humanSize(one.size) : ""].filter(Boolean).join(", "));
+    return item;
+  }
+
+  /** @param {MouseEvent} event */
+  clicked(event) {
+    const item = /** @type {Element} */ (event.target).closest(".dm-item");
+    if (!item) return;
+    this.go(Number(item.id.slice(this.id.length + 1)));
+    this.enter();
+  }
+
+  /** @param {number} index */
+  go(index) {
+    this.current = Math.max(0, Math.min(index, this.rows.length - 1));
+    const top = this.current * HEIGHT;
+    if (top < this.list.scrollTop) this.list.scrollTop = top;
+    else if (top + HEIGHT > this.list.scrollTop + this.list.clientHeight) this.list.scrollTop = top + HEIGHT - this.list.clientHeight;
+    this.draw();
+  }
+
+  /** Open or close a directory, look at a file. */
+  enter() {
+    const one = this.rows[this.current]?.node;
+    if (!one) return;
+    if (one.kind === "directory") this.fold(one, !one.open);
+    else this.show(one);
+  }
+
+  /** @param {Node} one @param {boolean} open */
+  async fold(one, open) {
+    one.open = open;
+    if (open && !one.children) {
+      try {
+        await this.fill(one, 0);
+        this.weigh(one);
+      } catch (error) {
+        one.open = false;
+        this.say(error);
+      }
+    }
+    this.refresh();
+    this.draw();
+  }
+
+  /** @param {KeyboardEvent} event */
+  key(event) {
+    const row = this.rows[this.current];
+    const one = row?.node;
+    const page = Math.max(1, Math.floor(this.list.clientHeight / HEIGHT) - 1);
+    const steps = /** @type {Record<string, number>} */ ({ ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page, Home: -this.rows.length, End: this.rows.length });
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.key in steps) this.go(this.current + steps[event.key]);
+    else if (event.key === "ArrowRight" && one?.kind === "directory") one.open ? this.go(this.current + 1) : this.fold(one, true);
+    else if (event.key === "ArrowLeft" && one?.open) this.fold(one, false);
+    else if (event.key === "ArrowLeft" && row) this.go(this.rows.findIndex((other) => other.node === row.up));
+    else if (event.key === "Enter" || (event.key === " " && !this.typed)) this.enter();
+    else if (event.key === "Escape" && !this.look.hidden) this.look.hidden = true;
+    else if (event.key.length === 1) this.type(event.key);
+    else return;
+    event.preventDefault();
+  }
+
+  /** To the next name that begins with what was typed. @param {string} letter */
+  type(letter) {
+    const now = Date.now();
+    this.typed = (now - this.typedAt < 700 ? this.typed : "") + letter.toLowerCase();
+    this.typedAt = now;
+    setTimeout(() => Date.now() - this.typedAt >= 700 && (this.typed = ""), 750);
+    const from = this.current + (this.typed.length === 1 ? 1 : 0);
+    for (let step = 0; step < this.rows.length; step++) {
+      const index = (from + step) % this.rows.length;
+      if (this.rows[index].node?.name.toLowerCase().startsWith(this.typed)) return this.go(index);
+    }
+  }
+
+  /** What is in a file. @param {Node} one */
+  async show(one) {
+    const asked = { ...this.asked, path: one.path, removed: one.state === "removed" };
+    const close = el("button", { type: "button", textContent: "close" });
+    close.addEventListener("click", () => ((this.look.hidden = true), this.list.focus()));
+    const save = el("button", { type: "button", textContent: "download" });
+    save.addEventListener("click", () => this.channel.download(one.name, { ...asked, of: "files" }).catch((error) => this.say(error)));
+    const header = el("header", {}, el("strong", { textContent: one.path }), save, close);
+    const body = el("div", { className: "dm-quiet", textContent: one.kind === "link" ? `a link to ${one.link}` : one.kind === "file" || one.kind === "hardlink" ? "…" : `a ${one.kind}` });
+    this.look.replaceChildren(header, body);
+    this.look.hidden = false;
+    if (one.kind !== "file" && one.kind !== "hardlink") return save.remove();
+    const put = async (/** @type {string} */ kind) => {
+      try {
+        const { value, buffers } = await this.channel.ask(kind, asked);
+        const shown = [];
+        if (value.note) shown.push(el("div", { className: "dm-quiet", textContent: value.note }));
+        if (value.kind === "image") {
+          const url = URL.createObjectURL(new Blob([/** @type {BlobPart} */ (buffers[0])], { type: value.mime }));
+          const image = el("img", { src: url, alt: one.name });
+          image.addEventListener("load", () => URL.revokeObjectURL(url));
+          shown.push(image);
+        } else if (value.html) shown.push(el("pre", { tabIndex: 0, role: "region", "aria-label": one.name, innerHTML: value.html }));
+        this.look.replaceChildren(header, ...shown);
+      } catch (error) {
+        this.say(error);
+      }
+    };
+    if (one.state === "modified") {
+      const changed = el("button", { type: "button", textContent: "what changed", "aria-pressed": false });
+      changed.addEventListener("click", () => {
+        const now = changed.getAttribute("aria-pressed") !== "true";
+        changed.setAttribute("aria-pressed", String(now));
+        put(now ? "files.diff" : "files.view");
+      });
+      header.insertBefore(changed, save);
+    }
+    await put("files.view");
+  }
+}
+
+/** @param {HTMLElement} place @param {Channel} channel @param {any} options */
+export function mount(place, channel, options) {
+  const explorer = new Explorer(place, channel, options);
+  return () => cancelAnimationFrame(explorer.frame);
+}
