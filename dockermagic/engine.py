@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from dockermagic.build.opened import OpenedContext
     from dockermagic.build.request import BuildRequest, BuildResult, StageResult
     from dockermagic.catalog import Change, HistoryRow, ImageSummary
-    from dockermagic.containers.request import Container, ContainerResult
+    from dockermagic.containers.request import Container, ContainerResult, ExecRequest
     from dockermagic.containers.terminal import TerminalSession, Work
     from dockermagic.dockerfile.linter import Report as LintReport
     from dockermagic.files import Files, Layers
@@ -293,23 +293,34 @@ class Engine(Exchange, Upkeep):
     # containers
 
     def containers(self) -> list[Container]:
-        """Every container that stays, the newest first."""
-        return self._containers.all()
+        """Every container, the newest first."""
+        return self.running.all()
 
-    def remove_container(self, name: str) -> str:
+    def remove_container(self, name: str, *, force: bool = False) -> str:
         """Delete a container by name or id and return its id. Raises :class:`ContainerError`."""
-        return self._containers.remove(name)
+        return self.running.remove(name, force=force)
 
     def run(
         self,
         request: RunRequest,
         *,
-        output: Callable[[int, bytes], None] = lambda stream, data: None,
+        output: Output = lambda stream, data: None,
         cancel: Cancel | None = None,
+        began: Callable[[Running], None] = lambda running: None,
     ) -> ContainerResult:
         """Run a container in the foreground and return how it ended. Raises :class:`ContainerError`."""
         config, lowers, image_id = self._to_run(request.image)
-        return self._containers.run(request, config, lowers, image_id=image_id, output=output, cancel=cancel)
+        return self.running.run(request, config, lowers, image_id=image_id, output=output, cancel=cancel, began=began)
+
+    def run_detached(self, request: RunRequest) -> str:
+        """Run a container that outlives this process; its id when its process has begun. Raises ContainerError."""
+        config, lowers, image_id = self._to_run(request.image)
+        return self.running.detach(request, config, lowers, image_id=image_id)
+
+    def create_container(self, request: RunRequest) -> str:
+        """Make a container that is not started, and return its id. Raises :class:`ContainerError`."""
+        config, lowers, image_id = self._to_run(request.image)
+        return self.running.create(request, config, lowers, image_id=image_id)
 
     def run_in_terminal(
         self,
@@ -323,12 +334,8 @@ class Engine(Exchange, Upkeep):
         """``run -it`` for a screen that is not this process's own; the session's module tells the protocol."""
 
         def work(show: Output, began: Callable[[Running], None], cancel: Cancel) -> int:
-            config, lowers, image_id = self._to_run(request.image)
             asked = replace(request, tty=True, stdin=None, window=(rows, columns))
-            found = self._containers.run(
-                asked, config, lowers, image_id=image_id, output=show, cancel=cancel, began=began
-            )
-            return found.exit_code
+            return self.run(asked, output=show, cancel=cancel, began=began).exit_code
 
         return self._terminal(work, output, ended, rows, columns)
 
@@ -353,7 +360,7 @@ class Engine(Exchange, Upkeep):
         lowers = tuple(Path(directory) for directory in self.files.directories(layers))
 
         def work(show: Output, began: Callable[[Running], None], cancel: Cancel) -> int:
-            return self._containers.run(request, config, lowers, output=show, cancel=cancel, began=began).exit_code
+            return self.running.run(request, config, lowers, output=show, cancel=cancel, began=began).exit_code
 
         return self._terminal(work, output, ended, rows, columns)
 
@@ -363,6 +370,24 @@ class Engine(Exchange, Upkeep):
         from dockermagic.containers.terminal import TerminalSession
 
         return TerminalSession(work, output=output, ended=ended, rows=rows, columns=columns)
+
+    def exec_in_terminal(
+        self,
+        name: str,
+        request: ExecRequest,
+        *,
+        output: Callable[[bytes], None],
+        ended: Callable[[int], None] = lambda code: None,
+        rows: int = 24,
+        columns: int = 80,
+    ) -> TerminalSession:
+        """``exec -it`` for a screen that is not this process's own."""
+
+        def work(show: Output, began: Callable[[Running], None], cancel: Cancel) -> int:
+            asked = replace(request, tty=True, stdin=None, window=(rows, columns))
+            return self.running.execute(name, asked, output=show, cancel=cancel, began=began)
+
+        return self._terminal(work, output, ended, rows, columns)
 
     def _to_run(self, name: str) -> tuple[Mapping[str, Any], tuple[Path, ...], str]:
         """An image's config, its unpacked layers, bottom first, and its id."""

@@ -107,9 +107,9 @@ class Pruner:
         layers = sum(map(self._size, (snapshots[one] for one in of_images)))
         kept = sum(map(self._size, (snapshots[one] for one in active)))
         size, kept = layers + sum(blobs.values()), kept + sum(blobs[one] for one in of_active if one in blobs)
-        places = [self.containers.root / one.id for one in containers]
-        running = [self.containers.root / one.id for one in containers if one.status == "running"]
-        volumes = list(self.containers.volumes.glob("*"))
+        places = [self.containers.shelf.root / one.id for one in containers]
+        running = [self.containers.shelf.root / one.id for one in containers if one.is_running]
+        volumes = list(self.containers.shelf.volumes.glob("*"))
         extra = list(self._extra())
         cache = [one for one in snapshots.values() if one.id not in of_images]
         rest = sum(map(self._size, cache)) + self._measure(extra)
@@ -201,14 +201,14 @@ class Pruner:
         directories = list(self._old_extra(wanted)) if wanted.cache == "all" and wanted.keep_bytes is None else []
         needed = self._blobs_of(kept)
         blobs = {one: size for one, size in self._blob_sizes().items() if one not in needed}
-        places = [self.containers.root / one.id for one in going]
+        places = [self.containers.shelf.root / one.id for one in going]
         size = sum(blobs.values()) + sum(self._size(snapshots[one]) for one in layers)
         size += self._measure(directories) + self._measure(places)
         return Plan(tuple(going), tuple(gone), tuple(layers), tuple(directories), len(blobs), size)
 
     def _may_go(self, container: Container, wanted: Wanted) -> bool:
         is_old = wanted.before is None or container.created < wanted.before
-        return container.status != "running" and is_old and not wanted.labels
+        return not container.is_running and is_old and not wanted.labels
 
     def _image_may_go(self, image: StoredImage, wanted: Wanted, used: set[str]) -> bool:
         if wanted.images == "none" or (wanted.images == "dangling" and image.names) or image.id in used:
@@ -241,8 +241,8 @@ class Pruner:
             keep |= self._with_below(wanted.spare, snapshots)
         for container in containers:
             if container not in going:
-                with contextlib.suppress(DockermagicError):
-                    keep |= self._chain(self.store.find(container.image_id).descriptor, snapshots)
+                ids = (lower.parent.name for lower in container.lowers)
+                keep |= self._with_below((int(name) for name in ids if name.isdigit()), snapshots)
         free = {identity: one for identity, one in snapshots.items() if identity not in keep}
         used = self.snapshotter.last_used()
         above: dict[int, int] = {}
@@ -293,7 +293,7 @@ class Pruner:
         """Take away what was planned and is not used by now; the bytes that went."""
         freed = 0
         for container in plan.containers:
-            size = self._measure([self.containers.root / container.id])
+            size = self._measure([self.containers.shelf.root / container.id])
             with contextlib.suppress(ContainerError):
                 self.containers.remove(container.id)
                 freed += size

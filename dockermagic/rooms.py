@@ -53,7 +53,7 @@ class Rooms:
         for name in ("snapshotter", "sandbox", "records"):
             if name in opened:
                 opened[name].close()
-        for name in ("builder", "images_", "snapshotter", "sandbox", "store", "records"):
+        for name in ("builder", "images_", "snapshotter", "running", "sandbox", "store", "records"):
             opened.pop(name, None)
 
     # rooms, opened when first used
@@ -100,8 +100,9 @@ class Rooms:
             self.home, self.records, self.store, lambda: self.sandbox, lambda: self.snapshotter, lambda: self.images_
         )
 
-    @property
-    def _containers(self) -> Containers:
+    @cached_property
+    def running(self) -> Containers:
+        """The containers of the store: all that can be done with one that is there."""
         from dockermagic.containers.runtime import Containers
 
         return Containers(self.home, self.sandbox)

@@ -36,7 +36,7 @@ class Upkeep(Rooms):
     def _pruner(self) -> Pruner:
         from dockermagic.prune import Pruner
 
-        return Pruner(self.home, self.store, self.snapshotter, self._containers, self.sandbox)
+        return Pruner(self.home, self.store, self.snapshotter, self.running, self.sandbox)
 
     def usage(self) -> list[Usage]:
         """What takes the room: images, containers, volumes and the cache."""
@@ -73,7 +73,7 @@ class Upkeep(Rooms):
         sandbox = None
         try:
             sandbox = self.sandbox
-            if any(one.status == "running" for one in self._containers.all()):
+            if any(one.status == "running" for one in self.running.all()):
                 raise StoreError(f"the store {self.home} is in use: containers run", hint="Wait for their end.")
         except SandboxError:
             pass

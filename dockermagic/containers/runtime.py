@@ -1,47 +1,49 @@
-"""Containers on disk and at work: one directory each below ``HOME/containers``, with what it wrote and a record.
-
-::
-
-    containers/.lock         held while a container is made or swept away
-    containers/ID/           a container that stays: state.json, fs and work (its layer), volumes/
-    containers/rm-ID/        the same for one that goes at its end; a sweep takes it if its process died first
-    volumes/NAME/_data       a named volume
-
-A container's own ``lock`` file is held as long as it runs, by the process that runs it, and dies with it.
-"""
+"""What can be asked of the containers of a store: to run, to end, to be looked at, to go."""
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
-import secrets
-import stat
-import tempfile
-import time
+import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from dockermagic.containers.request import Bind, Container, ContainerResult, Launch, RunRequest, resolve
-from dockermagic.errors import BuildInterruptedError, ContainerError, DockermagicError, SandboxError
-from dockermagic.oci import lock
-from dockermagic.sandbox.base import Cancel, Mount, Process, Rootfs, Sandbox
-from dockermagic.sandbox.running import NO_HOOKS, Hooks, Running
+from dockermagic.containers import control, logs
+from dockermagic.containers.keeper import delegate
+from dockermagic.containers.request import Container, ContainerResult, ExecRequest, RunRequest
+from dockermagic.containers.shelf import Place, Shelf
+from dockermagic.containers.supervisor import FRAME, Supervisor
+from dockermagic.errors import ContainerError
+from dockermagic.sandbox.base import Cancel, Output, Sandbox
+from dockermagic.sandbox.running import Hooks, Running
 
 __all__ = ["Containers"]
 
-_WRITABLE = "dockermagic.containers.writable"
+Began = Callable[[Running], None]
+
+
+_LET_GO = b"\x10\x11"
+
+
+def _nothing(running: Running) -> None:
+    """Nobody wants to know."""
 
 
 class Containers:
     """The containers of one store. Safe for many processes at once."""
 
     def __init__(self, home: Path, sandbox: Sandbox) -> None:
-        self.root = home / "containers"
-        self.volumes = home / "volumes"
+        self.home = home
         self.sandbox = sandbox
+        self.shelf = Shelf(home, self._delete)
+
+    def _delete(self, path: Path) -> None:
+        self.sandbox.call("dockermagic.containers.writable:remove", path=str(path))
+
+    # -- running -------------------------------------------------------------------------------------------------------
 
     def run(
         self,
@@ -50,229 +52,263 @@ class Containers:
         lowers: tuple[Path, ...],
         *,
         image_id: str = "",
-        output: Callable[[int, bytes], None],
+        output: Output,
         cancel: Cancel | None = None,
-        began: Callable[[Running], None] | None = None,
+        began: Began = _nothing,
     ) -> ContainerResult:
         """Run a container to its end. ``config`` is the image's ``config`` object, ``lowers`` its layers, bottom first.
 
-        ``cancel`` ends every process in it; then BuildInterruptedError is raised, and a container that stays is
-        recorded as exited with 137. Raises ContainerError, with Docker's exit code, for what cannot be done.
+        ``cancel`` has it end as Ctrl-C does, and so does an interrupt of this process while this call runs in its main
+        thread. Raises ContainerError, with Docker's exit code, for what cannot be done.
         """
-        identity = secrets.token_hex(32)
-        launch = resolve(config, request, identity[:12])
-        with self._create(identity, request, launch, image_id, lowers) as (directory, container):
-            started = time.time()
+        place, container, held = self.shelf.create(request, config, lowers, image_id)
+        supervisor = Supervisor(self.shelf, place, container, self.sandbox)
+        with _signals_to(supervisor.interrupt):
+            state = supervisor.run(held=held, stdin=request.stdin, output=output, cancel=cancel, began=began)
+        code = state.exit_code if state.exit_code is not None else 137
+        seconds = (state.finished or 0.0) - (state.started or 0.0)
+        identity = "" if request.remove else container.id
+        return ContainerResult(code, identity, container.name, seconds, supervisor.interrupted)
+
+    def create(
+        self, request: RunRequest, config: Mapping[str, Any], lowers: tuple[Path, ...], *, image_id: str = ""
+    ) -> str:
+        """Make a container that is not started, and return its id."""
+        _, container, held = self.shelf.create(request, config, lowers, image_id)
+        os.close(held)
+        return container.id
+
+    def detach(
+        self, request: RunRequest, config: Mapping[str, Any], lowers: tuple[Path, ...], *, image_id: str = ""
+    ) -> str:
+        """Run a container that outlives this process, and return its id when its process has begun."""
+        place, container, held = self.shelf.create(request, config, lowers, image_id)
+        try:
+            line, _ = delegate(self.home, place, held)
+            line.channel.close()
+        finally:
+            os.close(held)
+        return container.id
+
+    def start(self, name: str) -> None:
+        """Start a container that does not run; nothing happens to one that does."""
+        place, container = self._find(name)
+        if container.is_running:
+            return
+        held = place.hold()
+        try:
+            line, _ = delegate(self.home, place, held)
+            line.channel.close()
+        finally:
+            os.close(held)
+
+    def attach(
+        self, name: str, *, output: Output, stdin: int | None = None, start: bool = False, cancel: Cancel | None = None
+    ) -> int:
+        """Show a container's output from now on until it ends, and return its exit code.
+
+        What comes from ``stdin`` goes to it. ``cancel`` lets go of it. With ``start`` it is started first.
+        """
+        place, container = self._find(name)
+        if start and not container.is_running:
+            held = place.hold()
             try:
-                process = self._process(directory, request, launch, config, lowers, cancel)
-                self._record(directory, replace(container, status="running", started=started))
-                code = self._start(directory, process, lowers, output, cancel, began)
-            except BaseException:
-                ended = replace(container, status="exited", started=started, finished=time.time(), exit_code=137)
-                self._record(directory, ended)
-                raise
-            finished = time.time()
-            ended = replace(container, status="exited", started=started, finished=finished, exit_code=code)
-            self._record(directory, ended)
-        return ContainerResult(code, "" if request.remove else identity, container.name, finished - started)
+                line, given = delegate(self.home, place, held, attach=True)
+            finally:
+                os.close(held)
+        else:
+            if container.status != "running":
+                raise ContainerError("You cannot attach to a stopped container, start it first", exit_code=1)
+            line, _, fds = control.ask(place.path / "control", {"do": "attach"})
+            given = fds[0] if fds else None
+        away = cancel or Cancel()
+        with line, _signals_to(lambda number: self.kill(name, number)):
+            unsubscribe = away.subscribe(lambda: line.channel.shutdown(2))
+            try:
+                if given is not None and stdin is not None:
+                    copying = (stdin, given, container.request.tty, away)
+                    threading.Thread(target=_copy, args=copying, daemon=True).start()
+                elif given is not None:
+                    os.close(given)
+                _frames(line, output)
+            finally:
+                unsubscribe()
+        return 0 if away.is_set() else self._code(place)
+
+    def _code(self, place: Place) -> int:
+        place.wait()
+        found = place.read()
+        return 137 if found is None or found.state.exit_code is None else found.state.exit_code
+
+    def execute(
+        self,
+        name: str,
+        request: ExecRequest,
+        *,
+        output: Output | tuple[int, int] | None,
+        cancel: Cancel | None = None,
+        began: Began = _nothing,
+    ) -> int:
+        """Run one more command in a container, and return its exit code. ``output`` is as for :class:`Running`."""
+        place, container = self._find(name)
+        self._must_run(container)
+
+        def send(given: Mapping[str, int]) -> Any:
+            import socket
+
+            question = {"do": "exec", "request": replace(request, stdin=None)}
+            line, _, fds = control.ask(place.path / "control", question, list(given.values()))
+            line.channel.close()
+            return socket.socket(fileno=fds[0])
+
+        hooks = Hooks(opened=lambda terminal: began(running))
+        running = Running(send, tty=request.tty, stdin=request.stdin, output=output, cancel=cancel, hooks=hooks)
+        try:
+            return running.wait()
+        finally:
+            running.close()
+
+    def execute_detached(self, name: str, request: ExecRequest) -> None:
+        """Start one more command in a container and let it run."""
+        place, container = self._find(name)
+        self._must_run(container)
+        line, _, _ = control.ask(place.path / "control", {"do": "exec", "request": request, "detached": True})
+        line.channel.close()
+
+    # -- ending --------------------------------------------------------------------------------------------------------
+
+    def stop(self, name: str, *, timeout: float | None = None, number: int = 0, again: bool = False) -> None:
+        """Ask a container to end, and kill it if it does not within ``timeout`` seconds (its own; -1: wait for ever).
+
+        With ``again`` it is started anew. One that does not run stays as it is, or is started.
+        """
+        place, container = self._find(name)
+        if not container.is_running:
+            if again:
+                self.start(name)
+            return
+        question = {"do": "stop", "timeout": timeout, "signal": number, "again": again}
+        line, _, _ = control.ask(place.path / "control", question)
+        line.channel.close()
+        if not again:
+            place.wait()
+
+    def kill(self, name: str, number: int = signal.SIGKILL) -> None:
+        """Send a signal to the first process of a container that runs."""
+        place, container = self._find(name)
+        self._must_run(container, "Cannot kill container")
+        line, _, _ = control.ask(place.path / "control", {"do": "kill", "signal": number})
+        line.channel.close()
+        if number == signal.SIGKILL and container.request.restart == "no":
+            place.wait()
+
+    def wait(self, name: str) -> int:
+        """Return the exit code of a container when it does not run any more."""
+        return self._code(self._find(name)[0])
+
+    def remove(self, name: str, *, force: bool = False) -> str:
+        """Delete a container with its anonymous volumes, and return its id.
+
+        Raises ContainerError where there is none, where several begin like that, or while it runs unless ``force``.
+        """
+        place, container = self._find(name)
+        if container.is_running:
+            if not force:
+                raise ContainerError(
+                    f'cannot remove container "/{container.name}": container is running: stop the container before '
+                    "removing or force remove",
+                    exit_code=1,
+                )
+            with contextlib.suppress(ContainerError):
+                self.stop(container.id, timeout=0, number=signal.SIGKILL)
+            place.wait()
+        self.shelf.remove(place)
+        return container.id
+
+    # -- looking -------------------------------------------------------------------------------------------------------
 
     def all(self) -> list[Container]:
-        """Every container that stays, the newest first; one whose process died is exited, with 137."""
-        found = []
-        for directory in self._directories():
-            container = self._read(directory)
-            if container is not None:
-                if container.status != "exited" and not self._is_held(directory):
-                    container = replace(container, status="exited", exit_code=137)
-                found.append(container)
-        return sorted(found, key=lambda container: container.created, reverse=True)
+        """Every container, the newest first."""
+        return self.shelf.all()
 
-    def remove(self, name: str) -> str:
-        """Delete a container by name, id or the beginning of its id, and return its id.
+    def get(self, name: str) -> Container:
+        """A container by name, id or the beginning of its id. Raises ContainerError."""
+        return self._find(name)[1]
 
-        Raises ContainerError where there is none, where several begin like that, or while it runs.
-        """
-        found = [one for one in self.all() if one.name == name]
-        found = found or [one for one in self.all() if name and one.id.startswith(name)]
-        if not found:
-            raise ContainerError(f"No such container: {name}", exit_code=1, hint="'ps -a' lists the containers.")
-        if len(found) > 1:
-            raise ContainerError(f"multiple containers begin with {name}", exit_code=1, hint="Give more digits.")
-        directory = self.root / found[0].id
-        with lock.hold(self.root / ".lock"):
-            if self._is_held(directory):
-                raise ContainerError(f"cannot remove container {name}: container is running", exit_code=1)
-            self._delete(directory)
-        return found[0].id
+    def logs(self, name: str, *, follow: bool = False, tail: int = -1, by_line: bool = False) -> Iterator[logs.Piece]:
+        """What a container wrote, or its last lines; with ``follow`` also what it writes until it ends."""
+        place, _ = self._find(name)
+        return logs.read(place.path, tail=tail, by_line=by_line, goes_on=place.is_held if follow else None)
 
-    # -- directories ---------------------------------------------------------------------------------------------------
+    def size(self, name: str) -> int:
+        """The bytes of what a container changed."""
+        place, _ = self._find(name)
+        return int(self.sandbox.call("dockermagic.sandbox.trees:measure", path=str(place.fs)))
 
-    @contextmanager
-    def _create(
-        self, identity: str, request: RunRequest, launch: Launch, image_id: str, lowers: tuple[Path, ...]
-    ) -> Iterator[tuple[Path, Container]]:
-        """A container's directory, made and locked; deleted at the end of one that does not stay."""
-        name = request.name or identity[:12]
-        directory = self.root / (f"rm-{identity}" if request.remove else identity)
-        container = Container(identity, name, request.image, image_id, launch.args, "created", time.time())
-        self.root.mkdir(parents=True, exist_ok=True)
-        with lock.hold(self.root / ".lock"):
-            self._sweep()
-            if request.name:
-                self._check_name(request.name)
-            upper = directory / "fs"
-            upper.mkdir(parents=True)
-            (directory / "work").mkdir()
-            if lowers:
-                upper.chmod(stat.S_IMODE(lowers[-1].stat().st_mode))
-            held = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-            lock.claim(held)
-            self._record(directory, container)
-        try:
-            yield directory, container
-        finally:
-            if request.remove:
-                self._delete(directory)
-            os.close(held)
+    def rename(self, name: str, new: str) -> None:
+        """Give a container another name."""
+        self.shelf.rename(self._find(name)[0], new)
 
-    def _check_name(self, name: str) -> None:
-        import re
+    def _find(self, name: str) -> tuple[Place, Container]:
+        place = self.shelf.find(name)
+        container = place.read()
+        if container is None:
+            raise ContainerError(f"No such container: {name}", exit_code=1, hint="`ps -a` lists the containers.")
+        return place, container
 
-        if not re.fullmatch(r"/?[a-zA-Z0-9][a-zA-Z0-9_.-]+", name):
-            raise ContainerError(
-                f"Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed",
-                hint="A name has at least two characters.",
-            )
-        for directory in self._directories("*"):
-            container = self._read(directory)
-            if container is not None and container.name == name:
-                raise ContainerError(
-                    f'Conflict. The container name "/{name}" is already in use by container "{container.id}".',
-                    hint="Choose another name. A container that is run with --rm gives its name back at its end.",
-                )
+    def _must_run(self, container: Container, what: str = "") -> None:
+        if container.status != "running":
+            said = f"container {container.id} is not running"
+            raise ContainerError(f"{what}: {container.name}: {said}" if what else said, exit_code=1)
 
-    def _directories(self, pattern: str = "[0-9a-f]*") -> list[Path]:
-        return [path for path in self.root.glob(pattern) if (path / "state.json").is_file()]
 
-    def _sweep(self) -> None:
-        """Take away what died before it could clean up. The directory's lock is held."""
-        for directory in self.root.glob("rm-*"):
-            if not self._is_held(directory):
-                self._delete(directory)
+def _frames(line: control.Line, output: Output) -> None:
+    """Pass framed output on until its end."""
+    kept = bytearray()
+    while piece := line.bytes():
+        kept += piece
+        while len(kept) >= FRAME.size:
+            stream, length = FRAME.unpack_from(kept)
+            if len(kept) < FRAME.size + length:
+                break
+            output(stream, bytes(kept[FRAME.size : FRAME.size + length]))
+            del kept[: FRAME.size + length]
 
-    def _is_held(self, directory: Path) -> bool:
-        try:
-            held = os.open(directory / "lock", os.O_RDWR | os.O_CLOEXEC)
-        except OSError:
-            return False
-        try:
-            return not lock.claim(held, wait=False)
-        finally:
-            os.close(held)
 
-    def _delete(self, directory: Path) -> None:
-        """Remove a container's directory, whoever its files belong to."""
-        self.sandbox.call(f"{_WRITABLE}:remove", path=str(directory))
+def _copy(source: int, target: int, tty: bool, away: Cancel) -> None:
+    """Hand input on until it or the process ends. The window of a terminal follows that of its source.
 
-    # -- records -------------------------------------------------------------------------------------------------------
+    Ctrl-P Ctrl-Q in a terminal lets go.
+    """
+    from dockermagic.sandbox.terminal import Terminal
 
-    def _record(self, directory: Path, container: Container) -> None:
-        """Write the record, atomically."""
-        handle, name = tempfile.mkstemp(prefix=".state.", dir=directory)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(asdict(container), file)
-        Path(name).replace(directory / "state.json")
+    terminal = Terminal(target, source) if tty else None
+    try:
+        while data := os.read(source, 1 << 14):
+            if terminal is not None:
+                terminal.resize()
+                if _LET_GO in data:
+                    away.set()
+                    return
+            while data:
+                data = data[os.write(target, data) :]
+    except OSError:
+        pass
+    finally:
+        os.close(target)
 
-    def _read(self, directory: Path) -> Container | None:
-        try:
-            document = json.loads((directory / "state.json").read_text(encoding="utf-8"))
-            return Container(**{**document, "command": tuple(document["command"])})
-        except (OSError, ValueError, TypeError, KeyError):
-            return None
 
-    # -- processes -----------------------------------------------------------------------------------------------------
-
-    def _process(
-        self,
-        directory: Path,
-        request: RunRequest,
-        launch: Launch,
-        config: Mapping[str, Any],
-        lowers: tuple[Path, ...],
-        cancel: Cancel | None,
-    ) -> Process:
-        binds = list(request.binds)
-        if request.read_only:
-            taken = {bind.target for bind in binds}
-            binds += [Bind(target) for target in config.get("Volumes") or {} if target not in taken]
-        mounts = [
-            Mount("bind", bind.target, self._source(directory, number, bind, lowers, cancel), bind.readonly)
-            for number, bind in enumerate(binds)
-        ]
-        return Process(
-            args=launch.args,
-            env=launch.env,
-            cwd=launch.cwd,
-            user=launch.user,
-            hostname=launch.hostname,
-            network=request.network,
-            mounts=tuple(sorted(mounts, key=lambda mount: mount.target.count("/"))),
-            tty=request.tty,
-            stdin=request.stdin,
-            shm_size=request.shm_size,
-            extra_hosts=request.add_hosts,
-            readonly_root=request.read_only,
-            window=request.window,
-        )
-
-    def _source(
-        self, directory: Path, number: int, bind: Bind, lowers: tuple[Path, ...], cancel: Cancel | None
-    ) -> Path:
-        """The directory or file behind a bind, made where Docker makes it."""
-        try:
-            if bind.path is not None:
-                if not bind.path.exists():
-                    bind.path.mkdir(parents=True)
-                return bind.path.resolve()
-            anonymous = directory / "volumes" / str(number)
-            place = self.volumes / bind.volume / "_data" if bind.volume else anonymous
-            place.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ContainerError(
-                f"error while creating mount source path '{bind.path or bind.volume}': {os.strerror(error.errno or 0)}"
-            ) from None
-        with lock.hold(place.parent / ".lock"):
-            self.sandbox.call(
-                f"{_WRITABLE}:fill",
-                mounts={"root": Rootfs(lowers)},
-                cancel=cancel,
-                path=bind.target,
-                target=str(place),
-            )
-        return place
-
-    def _start(
-        self,
-        directory: Path,
-        process: Process,
-        lowers: tuple[Path, ...],
-        output: Callable[[int, bytes], None],
-        cancel: Cancel | None,
-        began: Callable[[Running], None] | None,
-    ) -> int:
-        hooks = Hooks(opened=lambda terminal: began(running)) if began else NO_HOOKS
-        try:
-            running = self.sandbox.start(
-                Rootfs(lowers, directory / "fs"), process, output=output, cancel=cancel, hooks=hooks
-            )
-            try:
-                return running.wait()
-            finally:
-                running.close()
-        except BuildInterruptedError:
-            raise
-        except SandboxError as error:
-            raise ContainerError(error.message, place=error.place, hint=error.hint) from error
-        except DockermagicError as error:
-            error.exit_code = 125
-            raise
+@contextlib.contextmanager
+def _signals_to(heard: Callable[[int], None]) -> Iterator[None]:
+    """SIGINT and SIGTERM go to a container while the main thread waits for it; other threads hear no signals."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {
+        number: signal.signal(number, lambda number, frame: heard(number)) for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -100,11 +100,18 @@ class TerminalSession:
             self._changed.notify_all()
             running = self._running
         if running is None or not running.hears(signal.SIGHUP) or not running.signal(signal.SIGHUP):
-            self._cancel.set()
+            self._kill()
             return
-        killer = threading.Timer(_PATIENCE, self._cancel.set)
+        killer = threading.Timer(_PATIENCE, self._kill)
         killer.daemon = True
         killer.start()
+
+    def _kill(self) -> None:
+        self._cancel.set()
+        with self._changed:
+            running = self._running
+        if running is not None:
+            running.stop()
 
     def wait(self, timeout: float | None = None) -> int | None:
         """The exit code, or None if it is not over within ``timeout`` seconds."""

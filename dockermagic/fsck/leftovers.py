@@ -140,7 +140,7 @@ class Leftovers:
                 with lock.hold(self.home / "containers/.lock"):
                     self._file(path, path / "lock")
             else:
-                for part in path.glob(".state.*"):
+                for part in path.glob(".*.json.*"):
                     self._file(part, path / "lock")
 
     def _sessions(self) -> None:

@@ -29,7 +29,9 @@ class ShownRuns:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.engine, name)
 
-    def run(self, request: RunRequest, *, output: Callable[[int, bytes], None]) -> ContainerResult:
+    def run(
+        self, request: RunRequest, *, output: Callable[[int, bytes], None], began: object = None
+    ) -> ContainerResult:
         """Run a container on display; one with a terminal of its own writes to the cell's stdout."""
         if request.tty:
             return self.engine.run(request, output=output)

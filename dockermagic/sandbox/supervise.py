@@ -121,7 +121,7 @@ class Run:
             os.close(fd)
         if not piece:
             self.loop.unwatch(self.status.fileno())
-            if self.code is None and "process" in self.messages and not self.messages.keys() & {"error", "refused"}:
+            if not self.stopped and "process" in self.messages and not self.messages.keys() & {"error", "refused"}:
                 self._tell(b'{"began":true}')
         return bool(piece)
 

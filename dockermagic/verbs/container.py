@@ -1,96 +1,25 @@
-"""``run``."""
+"""``run``, ``create``, ``exec``, ``start``, ``attach``: what has a process at the other end."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+import signal
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from pathlib import Path
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from dockermagic.containers.request import RunRequest, parse_volume
+from dockermagic.containers.request import ExecRequest
 from dockermagic.errors import ContainerError, UsageError
-from dockermagic.verbs import values
-from dockermagic.verbs.base import Console, Verb
-from dockermagic.verbs.options import Arguments, flag, many, text, unsupported
+from dockermagic.sandbox.base import Cancel
+from dockermagic.verbs.base import Console, Shown, Verb
+from dockermagic.verbs.container_options import OPTIONS, env_file, environment, request_for
+from dockermagic.verbs.options import Arguments, flag, many, text
 
-__all__ = ["RUN", "env_file", "environment", "request_for"]
+if TYPE_CHECKING:
+    from dockermagic.sandbox.running import Running
 
-
-def env_file(path: str, known: Mapping[str, str]) -> list[tuple[str, str | None]]:
-    """The lines of an ``--env-file``: ``NAME=value``, or ``NAME`` for what this process has; ``#`` begins a comment."""
-    try:
-        content = Path(path).read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise UsageError(f"env file {path} contains invalid utf8 bytes") from None
-    except OSError as error:
-        raise UsageError(f"open {path}: {os.strerror(error.errno or 0).lower()}") from None
-    found: list[tuple[str, str | None]] = []
-    for line in content.splitlines():
-        line = line.lstrip()
-        if not line or line.startswith("#"):
-            continue
-        name, equals, value = line.partition("=")
-        if not name:
-            raise UsageError(f"no variable name on line '{line}' of {path}")
-        if any(letter.isspace() for letter in name):
-            raise UsageError(f"variable '{name}' contains whitespaces, in {path}")
-        if equals:
-            found.append((name, value))
-        elif name in known:
-            found.append((name, known[name]))
-    return found
-
-
-def environment(entries: tuple[str, ...], known: Mapping[str, str]) -> list[tuple[str, str | None]]:
-    """The values of ``-e``: ``NAME=value``; a name alone is taken from here, or removed where it is not set here."""
-    found: list[tuple[str, str | None]] = []
-    for entry in entries:
-        name, equals, value = entry.partition("=")
-        found.append((name, value if equals else known.get(name)))
-    return found
-
-
-def _env_entry(value: str) -> str:
-    if not value.partition("=")[0]:
-        raise ValueError(f"invalid environment variable: {value}")
-    return value
-
-
-def _network(value: str) -> str:
-    if value not in ("host", "none", "default", "bridge"):
-        raise ValueError(f"network '{value}' is not supported: there is host, none")
-    return value
-
-
-def _volume(value: str) -> str:
-    parse_volume(value, Path.cwd())
-    return value
-
-
-def request_for(arguments: Arguments, stdin: int | None, known: Mapping[str, str]) -> RunRequest:
-    """The words as a request; ``known`` is the environment that ``-e NAME`` reads."""
-    env = [entry for path in arguments.many("env-file") for entry in env_file(path, known)]
-    entrypoint: tuple[str, ...] | None = None
-    if arguments.given("entrypoint"):
-        entrypoint = (arguments.text("entrypoint"),) if arguments.text("entrypoint") else ()
-    return RunRequest(
-        image=arguments.words[0],
-        command=arguments.words[1:],
-        entrypoint=entrypoint,
-        env=tuple(env + environment(arguments.many("env"), known)),
-        workdir=arguments.text("workdir"),
-        user=arguments.text("user"),
-        binds=tuple(parse_volume(value, Path.cwd()) for value in arguments.many("volume")),
-        tty=arguments.flag("tty"),
-        stdin=stdin,
-        hostname=arguments.text("hostname"),
-        read_only=arguments.flag("read-only"),
-        network="none" if arguments.text("network") == "none" else "host",
-        name=arguments.text("name"),
-        remove=arguments.flag("rm"),
-        add_hosts=tuple(values.host_entry(value) for value in arguments.many("add-host")),
-        shm_size=values.size(arguments.text("shm-size")),
-    )
+__all__ = ["ATTACH", "CREATE", "EXEC", "RUN", "START"]
 
 
 @contextmanager
@@ -107,19 +36,108 @@ def _raw(terminal: int) -> Iterator[None]:
         termios.tcsetattr(terminal, termios.TCSADRAIN, before)
 
 
+def _keyboard(console: Console, interactive: bool, tty: bool) -> tuple[int | None, AbstractContextManager[None]]:
+    """Where input comes from, and what makes that terminal hand on every key. Raises ContainerError as Docker does."""
+    stdin = console.stdin.fileno() if interactive and console.stdin is not None else None
+    if not tty or stdin is None:
+        return stdin, nullcontext()
+    if not console.stdin_is_terminal:
+        raise ContainerError(
+            "the input device is not a TTY", exit_code=1, hint="Leave -t out, or run it in a terminal."
+        )
+    return stdin, _raw(stdin)
+
+
+@contextmanager
+def _window(stdin: int | None, tty: bool) -> Iterator[Callable[[Running], None]]:
+    """Gives what is to be told of the process: its window then follows that of this terminal."""
+    begun: list[Running] = []
+
+    def changed(*_: object) -> None:
+        for running in begun:
+            if running.terminal is not None:
+                running.terminal.resize()
+
+    if not tty or stdin is None:
+        yield begun.append
+        return
+    before = signal.signal(signal.SIGWINCH, changed)
+    try:
+        yield begun.append
+    finally:
+        signal.signal(signal.SIGWINCH, before)
+
+
 def run(console: Console, arguments: Arguments) -> int:
     """Run a container to its end; the exit code is the container's, or 125, 126, 127 where it could not be run."""
-    stdin = console.stdin.fileno() if arguments.flag("interactive") and console.stdin is not None else None
-    keyboard: AbstractContextManager[None] = nullcontext()
-    if arguments.flag("tty") and stdin is not None:
-        if not console.stdin_is_terminal:
-            raise ContainerError(
-                "the input device is not a TTY", exit_code=1, hint="Leave -t out, or run it in a terminal."
-            )
-        keyboard = _raw(stdin)
+    if arguments.flag("detach"):
+        request = request_for(arguments, None, os.environ)
+        identity = console.engine.run_detached(request)
+        console.show(Shown("started", console.engine.running.get(identity), f"{identity}\n"))
+        return 0
+    stdin, keyboard = _keyboard(console, arguments.flag("interactive"), arguments.flag("tty"))
     request = request_for(arguments, stdin, os.environ)
+    with keyboard, _window(stdin, request.tty) as began:
+        result = console.engine.run(request, output=console.output, began=began)
+    if result.interrupted and result.exit_code == 137:
+        return 128 + result.interrupted
+    return result.exit_code
+
+
+def create(console: Console, arguments: Arguments) -> int:
+    """Make a container that is not started."""
+    console.write(f"{console.engine.create_container(request_for(arguments, None, os.environ))}\n")
+    return 0
+
+
+def execute(console: Console, arguments: Arguments) -> int:
+    """Run one more command in a container that runs."""
+    name, *command = arguments.words
+    env = [entry for path in arguments.many("env-file") for entry in env_file(path, os.environ)]
+    request = ExecRequest(
+        command=tuple(command),
+        env=tuple(env + environment(arguments.many("env"), os.environ)),
+        workdir=arguments.text("workdir"),
+        user=arguments.text("user"),
+        tty=arguments.flag("tty"),
+        privileged=arguments.flag("privileged"),
+    )
+    if arguments.flag("detach"):
+        console.engine.running.execute_detached(name, request)
+        return 0
+    stdin, keyboard = _keyboard(console, arguments.flag("interactive"), arguments.flag("tty"))
+    with keyboard, _window(stdin, request.tty) as began:
+        request = replace(request, stdin=stdin)
+        return console.engine.running.execute(name, request, output=console.output, began=began)
+
+
+def start(console: Console, arguments: Arguments) -> int:
+    """Start containers that are there."""
+    if not (arguments.flag("attach") or arguments.flag("interactive")):
+        for name in arguments.words:
+            console.engine.running.start(name)
+            console.write(f"{name}\n")
+        return 0
+    if len(arguments.words) > 1:
+        raise UsageError("you cannot start and attach multiple containers at once")
+    return _attached(console, arguments.words[0], arguments.flag("interactive"), start=True)
+
+
+def attach(console: Console, arguments: Arguments) -> int:
+    """Show what a container writes from now on, and give it what is typed."""
+    return _attached(console, arguments.words[0], not arguments.flag("no-stdin"), start=False)
+
+
+def _attached(console: Console, name: str, interactive: bool, *, start: bool) -> int:
+    container = console.engine.running.get(name)
+    open_stdin = interactive and container.request.open_stdin
+    stdin, keyboard = _keyboard(console, open_stdin, container.request.tty)
+    away = Cancel()
     with keyboard:
-        return console.engine.run(request, output=console.output).exit_code
+        code = console.engine.running.attach(name, output=console.output, stdin=stdin, start=start, cancel=away)
+    if away.is_set():
+        console.note("read escape sequence")
+    return code
 
 
 RUN = Verb(
@@ -127,34 +145,55 @@ RUN = Verb(
     "[OPTIONS] IMAGE [COMMAND] [ARG...]",
     "Create and run a new container from an image",
     run,
-    (
-        many("add-host", "", "Add a custom host-to-IP mapping (host:ip)", check=values.host_entry),
-        text("entrypoint", "", "Overwrite the default ENTRYPOINT of the image"),
-        many("env", "e", "Set environment variables", check=_env_entry),
-        many("env-file", "", "Read in a file of environment variables"),
-        text("hostname", "h", "Container host name"),
-        flag("interactive", "i", "Keep STDIN open"),
-        text("name", "", "Assign a name to the container"),
-        text("network", "", "Network of the container: host or none", default="host", check=_network),
-        flag("read-only", "", "Mount the container's root filesystem as read only"),
-        flag("rm", "", "Automatically remove the container when it exits"),
-        text("shm-size", "", "Size of /dev/shm", value="bytes", default="64m", check=values.size),
-        flag("tty", "t", "Allocate a pseudo-TTY"),
-        text("user", "u", "Username or UID (format: <name|uid>[:<group|gid>])"),
-        many("volume", "v", "Bind mount a directory, or a named volume", check=_volume),
-        text("workdir", "w", "Working directory inside the container"),
-        flag("init", "", hidden=True),
-        text("pull", "", default="missing", hidden=True),
-        unsupported("detach", "d", "a container runs in the foreground, as long as the command does."),
-        unsupported("publish", "p", "a container has the host's network, its ports are open without it."),
-        unsupported("publish-all", "P", "a container has the host's network, its ports are open without it."),
-        unsupported("mount", "", "use -v SOURCE:TARGET[:ro]."),
-        unsupported("memory", "m", "there are no limits on memory."),
-        unsupported("cpus", "", "there are no limits on processors."),
-        unsupported("privileged", "", "a container has the rights that its sandbox gives."),
-        unsupported("platform", "", "a container runs on this machine's own platform."),
-    ),
+    (*OPTIONS, flag("detach", "d", "Run container in background and print container ID")),
     (1, None),
     interspersed=False,
     usage_exit_code=125,
+)
+CREATE = Verb(
+    "create",
+    "[OPTIONS] IMAGE [COMMAND] [ARG...]",
+    "Create a new container",
+    create,
+    OPTIONS,
+    (1, None),
+    interspersed=False,
+)
+EXEC = Verb(
+    "exec",
+    "[OPTIONS] CONTAINER COMMAND [ARG...]",
+    "Execute a command in a running container",
+    execute,
+    (
+        flag("detach", "d", "Run command in the background"),
+        many("env", "e", "Set environment variables"),
+        many("env-file", "", "Read in a file of environment variables"),
+        flag("interactive", "i", "Keep STDIN open even if not attached"),
+        flag("privileged", "", "Give all capabilities that the sandbox itself has"),
+        flag("tty", "t", "Allocate a pseudo-TTY"),
+        text("user", "u", "Username or UID (format: <name|uid>[:<group|gid>])"),
+        text("workdir", "w", "Working directory inside the container"),
+    ),
+    (2, None),
+    interspersed=False,
+)
+START = Verb(
+    "start",
+    "[OPTIONS] CONTAINER [CONTAINER...]",
+    "Start one or more stopped containers",
+    start,
+    (
+        flag("attach", "a", "Attach STDOUT/STDERR"),
+        flag("interactive", "i", "Attach container's STDIN"),
+    ),
+    (1, None),
+)
+ATTACH = Verb(
+    "attach",
+    "[OPTIONS] CONTAINER",
+    "Attach local standard input, output, and error streams to a running container",
+    attach,
+    (flag("no-stdin", "", "Do not attach STDIN"),),
+    (1, 1),
+    more="Ctrl-P Ctrl-Q lets go of a container with a terminal; Ctrl-C goes to it.",
 )

@@ -76,7 +76,10 @@ def commands(id_mode: str, engine_home: Path, tmp_path: Path) -> Iterator[Comman
     """A store with nothing in it, and a directory to stand in, in each id mode."""
     directory = tmp_path / "work"
     directory.mkdir()
-    yield Commands(engine_home, directory)
+    opened = Commands(engine_home, directory)
+    yield opened
+    if running := opened("ps", "-aq").out.split() if (engine_home / "containers").exists() else []:
+        opened("rm", "-f", *running)
 
 
 @pytest.fixture

@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 
 from dockermagic.engine import Engine
+from tests.cli.conftest import Commands, busybox, commands
+
+__all__ = ["Commands", "busybox", "commands"]
 
 
 @pytest.fixture
@@ -14,3 +17,5 @@ def engine(id_mode: str, engine_home: Path) -> Iterator[Engine]:
     with Engine(engine_home) as opened:
         opened.base("busybox")
         yield opened
+        for container in opened.containers():
+            opened.remove_container(container.id, force=True)

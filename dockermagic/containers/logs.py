@@ -1,0 +1,152 @@
+"""What a container wrote, on disk: its two streams apart, each piece with its time, in a bounded file.
+
+A piece is a line ``SECONDS STREAM LENGTH`` and that many bytes. When ``log`` has grown to its limit it becomes
+``log.1``, and what that held before is gone.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["LIMIT", "Log", "Piece", "lines", "read"]
+
+LIMIT = 32 << 20
+_LOOK_AGAIN = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Some bytes of a stream (1 or 2), and when they were written, in seconds since the epoch."""
+
+    time: float
+    stream: int
+    data: bytes
+
+
+class Log:
+    """Appends to a container's log. Safe for several threads."""
+
+    def __init__(self, folder: Path, limit: int = LIMIT) -> None:
+        self._path = folder / "log"
+        self._limit = limit
+        self._lock = threading.Lock()
+        self._open()
+
+    def _open(self) -> None:
+        self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self._size = os.fstat(self._fd).st_size
+
+    def write(self, stream: int, data: bytes) -> None:
+        """Append a piece."""
+        head = b"%.6f %d %d\n" % (time.time(), stream, len(data))
+        with self._lock:
+            if self._size + len(data) > self._limit and self._size:
+                os.close(self._fd)
+                os.replace(self._path, f"{self._path}.1")
+                self._open()
+            self._size += os.writev(self._fd, (head, data))
+
+    def close(self) -> None:
+        """Nothing more will come."""
+        with self._lock:
+            os.close(self._fd)
+
+
+class Reader:
+    """Reads a container's log: what is :meth:`there`, and then what is :meth:`coming`. A context manager."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._file = -1
+        self._kept = bytearray()
+
+    def __enter__(self) -> Reader:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._close()
+
+    def there(self) -> Iterator[Piece]:
+        """What is written now, the oldest first."""
+        for name in ("log.1", "log"):
+            if self._open(name):
+                yield from self._read()
+
+    def coming(self, goes_on: Callable[[], bool]) -> Iterator[Piece]:
+        """What is written from then on, as long as ``goes_on``."""
+        while True:
+            going = goes_on()
+            yield from self._read()
+            if not going:
+                return
+            try:
+                if self._file >= 0 and (self._folder / "log").stat().st_ino == os.fstat(self._file).st_ino:
+                    time.sleep(_LOOK_AGAIN)
+                    continue
+            except FileNotFoundError:
+                return  # the container was removed
+            yield from self._read()
+            if not self._open("log"):
+                return
+
+    def _open(self, name: str) -> bool:
+        self._close()
+        try:
+            self._file = os.open(self._folder / name, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def _close(self) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+        self._file, self._kept = -1, bytearray()
+
+    def _read(self) -> Iterator[Piece]:
+        """The whole pieces from here on; the beginning of one that is being written is kept."""
+        kept = self._kept
+        while self._file >= 0 and (data := os.read(self._file, 1 << 18)):
+            kept += data
+            while (end := kept.find(b"\n")) >= 0:
+                moment, stream, length = kept[:end].split()
+                if len(kept) < end + 1 + int(length):
+                    break
+                yield Piece(float(moment), int(stream), bytes(kept[end + 1 : end + 1 + int(length)]))
+                del kept[: end + 1 + int(length)]
+
+
+def read(
+    folder: Path, *, tail: int = -1, by_line: bool = False, goes_on: Callable[[], bool] | None = None
+) -> Iterator[Piece]:
+    """The last ``tail`` lines of what is there (-1: all of it), and with ``goes_on`` what comes as long as it says so.
+
+    ``by_line`` cuts all of it into lines.
+    """
+    with Reader(folder) as reader:
+        yield from (
+            deque(lines(reader.there()), tail) if tail >= 0 else lines(reader.there()) if by_line else reader.there()
+        )
+        if goes_on is not None:
+            yield from lines(reader.coming(goes_on)) if by_line else reader.coming(goes_on)
+
+
+def lines(source: Iterator[Piece]) -> Iterator[Piece]:
+    """Pieces cut into lines, each with its end; a line has the time of its beginning."""
+    begun: dict[int, Piece] = {}
+    for piece in source:
+        before = begun.pop(piece.stream, None)
+        data = before.data + piece.data if before else piece.data
+        moment = before.time if before else piece.time
+        *whole, rest = data.split(b"\n")
+        for line in whole:
+            yield Piece(moment, piece.stream, line + b"\n")
+            moment = piece.time
+        if rest:
+            begun[piece.stream] = Piece(moment, piece.stream, rest)
+    yield from begun.values()

@@ -1,0 +1,109 @@
+"""What a container's record comes to: the process, its mounts, and what has to be set up before its command begins."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dockermagic.containers.request import Bind, ExecRequest, merge_env
+from dockermagic.errors import ContainerError
+from dockermagic.oci import lock
+from dockermagic.sandbox.base import Mount, Process, Rootfs
+
+if TYPE_CHECKING:
+    from dockermagic.containers.supervisor import Supervisor
+
+__all__ = ["exec_process", "process_of"]
+
+_WRITABLE = "dockermagic.containers.writable"
+
+
+def process_of(supervisor: Supervisor, stack: contextlib.ExitStack) -> tuple[Process, Callable[[int], None] | None]:
+    """The process of a container, and what to do with its pidfd before it begins; ``stack`` undoes it afterwards."""
+    container = supervisor.container
+    request, launch = container.request, container.launch
+    binds = list(request.binds)
+    taken = {bind.target for bind in binds} | {mount.target for mount in request.tmpfs}
+    binds += [Bind(target) for target in container.config.get("Volumes") or {} if target not in taken]
+    mounts = [
+        Mount("bind", bind.target, _source(supervisor, number, bind), bind.readonly)
+        for number, bind in enumerate(binds)
+    ]
+    mounts += [Mount("tmpfs", one.target, size=one.size, mode=one.mode, readonly=one.readonly) for one in request.tmpfs]
+    process = Process(
+        args=launch.args,
+        env=launch.env,
+        cwd=launch.cwd,
+        user=launch.user,
+        hostname=launch.hostname,
+        network="none" if request.network == "none" else "host",
+        mounts=tuple(sorted(mounts, key=lambda mount: mount.target.count("/"))),
+        tty=request.tty,
+        shm_size=request.shm_size,
+        extra_hosts=request.add_hosts,
+        readonly_root=request.read_only,
+        window=request.window,
+        init=request.init,
+        cap_add=request.cap_add,
+        cap_drop=request.cap_drop,
+        ulimits=request.ulimits,
+        groups=request.groups,
+    )
+    return process, None
+
+
+def exec_process(supervisor: Supervisor, request: ExecRequest) -> Process:
+    """One more process of a container that runs."""
+    container = supervisor.container
+    launch = container.launch
+    env = dict(launch.env)
+    if request.tty:
+        env.setdefault("TERM", "xterm")
+    env = merge_env([f"{name}={value}" for name, value in env.items()], request.env)
+    cwd = request.workdir or launch.cwd
+    if not cwd.startswith("/"):
+        raise ContainerError(
+            f"the working directory '{cwd}' is invalid, it needs to be an absolute path", exit_code=126
+        )
+    return Process(
+        args=request.command,
+        env=env,
+        cwd=cwd,
+        user=request.user or launch.user,
+        network=supervisor.state.network or "host",
+        tty=request.tty,
+        window=request.window,
+        cap_add=("ALL",) if request.privileged else container.request.cap_add,
+        cap_drop=() if request.privileged else container.request.cap_drop,
+        ulimits=container.request.ulimits,
+        groups=container.request.groups,
+    )
+
+
+def _source(supervisor: Supervisor, number: int, bind: Bind) -> Path:
+    """The directory or file behind a bind, made where Docker makes it."""
+    try:
+        if bind.path is not None:
+            if not bind.path.exists():
+                bind.path.mkdir(parents=True)
+            return bind.path.resolve()
+        volumes = supervisor.shelf.volumes
+        anonymous = supervisor.place.path / "volumes" / str(number)
+        place = volumes / bind.volume / "_data" if bind.volume else anonymous
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ContainerError(
+            f"error while creating mount source path '{bind.path or bind.volume}': {os.strerror(error.errno or 0)}"
+        ) from None
+    if bind.copy:
+        with lock.hold(place.parent / ".lock"):
+            supervisor.sandbox.call(
+                f"{_WRITABLE}:fill",
+                mounts={"root": Rootfs(supervisor.container.lowers)},
+                path=bind.target,
+                target=str(place),
+            )
+    return place

@@ -1,0 +1,283 @@
+"""Containers on disk: one directory each, which says all there is to know of it.
+
+::
+
+    containers/.lock         held while a container is made, named or swept away
+    containers/.names/NAME   a link to the container of that name
+    containers/ID/           a container that stays
+    containers/rm-ID/        one that goes at its end; a sweep takes it if its supervisor died first
+        container.json       what it was made from
+        state.json           how it stands, written by its supervisor
+        lock                 held as long as it is being run, by the process that runs it, and dies with it
+        control              the socket of that process
+        log, log.1           what it wrote
+        fs, work             its layer
+        volumes/N            its anonymous volumes
+    volumes/NAME/_data       a named volume
+
+Records are replaced, never changed in place: whoever reads one reads a whole one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import stat
+import time
+import types
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+from dockermagic.containers.names import random_name
+from dockermagic.containers.request import Container, RunRequest, State
+from dockermagic.errors import ContainerError
+from dockermagic.oci import lock
+from dockermagic.sandbox.wire import to_json
+
+__all__ = ["Place", "Shelf", "decode"]
+
+Value = TypeVar("Value")
+_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The directory of one container."""
+
+    path: Path
+
+    @property
+    def fs(self) -> Path:
+        """What it changed: the upper directory of its root filesystem."""
+        return self.path / "fs"
+
+    @property
+    def id(self) -> str:
+        return self.path.name.removeprefix("rm-")
+
+    def read(self) -> Container | None:
+        """The container, with the state that is true now; None where there is none any more.
+
+        One whose supervisor died is exited, with 137.
+        """
+        container = self._read("container.json", Container)
+        if container is None:
+            return None
+        state = self._read("state.json", State) or State()
+        if state.status in ("running", "restarting") and not self.is_held():
+            state = self._read("state.json", State) or state  # it may have ended meanwhile
+            if state.status in ("running", "restarting"):
+                ended = state.finished or self._last_sign()
+                state = replace(state, status="exited", exit_code=137, finished=ended, pid=0, ports=(), health="")
+        return replace(container, state=state)
+
+    def _last_sign(self) -> float | None:
+        try:
+            return max((self.path / name).stat().st_mtime for name in ("state.json", "log"))
+        except OSError:
+            return None
+
+    def _read(self, name: str, kind: type[Value]) -> Value | None:
+        try:
+            return typing.cast(Value, decode(kind, json.loads((self.path / name).read_text(encoding="utf-8"))))
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+
+    def write(self, container: Container) -> None:
+        """Write what it was made from."""
+        document = {field.name: getattr(container, field.name) for field in fields(container) if field.name != "state"}
+        self._write("container.json", document)
+
+    def write_state(self, state: State) -> None:
+        """Write how it stands. Nothing happens where the container is gone."""
+        try:
+            self._write("state.json", state)
+        except FileNotFoundError:
+            pass
+
+    def _write(self, name: str, value: object) -> None:
+        aside = self.path / f".{name}.{secrets.token_hex(4)}"
+        aside.write_text(json.dumps(value, default=to_json), encoding="utf-8")
+        aside.replace(self.path / name)
+
+    def is_held(self) -> bool:
+        """Whether some process runs it."""
+        try:
+            held = os.open(self.path / "lock", os.O_RDWR | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            return not lock.claim(held, shared=True, wait=False)
+        finally:
+            os.close(held)
+
+    def hold(self) -> int:
+        """Take it over, to run it: a descriptor that holds it until it is closed, here and wherever it is sent.
+
+        Waits for whoever holds it.
+        """
+        held = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        lock.claim(held)
+        return held
+
+    def wait(self) -> None:
+        """Return when nobody runs it any more."""
+        try:
+            held = os.open(self.path / "lock", os.O_RDWR | os.O_CLOEXEC)
+        except OSError:
+            return
+        lock.claim(held, shared=True)
+        os.close(held)
+
+
+class Shelf:
+    """The containers of one store. ``delete`` removes a directory, whoever its files belong to."""
+
+    def __init__(self, home: Path, delete: Callable[[Path], None]) -> None:
+        self.root = home / "containers"
+        self.volumes = home / "volumes"
+        self._delete = delete
+
+    def create(
+        self, request: RunRequest, config: Mapping[str, Any], lowers: tuple[Path, ...], image_id: str
+    ) -> tuple[Place, Container, int]:
+        """Make a container: its directory, its record, and the descriptor that holds it.
+
+        Raises ContainerError for a name that is none or is taken, and for a request that comes to no process.
+        """
+        identity = secrets.token_hex(32)
+        place = Place(self.root / (f"rm-{identity}" if request.remove else identity))
+        asked = replace(request, stdin=None, open_stdin=request.open_stdin or request.stdin is not None)
+        container = Container(identity, request.name, time.time(), image_id, asked, config, lowers)
+        _ = container.launch, container.stop_signal
+        (self.root / ".names").mkdir(parents=True, exist_ok=True)
+        self.root.chmod(0o700)
+        with lock.hold(self.root / ".lock"):
+            self.sweep()
+            container = replace(container, name=self._take_name(request.name, place))
+            place.fs.mkdir(parents=True)
+            (place.path / "work").mkdir()
+            if lowers:
+                place.fs.chmod(stat.S_IMODE(lowers[-1].stat().st_mode))
+            held = place.hold()
+            place.write(container)
+            place.write_state(container.state)
+        return place, container, held
+
+    def _take_name(self, wanted: str, place: Place) -> str:
+        """Give a name to a container that is being made; '' is any. The lock is held."""
+        wanted = wanted.removeprefix("/")
+        if wanted and not _NAME.fullmatch(wanted):
+            raise ContainerError(
+                f"Invalid container name ({wanted}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed",
+                hint="A name has at least two characters.",
+            )
+        for _ in range(100):
+            name = wanted or random_name()
+            link = self.root / ".names" / name
+            taken = link.readlink().name if link.is_symlink() else ""
+            if not taken or not (self.root / taken / "container.json").exists():
+                link.unlink(missing_ok=True)
+                link.symlink_to(f"../{place.path.name}")
+                return name
+            if wanted:
+                raise ContainerError(
+                    f'Conflict. The container name "/{wanted}" is already in use by container '
+                    f'"{taken.removeprefix("rm-")}". You have to remove (or rename) that container to be able to reuse '
+                    "that name.",
+                    hint=f"`rm -f {wanted}` removes it. One that is run with --rm gives its name back at its end.",
+                )
+        return self._take_name(secrets.token_hex(6), place)
+
+    def rename(self, place: Place, name: str) -> None:
+        """Give a container another name. Raises ContainerError where it is taken."""
+        with lock.hold(self.root / ".lock"):
+            container = self._known(place)
+            if name.removeprefix("/") == container.name:
+                raise ContainerError(
+                    "Renaming a container with the same name as its current name", exit_code=1, hint="Choose another."
+                )
+            try:
+                new = self._take_name(name, place)
+            except ContainerError as error:
+                error.exit_code = 1
+                raise
+            place.write(replace(container, name=new))
+            (self.root / ".names" / container.name).unlink(missing_ok=True)
+
+    def _known(self, place: Place) -> Container:
+        container = place.read()
+        if container is None:
+            raise ContainerError(f"No such container: {place.id[:12]}", exit_code=1)
+        return container
+
+    def places(self) -> Iterator[Place]:
+        """Every container's directory."""
+        try:
+            entries = os.listdir(self.root)
+        except FileNotFoundError:
+            return
+        for entry in entries:
+            if re.fullmatch(r"(rm-)?[0-9a-f]{64}", entry):
+                yield Place(self.root / entry)
+
+    def all(self) -> list[Container]:
+        """Every container, the newest first."""
+        found = [container for place in self.places() if (container := place.read()) is not None]
+        return sorted(found, key=lambda container: container.created, reverse=True)
+
+    def find(self, name: str) -> Place:
+        """A container by name, id or the beginning of its id. Raises ContainerError, with 1."""
+        link = self.root / ".names" / name.removeprefix("/")
+        if name and "/" not in name.removeprefix("/") and link.is_symlink():
+            place = Place(self.root / link.readlink().name)
+            if (place.path / "container.json").exists():
+                return place
+        found = [place for place in self.places() if name and place.id.startswith(name)]
+        if not found:
+            raise ContainerError(f"No such container: {name}", exit_code=1, hint="`ps -a` lists the containers.")
+        if len(found) > 1:
+            raise ContainerError(f"multiple containers begin with {name}", exit_code=1, hint="Give more digits.")
+        return found[0]
+
+    def remove(self, place: Place) -> None:
+        """Delete a container that nobody runs, and its name. Idempotent."""
+        container = place.read()
+        self._delete(place.path)
+        if container is not None:
+            link = self.root / ".names" / container.name
+            if link.is_symlink() and link.readlink().name == place.path.name:
+                link.unlink(missing_ok=True)
+
+    def sweep(self) -> None:
+        """Take away what died before it could clean up. The lock is held."""
+        for path in self.root.glob("rm-*"):
+            if not Place(path).is_held():
+                self.remove(Place(path))
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
+
+
+def decode(kind: Any, value: Any) -> Any:
+    """JSON back to a frozen value, by its annotations; fields that are missing have their defaults."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is tuple:
+        kinds = [arguments[0]] * len(value) if arguments[-1:] == (...,) else arguments
+        return tuple(decode(one, item) for one, item in zip(kinds, value, strict=True))
+    if origin in (types.UnionType, typing.Union):
+        return None if value is None else decode(next(one for one in arguments if one is not type(None)), value)
+    if kind is Path:
+        return Path(value)
+    if is_dataclass(kind):
+        hints = _hints(typing.cast(type, kind))
+        return typing.cast(Any, kind)(**{name: decode(hints[name], item) for name, item in value.items()})
+    return value

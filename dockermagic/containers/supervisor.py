@@ -1,0 +1,393 @@
+"""Runs one container, from its start to its end, and answers for it meanwhile.
+
+A supervisor lives in the process that runs the container: that of a foreground run, or the keeper of the store's
+detached ones. It writes the state, keeps the log, hands output to whoever is attached, and listens at the container's
+control socket.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from dockermagic.containers.control import Door, Line
+from dockermagic.containers.logs import Log
+from dockermagic.containers.process import exec_process, process_of
+from dockermagic.containers.request import Container, ExecRequest, State
+from dockermagic.containers.shelf import Place, Shelf, decode
+from dockermagic.errors import BuildInterruptedError, ContainerError, DockermagicError, SandboxError
+from dockermagic.sandbox.base import Cancel, Output, Process, Rootfs, Sandbox
+from dockermagic.sandbox.running import Hooks, Running, pid_of
+
+__all__ = ["FRAME", "Supervisor"]
+
+FRAME = struct.Struct(">BI")
+"""Before each piece of output to one who is attached: the stream and the length."""
+_PATIENCE = 3.0
+_SETTLED = 2.0
+_LONGEST_PAUSE = 60.0
+
+
+class Supervisor:
+    """One container at work. :meth:`run` is called once; the rest may be called from any thread meanwhile."""
+
+    def __init__(self, shelf: Shelf, place: Place, container: Container, sandbox: Sandbox) -> None:
+        self.shelf = shelf
+        self.place = place
+        self.container = container
+        self.sandbox = sandbox
+        self.state = container.state
+        self.interrupted = 0
+        self.over = threading.Event()
+        self._lock = threading.Lock()
+        self._running: Running | None = None
+        self._input: int | None = None
+        self._attached: list[socket.socket] = []
+        self._beside: list[Running] = []
+        self._restart = False
+        self._stopped = False
+        self._hurry = threading.Event()
+        self._once_over = threading.Event()
+        self._began: Callable[[Running], None] = lambda running: None
+        self._output: Output | None = None
+        self._early: list[bytes] | None = None
+
+    # -- its life ------------------------------------------------------------------------------------------------------
+
+    def run(
+        self,
+        *,
+        held: int,
+        stdin: int | None = None,
+        output: Output | None = None,
+        cancel: Cancel | None = None,
+        began: Callable[[Running], None] = lambda running: None,
+        keep_early: bool = False,
+    ) -> State:
+        """Run it to its end, with as many restarts as its policy wants, and give its last state.
+
+        ``held`` is the descriptor that holds the container's place; it is closed. ``cancel`` asks it to end, as
+        :meth:`interrupt` does. ``began`` is called whenever its process has begun; with ``keep_early`` what was written
+        before that is shown to whoever is attached then. Raises DockermagicError, with
+        Docker's exit code, where the process could not be started; then, too, the state is written and one that does
+        not stay is gone.
+        """
+        self._output, self._began = output, began
+        self._early = [] if keep_early else None
+        self._log = Log(self.place.path)
+        unsubscribe = cancel.subscribe(lambda: self.interrupt(signal.SIGINT)) if cancel is not None else None
+        try:
+            with Door(self.place.path / "control", self._answer):
+                pause = 0.1
+                while True:
+                    started = time.monotonic()
+                    self._once(stdin)
+                    if not self._goes_on():
+                        break
+                    pause = 0.1 if time.monotonic() - started > 10 else min(pause * 2, _LONGEST_PAUSE)
+                    if not self._restart and self._rest(pause):
+                        break
+            return self.state
+        finally:
+            if unsubscribe is not None:
+                unsubscribe()
+            self._leave()
+            if self.container.request.remove:
+                self.shelf.remove(self.place)
+            os.close(held)
+            self.over.set()
+
+    def _leave(self) -> None:
+        self._log.close()
+        with self._lock:
+            attached, self._attached = self._attached, []
+        for channel in attached:
+            with contextlib.suppress(OSError):
+                channel.shutdown(socket.SHUT_RDWR)
+            channel.close()
+
+    def _rest(self, seconds: float) -> bool:
+        """Wait before the next start; whether it was stopped meanwhile."""
+        self._set(status="restarting")
+        self._hurry.wait(seconds)
+        if self._stopped:
+            self._set(status="exited")
+        return self._stopped
+
+    def _goes_on(self) -> bool:
+        """Whether it is to be started once more."""
+        if self._restart:
+            self._stopped = False
+            return True
+        policy, most = self.container.request.restart, self.container.request.restart_max
+        if self._stopped or policy == "no" or (policy == "on-failure" and not self.state.exit_code):
+            return False
+        if most and self.state.restarts >= most:
+            return False
+        self._set(restarts=self.state.restarts + 1)
+        return True
+
+    def _once(self, stdin: int | None) -> None:
+        self._restart = False
+        self._once_over.clear()
+        self._hurry.clear()
+        self._set(started=time.time(), finished=None, exit_code=None, error="", pid=0, notes=())
+        code, error = 137, ""
+        failure: DockermagicError | None = None
+        with contextlib.ExitStack() as stack:
+            try:
+                if (self.place.path / "work" / "work").exists():  # left by one that was killed
+                    work = str(self.place.path / "work")
+                    self.sandbox.call("dockermagic.sandbox.trees:remove_work", work=work)
+                process, prepare = process_of(self, stack)
+                source = stdin if stdin is not None else self._own_input(process, stack)
+                process = replace(process, stdin=source)
+                hooks = Hooks(prepare=prepare, began=self._has_begun, opened=self._opened)
+                running = self.sandbox.start(self.rootfs, process, output=self._write, hooks=hooks)
+                with self._lock:
+                    self._running = running
+                if self._stopped:
+                    running.stop()
+                try:
+                    code = running.wait()
+                    error = running.refused
+                finally:
+                    with self._lock:
+                        self._running = None
+                    running.close()
+            except BuildInterruptedError:
+                pass
+            except SandboxError as refused:
+                failure = ContainerError(refused.message, place=refused.place, hint=refused.hint)
+                failure.__cause__ = refused
+            except DockermagicError as refused:
+                refused.exit_code = 125
+                failure = refused
+            finally:
+                self._once_over.set()
+                code, error = (125, failure.message) if failure else (code, error)
+                began = self.state.status == "running"
+                ended = {"finished": time.time(), "exit_code": code, "pid": 0, "ports": (), "address": ""}
+                health = "" if not self.state.health else "unhealthy"
+                self._set(status="exited" if began or not error else "created", error=error, health=health, **ended)
+        if failure is not None and not self.state.restarts:
+            raise failure
+
+    @property
+    def rootfs(self) -> Rootfs:
+        """Its root filesystem."""
+        return Rootfs(self.container.lowers, self.place.fs)
+
+    def _own_input(self, process: Process, stack: contextlib.ExitStack) -> int | None:
+        """A pipe that whoever attaches may write to; a terminal brings its own."""
+        if process.tty or not self.container.request.open_stdin:
+            return None
+        read, write = os.pipe()
+        self._input = write
+        stack.callback(self._close_input)
+        stack.callback(os.close, read)
+        return read
+
+    def _close_input(self) -> None:
+        with self._lock:
+            if self._input is not None:
+                os.close(self._input)
+                self._input = None
+
+    def _opened(self, terminal: int) -> None:
+        self._close_input()
+        with self._lock:
+            self._input = os.dup(terminal)
+
+    def _has_begun(self) -> None:
+        with self._lock:
+            running = self._running
+        assert running is not None
+        assert running.process is not None
+        self._set(status="running", pid=pid_of(running.process))
+        self._began(running)
+        early, self._early = self._early, None
+        for frame in early or ():
+            self._show(frame)
+
+    def _set(self, **changes: Any) -> None:
+        with self._lock:
+            self.state = replace(self.state, **changes)
+            self.place.write_state(self.state)
+
+    def update(self, **changes: Any) -> None:
+        """Write a change of the state."""
+        self._set(**changes)
+
+    # -- output --------------------------------------------------------------------------------------------------------
+
+    def _write(self, stream: int, data: bytes) -> None:
+        with contextlib.suppress(OSError):  # a full disk stops the log, not the container
+            self._log.write(stream, data)
+        if self._output is not None:
+            self._output(stream, data)
+        if self._early is not None:
+            self._early.append(FRAME.pack(stream, len(data)) + data)
+        elif self._attached:
+            self._show(FRAME.pack(stream, len(data)) + data)
+
+    def _show(self, frame: bytes) -> None:
+        with self._lock:
+            attached = list(self._attached)
+        for channel in attached:
+            try:
+                channel.sendall(frame)
+            except OSError:  # it is gone, or does not read
+                with self._lock:
+                    if channel in self._attached:
+                        self._attached.remove(channel)
+                channel.close()
+
+    def tell(self, line: Line, *, attached: bool) -> None:
+        """Say that it runs, with a descriptor for its input to one who is attached."""
+        with self._lock:
+            given = os.dup(self._input) if attached and self._input is not None else None
+        try:
+            with contextlib.suppress(OSError):
+                line.send({"tty": self.container.request.tty}, [given] if given is not None else None)
+        finally:
+            if given is not None:
+                os.close(given)
+
+    def attach(self, channel: socket.socket) -> None:
+        """Send all further output to a socket, in frames; it is closed at the end."""
+        channel.settimeout(10)
+        with self._lock:
+            self._attached.append(channel)
+
+    # -- its end -------------------------------------------------------------------------------------------------------
+
+    def interrupt(self, number: int = signal.SIGINT) -> None:
+        """Have it end as Ctrl-C does: that signal, its stop signal, SIGKILL. Each further call takes the next step."""
+        if self.interrupted:
+            self._hurry.set()
+            return
+        self.interrupted = number
+        steps: list[tuple[int, float]] = [(self.container.stop_signal, float(self.container.request.stop_timeout))]
+        if number != signal.SIGTERM:
+            steps.insert(0, (number, _PATIENCE))
+        threading.Thread(target=self._end, args=(steps,), name="dockermagic-end", daemon=True).start()
+
+    def _end(self, steps: Sequence[tuple[int, float]]) -> None:
+        """Take the steps until it is over, and at last kill it. A signal that would do nothing costs no time."""
+        self._stopped = True
+        for number, seconds in steps:
+            with self._lock:
+                running = self._running
+            if running is None or not self._heard(running, number, seconds) or not running.signal(number):
+                continue
+            self._hurry.clear()
+            deadline = time.monotonic() + seconds if seconds >= 0 else float("inf")
+            while not self._once_over.is_set() and not self._hurry.is_set() and time.monotonic() < deadline:
+                self._once_over.wait(0.02)
+            if self._once_over.is_set():
+                return
+        self._hurry.set()
+        with self._lock:
+            running = self._running
+        if running is not None and not running.signal(signal.SIGKILL):
+            running.stop()
+
+    def _heard(self, running: Running, number: int, seconds: float) -> bool:
+        """Whether the process listens to a signal; a young one is given a moment to install its handler."""
+        started = self.state.started or 0.0
+        deadline = time.monotonic() + min(seconds if seconds >= 0 else _SETTLED, started + _SETTLED - time.time())
+        while not (heard := running.hears(number)) and time.monotonic() < deadline:
+            if self._once_over.wait(0.02) or self._hurry.is_set():
+                break
+        return heard
+
+    # -- the control socket --------------------------------------------------------------------------------------------
+
+    def _answer(self, line: Line, question: Mapping[str, Any], fds: list[int]) -> None:
+        answers: dict[str, Callable[[Line, Mapping[str, Any], list[int]], None]] = {
+            "process": self._give_process,
+            "kill": self._kill,
+            "stop": self._stop,
+            "attach": self._attach,
+            "exec": self._exec,
+        }
+        answers[question["do"]](line, question, fds)
+
+    def _pidfd(self) -> int:
+        with self._lock:
+            running = self._running
+        process = running.duplicate() if running is not None else None
+        if process is None:
+            raise ContainerError(f"container {self.container.id} is not running", exit_code=1)
+        return process
+
+    def _give_process(self, line: Line, question: Mapping[str, Any], fds: list[int]) -> None:
+        process = self._pidfd()
+        try:
+            line.send({"process": True}, [process])
+        finally:
+            os.close(process)
+
+    def _kill(self, line: Line, question: Mapping[str, Any], fds: list[int]) -> None:
+        with self._lock:
+            running = self._running
+        number = int(question["signal"])
+        if number in (signal.SIGKILL, self.container.stop_signal):
+            self._stopped = True
+        if running is None or not running.signal(number):
+            raise ContainerError(f"container {self.container.id} is not running", exit_code=1)
+        if number == signal.SIGKILL:
+            self._once_over.wait()
+        line.send({"killed": True})
+
+    def _stop(self, line: Line, question: Mapping[str, Any], fds: list[int]) -> None:
+        """Stop it, and with ``again`` start it anew; answered when it has ended."""
+        seconds = question.get("timeout")
+        self._restart = bool(question.get("again"))
+        wanted = float(self.container.request.stop_timeout if seconds is None else seconds)
+        self._end([(int(question.get("signal") or self.container.stop_signal), wanted)])
+        self._once_over.wait()
+        line.send({"stopped": True})
+
+    def _attach(self, line: Line, question: Mapping[str, Any], fds: list[int]) -> None:
+        self.tell(line, attached=True)
+        self.attach(line.channel.dup())
+
+    def _exec(self, line: Line, question: Mapping[str, Any], fds: list[int]) -> None:
+        process = exec_process(self, decode(ExecRequest, question["request"]))
+        target = self._pidfd()
+        try:
+            if question.get("detached"):
+                self._run_beside(target, process)
+                line.send({"started": True})
+                return
+            names = dict(zip(("stdin", "stdout", "stderr"), fds, strict=True))
+            with self.sandbox.beside(target, self.rootfs, process, names) as control:
+                line.send({"started": True}, [control.fileno()])
+        finally:
+            os.close(target)
+
+    def _run_beside(self, target: int, process: Process) -> None:
+        """One more process that nobody waits for; it ends with the container."""
+
+        def run() -> None:
+            with contextlib.suppress(DockermagicError):
+                running.wait()
+            running.close()
+            self._beside.remove(running)
+
+        def send(given: Mapping[str, int]) -> socket.socket:
+            return self.sandbox.beside(target, self.rootfs, process, given)
+
+        running = Running(send, tty=process.tty)
+        self._beside.append(running)
+        threading.Thread(target=run, name="dockermagic-beside", daemon=True).start()

@@ -1,0 +1,245 @@
+"""Containers that outlive the command that started them: their state, their log, their end."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Commands
+from tests.cli.test_containers import read_until, terminal, wait_for
+
+TALKER = "trap 'echo bye; exit 4' TERM; echo out; echo err >&2; while :; do sleep 0.05; done"
+DEAF = "trap '' TERM; echo ready; while :; do sleep 0.05; done"
+
+
+def status(commands: Commands, name: str) -> str:
+    return commands("ps", "-a", "--filter", f"name=^{name}$", "--format", "{{.Status}}").out.strip()
+
+
+def until_logged(commands: Commands, name: str, text: str) -> None:
+    """Follow the log until there is a line."""
+    process = commands.start("logs", "-f", name, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    wait_for(process, text.encode())
+    process.kill()
+    process.communicate()
+
+
+def test_a_container_from_its_start_to_its_end(busybox: Commands) -> None:
+    """run -d, ps, logs, stop, start, restart, kill, rm: each sees what the one before did."""
+    identity = busybox("run", "-d", "--name", "web", "busybox", "sh", "-c", TALKER).out.strip()
+    assert re.fullmatch("[0-9a-f]{64}", identity)
+    assert re.search(r"web$", busybox("ps").out.splitlines()[1])
+    assert status(busybox, "web").startswith("Up ")
+    until_logged(busybox, "web", "err")
+    logs = busybox("logs", "web")
+    assert (logs.out, logs.err) == ("out\n", "err\n")
+
+    assert busybox("rm", "web", code=1).err.startswith('ERROR: cannot remove container "/web": container is running')
+    assert busybox("stop", "web").out == "web\n"
+    assert status(busybox, "web").startswith("Exited (4)")
+    assert busybox("logs", "--tail", "1", "web").out == "bye\n"
+    assert busybox("wait", "web").out == "4\n"
+
+    busybox("start", identity[:12])
+    busybox("restart", "web")
+    assert status(busybox, "web").startswith("Up ")
+    busybox("kill", "web")
+    assert status(busybox, "web").startswith("Exited (137)")
+    busybox("rename", "web", "old")
+    assert busybox("rm", "old").out == "old\n"
+    assert busybox("ps", "-aq").out == ""
+
+
+def test_the_keeper_goes_with_its_last_container(busybox: Commands) -> None:
+    """No process, no socket and no directory is left of a container that was run with --rm."""
+    busybox("run", "-d", "--rm", "--name", "one", "busybox", "sleep", "1000")
+    busybox("run", "-d", "--rm", "--name", "two", "busybox", "sleep", "1000")
+    containers = busybox.home / "containers"
+    assert (containers / ".keeper").is_socket()
+    busybox("stop", "one", "two")
+    with_deadline(lambda: not (containers / ".keeper").exists())
+
+    assert list(containers.glob("[!.]*")) == []
+    assert list((containers / ".names").iterdir()) == []
+
+
+def with_deadline(done: object) -> None:
+    deadline = time.monotonic() + 60
+    while not done():  # type: ignore[operator]
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_one_whose_supervisor_was_killed_is_exited(busybox: Commands) -> None:
+    """Its processes die with it, and it can be started again."""
+    busybox("run", "-d", "--name", "orphan", "busybox", "sleep", "1000")
+    pid = _state(busybox)["pid"]
+    keepers = [entry for entry in Path("/proc").glob("[0-9]*") if _is_keeper(entry, busybox.home)]
+    assert len(keepers) == 1
+    os.kill(int(keepers[0].name), signal.SIGKILL)
+    with_deadline(lambda: not Path(f"/proc/{pid}").exists())
+
+    assert status(busybox, "orphan").startswith("Exited (137)")
+    busybox("start", "orphan")
+    assert status(busybox, "orphan").startswith("Up ")
+
+
+def _state(commands: Commands) -> dict[str, int]:
+    (file,) = commands.home.glob("containers/*/state.json")
+    found: dict[str, int] = json.loads(file.read_text())
+    return found
+
+
+def _is_keeper(entry: Path, home: Path) -> bool:
+    try:
+        command = (entry / "cmdline").read_bytes()
+        return b"containers.keeper" in command and str(home).encode() in command
+    except OSError:
+        return False
+
+
+def test_a_command_that_is_not_there(busybox: Commands) -> None:
+    done = busybox("run", "-d", "--name", "wrong", "busybox", "nosuch", code=127)
+
+    assert 'exec: "nosuch": executable file not found in $PATH' in done.err
+    assert status(busybox, "wrong") == "Created"
+    assert busybox("run", "-d", "--rm", "busybox", "/etc/passwd", code=126).err
+
+
+def test_stop_takes_the_signal_that_was_asked_for_and_then_kills(busybox: Commands) -> None:
+    script = TALKER.replace("TERM", "USR1")
+    busybox("run", "-d", "--name", "usr", "--stop-signal", "USR1", "busybox", "sh", "-c", script)
+    busybox("run", "-d", "--name", "deaf", "busybox", "sh", "-c", DEAF)
+    until_logged(busybox, "deaf", "ready")
+    until_logged(busybox, "usr", "err")
+    busybox("stop", "-t", "0", "deaf")
+    busybox("stop", "usr")
+
+    assert status(busybox, "usr").startswith("Exited (4)")
+    assert status(busybox, "deaf").startswith("Exited (137)")
+
+
+def test_kill_with_a_signal_leaves_it_running(busybox: Commands) -> None:
+    busybox(
+        "run",
+        "-d",
+        "--name",
+        "it",
+        "busybox",
+        "sh",
+        "-c",
+        "trap 'echo got' USR1; echo up; while :; do sleep 0.05; done",
+    )
+    until_logged(busybox, "it", "up")
+    busybox("kill", "-s", "USR1", "it")
+    until_logged(busybox, "it", "got")
+
+    assert status(busybox, "it").startswith("Up ")
+
+
+def test_exec_beside_a_container(busybox: Commands) -> None:
+    """The same files, processes and name; its own environment, user, directory, streams and exit code."""
+    busybox(
+        "run", "-d", "--name", "box", "-e", "A=1", "--hostname", "here", "busybox", "sh", "-c", "echo x > /f; " + DEAF
+    )
+    until_logged(busybox, "box", "ready")
+    script = "cat /f; echo $A $B $(hostname) $(pwd) $(id -u); grep -c trap /proc/1/cmdline; cat; echo e >&2; exit 9"
+    done = busybox(
+        "exec", "-i", "-e", "B=2", "-w", "/tmp", "-u", "33", "box", "sh", "-c", script, stdin=b"in\n", code=9
+    )
+    assert (done.out, done.err) == ("x\n1 2 here /tmp 33\n1\nin\n", "e\n")
+
+    assert busybox("exec", "box", "nosuch", code=127).err.startswith('exec: "nosuch"')
+    busybox("exec", "-d", "box", "sh", "-c", "echo detached > /d; exec sleep 1000")
+    with_deadline(lambda: busybox("exec", "box", "cat", "/d", code=None).out == "detached\n")
+    busybox("rm", "-f", "box")
+    assert "No such container: box" in busybox("exec", "box", "true", code=1).err
+
+
+def test_exec_with_a_terminal(busybox: Commands) -> None:
+    busybox("run", "-d", "--name", "box", "busybox", "sleep", "1000")
+    process, fd = terminal(busybox, "exec", "-it", "box", "sh")
+    try:
+        read_until(fd, b"# ")
+        os.write(fd, b"tty && stty size; exit 3\n")
+        assert b"30 100" in read_until(fd, b"30 100")
+        assert process.wait(60) == 3
+    finally:
+        process.kill()
+        os.close(fd)
+
+
+def test_attach_shows_and_types(busybox: Commands) -> None:
+    """start -ai and attach carry both directions, and end with the container's exit code."""
+    busybox(
+        "create",
+        "-i",
+        "--name",
+        "cat",
+        "busybox",
+        "sh",
+        "-c",
+        "while read x; do echo got $x; [ $x = end ] && exit 6; done",
+    )
+    assert status(busybox, "cat") == "Created"
+    assert busybox("start", "-ai", "cat", stdin=b"a\nend\n", code=6).out == "got a\ngot end\n"
+
+    process, fd = terminal(busybox, "run", "-d", "-it", "--name", "tty", "busybox", "sh")
+    assert process.wait(60) == 0
+    os.close(fd)
+    process, fd = terminal(busybox, "attach", "tty")
+    try:
+        read_until(fd, b"# ")
+        os.write(fd, b"echo a''b\n")
+        read_until(fd, b"ab")
+        os.write(fd, b"\x10\x11")
+        assert process.wait(60) == 0
+        assert status(busybox, "tty").startswith("Up ")
+    finally:
+        process.kill()
+        os.close(fd)
+
+
+def test_restart_policies(busybox: Commands) -> None:
+    """on-failure counts; what ends well or is stopped is not started again."""
+    busybox("run", "-d", "--name", "bad", "--restart", "on-failure:2", "busybox", "sh", "-c", "echo try; exit 3")
+    busybox("run", "-d", "--name", "good", "--restart", "on-failure", "busybox", "true")
+    busybox("run", "-d", "--name", "ever", "--restart", "always", "busybox", "sh", "-c", "echo again")
+    assert busybox("wait", "bad").out == "3\n"
+    assert busybox("logs", "bad").out == "try\n" * 3
+    busybox("wait", "good")
+    until_logged(busybox, "ever", "again\nagain\n")
+    busybox("stop", "ever")
+    assert status(busybox, "ever").startswith("Exited (")
+
+
+def test_logs_by_time_and_line(busybox: Commands) -> None:
+    busybox("run", "--name", "log", "busybox", "sh", "-c", "echo one; echo two; printf three")
+    stamped = busybox("logs", "-t", "log").out.splitlines()
+    assert [line.split(" ")[1] for line in stamped] == ["one", "two", "three"]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z", stamped[0].split(" ")[0])
+    assert busybox("logs", "--tail", "2", "log").out == "two\nthree"
+    assert busybox("logs", "--since", "1h", "log").out == "one\ntwo\nthree"
+    assert busybox("logs", "--until", "1h", "log").out == ""
+    assert "invalid argument" in busybox("logs", "--tail", "x", "log", code=2).err
+
+
+@pytest.mark.parametrize("detached", [True, False])
+def test_a_foreground_container_can_be_reached_too(busybox: Commands, detached: bool) -> None:
+    """ps, exec, logs and stop do not care who runs it."""
+    words = ("run", *(["-d"] if detached else []), "--rm", "--name", "fore", "busybox", "sh", "-c", TALKER)
+    process = busybox.start(*words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    wait_for(process, b"\n")
+    assert busybox("exec", "fore", "echo", "hi").out == "hi\n"
+    until_logged(busybox, "fore", "err")
+    busybox("stop", "fore")
+
+    assert process.wait(60) == (0 if detached else 4)
+    assert busybox("ps", "-aq").out == ""
