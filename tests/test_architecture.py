@@ -15,7 +15,15 @@ PACKAGE = Path(__file__).parents[1] / "dockermagic"
 # A room is a folder or a file of the package. What a room may import: rooms as a whole, or single modules of one
 # ("build.request"). Every room may import itself. Data goes down this list once and never comes back.
 GROUND = {"errors", "events", "settings"}
-VALUES = {"oci.spec", "oci.reference", "oci.platform", "build.request", "containers.request", "sandbox.base"}
+VALUES = {
+    "oci.spec",
+    "oci.reference",
+    "oci.platform",
+    "build.request",
+    "containers.request",
+    "sandbox.base",
+    "sandbox.running",
+}
 MADE_HERE = {"hostfacts", "bases", "standins"}
 ENGINE = {*GROUND, *MADE_HERE, "records", "dockerfile", "oci", "sandbox", "build", "containers", "view"}
 LOOKS = {"catalog", "files", "fsck", "imagediff", "prune"}

@@ -193,7 +193,7 @@ class Containers:
         if not again:
             place.wait()
 
-    def kill(self, name: str, number: int = signal.SIGKILL) -> None:
+    def kill(self, name: str, number: int = 9) -> None:
         """Send a signal to the first process of a container that runs."""
         place, container = self._find(name)
         self._must_run(container, "Cannot kill container")
