@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING, BinaryIO
 
-from dockermagic.errors import SandboxError
+from dockermagic.errors import ContainerError, ImageNotFoundError, SandboxError, UsageError
 from dockermagic.rooms import Rooms, silence
 
 if TYPE_CHECKING:
@@ -14,9 +16,14 @@ if TYPE_CHECKING:
     from dockermagic.events import Emit
     from dockermagic.oci.platform import Platform
     from dockermagic.oci.reference import Reference
+    from dockermagic.oci.serve import StoreServer
     from dockermagic.oci.spec import Descriptor
 
 __all__ = ["Exchange"]
+
+_CHANGES = frozenset(
+    ("CMD", "ENTRYPOINT", "ENV", "EXPOSE", "HEALTHCHECK", "LABEL", "ONBUILD", "STOPSIGNAL", "USER", "VOLUME", "WORKDIR")
+)
 
 
 class Exchange(Rooms):
@@ -100,3 +107,91 @@ class Exchange(Rooms):
         from dockermagic.oci.archive import load
 
         return load(self.store, file)
+
+    def import_root(
+        self,
+        source: str | BinaryIO,
+        names: Sequence[str] = (),
+        *,
+        changes: Sequence[str] = (),
+        message: str = "",
+        platform: str = "",
+    ) -> str:
+        """Make an image of a root filesystem (a tar, or a URL of one) and return its id.
+
+        ``changes`` are instructions that only change the config. Raises :class:`ArchiveError`, and
+        :class:`UsageError` for an instruction that does more.
+        """
+        from dockermagic.oci.importing import import_root
+        from dockermagic.oci.platform import Platform
+        from dockermagic.oci.reference import Reference
+
+        references = [Reference.parse(name) for name in names]
+        wanted = Platform.parse(platform) if platform else None
+        with self._lock, self.store.lease(), ExitStack() as stack:
+            file = stack.enter_context(self._fetched(source)) if isinstance(source, str) else source
+            descriptor = import_root(self.store, file, message=message, platform=wanted)
+            if changes:
+                plain, descriptor = descriptor, self._changed(descriptor, changes)
+                self.store.forget(plain.digest)
+            for reference in references:
+                self.store.tag(reference, descriptor)
+            return self.store.find(descriptor.digest).id
+
+    def _fetched(self, url: str) -> BinaryIO:
+        from dockermagic.build.remote import Downloads
+        from dockermagic.build.request import BuildRequest
+
+        return Downloads(self.home / "downloads", BuildRequest("")).get(url).path.open("rb")
+
+    def _changed(self, descriptor: Descriptor, changes: Sequence[str]) -> Descriptor:
+        """The image with another config; its history stays as it is."""
+        from dockermagic.build.request import BuildRequest
+        from dockermagic.oci.image import Image
+        from dockermagic.oci.reference import Reference
+
+        for change in changes:
+            keyword = change.strip().partition(" ")[0].upper()
+            if keyword not in _CHANGES:
+                raise UsageError(
+                    f"{keyword} is not a valid change command", hint=f"There are: {', '.join(sorted(_CHANGES))}."
+                )
+        image = Image.load(self.store, descriptor)
+        passing = Reference.parse(f"localhost/import:{descriptor.digest.removeprefix('sha256:')[:32]}")
+        self.store.tag(passing, descriptor)
+        try:
+            lines = "\n".join((f"FROM {passing}", *changes))
+            platform = str(image.config.platform)
+            result = self.builder.build(BuildRequest(lines + "\n", platform=platform), silence)
+            built = self.builder.image(result.stages[result.target])
+            config = replace(image.config, config=built.config.config)
+            made = Image(config, image.layers).write(self.store)
+            self.store.add(made)
+            return made
+        finally:
+            self.store.untag(passing)
+
+    def export(self, name: str, file: BinaryIO) -> None:
+        """Write the root filesystem of a container, or of an image, as a tar.
+
+        Raises :class:`ContainerError` where there is neither.
+        """
+        from dockermagic.oci.image import Image
+
+        found = [one for one in self._containers.all() if name in (one.name, one.id) or one.id.startswith(name)]
+        try:
+            stored = self.store.find(found[0].image_id if found else name)
+        except ImageNotFoundError:
+            raise ContainerError(f"No such container: {name}", exit_code=1, hint="'ps -a' lists them.") from None
+        lowers = self.snapshotter.chain(self.images_.snapshots(Image.load(self.store, stored.descriptor), silence))
+        layers = [*lowers, *(self._containers.root / one.id / "fs" for one in found[:1])]
+        file.flush()
+        self.sandbox.call(
+            "dockermagic.oci.flatten:flatten", fds={"out": file.fileno()}, layers=[str(path) for path in layers]
+        )
+
+    def serve(self, host: str = "127.0.0.1", port: int = 0, *, token: str = "") -> StoreServer:
+        """Serve the store as a registry until what is returned is closed; ``token`` is the password for a push."""
+        from dockermagic.oci.serve import StoreServer
+
+        return StoreServer(self.store, host, port, token=token)

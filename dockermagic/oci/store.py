@@ -327,11 +327,11 @@ class Store(Blobs):
 
     def write_index(self) -> None:
         """Write ``index.json`` from the records unless it is up to date. Atomic; safe beside others."""
-        if self._generation() == _written(self.home):
+        if self.generation() == _written(self.home):
             return
         # The lock is held from reading the records to the rename: the last to write has seen every commit.
         with lock.hold(self.home / "index.lock") as descriptor, full_disk(self.home):
-            generation = self._generation()
+            generation = self.generation()
             _replace(self.home / "index.json", encode(self._index()))
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, str(generation).encode(), 0)
@@ -349,7 +349,8 @@ class Store(Blobs):
                 tx.execute("INSERT INTO image_generation VALUES (1)")
         self.records.after_commit(self.write_index)
 
-    def _generation(self) -> int:
+    def generation(self) -> int:
+        """A number that is another one after every change of a name."""
         row = self.records.row("SELECT number FROM image_generation")
         return row[0] if row else 0
 

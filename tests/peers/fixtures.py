@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -40,8 +41,12 @@ def buildah(tmp_path: Path) -> tools.Tool:
 
 
 @pytest.fixture
-def podman(tmp_path: Path) -> tools.Tool:
-    return _tool(lambda: tools.podman(tmp_path / "podman"))
+def podman(tmp_path: Path) -> Iterator[tools.Tool]:
+    yield _tool(lambda: tools.podman(tmp_path / "podman"))
+    # What it mounted over its own store, so that the directory can be removed.
+    places = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+    for place in reversed([place for place in places if place.startswith(f"{tmp_path}/podman/")]):
+        subprocess.run(["umount", place], check=False, capture_output=True)
 
 
 @pytest.fixture

@@ -1,0 +1,186 @@
+"""The store as a registry: this engine, skopeo, podman and Docker pull from it and push to it."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dockermagic.errors import RegistryError, UsageError
+from dockermagic.oci import auth
+from dockermagic.oci.image import Image
+from dockermagic.oci.platform import Platform
+from dockermagic.oci.reference import Reference
+from dockermagic.oci.registry import Repository
+from dockermagic.oci.serve import StoreServer
+from dockermagic.oci.spec import LAYER, Descriptor, HistoryEntry, digest, timestamp
+from dockermagic.oci.store import LayerBlob, Store
+from dockermagic.oci.transfer import log_in, pull, push
+from dockermagic.records import Records
+from tests.oci.trees import tar
+from tests.peers.docker import Docker
+from tests.peers.tools import Tool
+
+TOKEN = "swordfish-and-more"
+HERE = Platform.host()
+
+
+def stores(directory: Path) -> Iterator[Store]:
+    records = Records(directory)
+    yield Store(directory, records)
+    records.close()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    yield from stores(tmp_path / "home")
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Iterator[Store]:
+    yield from stores(tmp_path / "other")
+
+
+@pytest.fixture
+def served(store: Store) -> Iterator[StoreServer]:
+    server = StoreServer(store, token=TOKEN)
+    yield server
+    server.close()
+
+
+@pytest.fixture(autouse=True)
+def credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("REGISTRY_AUTH_FILE", "XDG_RUNTIME_DIR", "DOCKERMAGIC_MIRRORS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
+
+
+def image(store: Store, *, size: int = 300_000) -> Descriptor:
+    """An image of two layers that a real engine can unpack."""
+    made = Image.empty(HERE)
+    for number in range(2):
+        content = tar(("file", f"file{number}", os.urandom(size)))
+        layer = LayerBlob(store.put(content, LAYER), digest(content), len(content))
+        made = made.append_layer(layer, HistoryEntry(created=timestamp(0), created_by=f"COPY {number} /"))
+    return made.with_created(timestamp(0)).write(store)
+
+
+def test_everybody_pulls_and_who_has_the_token_pushes(store: Store, other: Store, served: StoreServer) -> None:
+    with store.lease():
+        store.tag(Reference.parse("app:1"), made := image(store))
+    reference = Reference.parse(f"{served.address}/app:1")
+    assert pull(other, reference, HERE) == made
+    assert pull(other, Reference.parse(f"{served.address}/library/app:1"), HERE) == made
+    assert pull(other, Reference.parse(f"{served.address}/app@{made.digest}"), HERE) == made
+    assert Repository(reference).tags() == ["1"]
+
+    with other.lease():
+        new = image(other)
+        other.add(new)
+    target = Reference.parse(f"{served.address}/mine/new:2")
+    with pytest.raises(RegistryError, match="who we are"):
+        push(other, target, new)
+    with pytest.raises(RegistryError):
+        log_in(served.address, auth.Credentials("anybody", "wrong"))
+    log_in(served.address, auth.Credentials("anybody", TOKEN))
+    auth.keep(served.address, auth.Credentials("anybody", TOKEN))
+    push(other, target, new)
+    assert store.resolve(Reference.parse("mine/new:2")) == new
+    assert all(store.verify(each.digest) for each in store.reachable([new]))
+
+
+def test_nobody_pushes_without_a_token_and_nothing_unnamed_is_given(store: Store, other: Store) -> None:
+    with store.lease():
+        store.tag(Reference.parse("app:1"), image(store))
+        secret = store.put(b"not for you", LAYER)
+    server = StoreServer(store)
+    try:
+        auth.keep(server.address, auth.Credentials("anybody", ""))
+        with pytest.raises(RegistryError):
+            push(other, Reference.parse(f"{server.address}/x:1"), image(other))
+        repository = Repository(Reference.parse(f"{server.address}/app:1"), credentials=lambda: None)
+        with pytest.raises(RegistryError, match="not found"):
+            repository.fetch(other, secret)
+        with pytest.raises(UsageError, match="cannot listen"):
+            StoreServer(store, port=int(server.address.rpartition(":")[2]))
+    finally:
+        server.close()
+
+
+def test_what_is_wrong_is_refused(store: Store, served: StoreServer) -> None:
+    """By the codes of the specification; nothing of it stays."""
+    connection = http.client.HTTPConnection(served.address)
+
+    def ask(method: str, path: str, body: bytes = b"", **headers: str) -> tuple[int, dict[str, Any], dict[str, str]]:
+        connection.request(method, path, body, headers)
+        answer = connection.getresponse()
+        data = answer.read()
+        return answer.status, json.loads(data or b"{}"), dict(answer.getheaders())
+
+    basic = auth.Credentials("x", TOKEN).basic
+    status, document, _ = ask("GET", "/token?scope=repository:x:pull,push", Authorization=basic)
+    bearer = f"Bearer {document['token']}"
+    _, _, headers = ask("POST", "/v2/x/blobs/uploads/", Authorization=bearer)
+    place = headers["Location"]
+    status, _, headers = ask("PATCH", place, b"abc", Authorization=bearer, **{"Content-Range": "0-2"})
+    assert (status, headers["Range"]) == (202, "0-2")
+    assert ask("PATCH", place, b"abc", Authorization=bearer, **{"Content-Range": "7-9"})[0] == 416
+    status, document, _ = ask("PUT", f"{place}?digest={digest(b'other')}", Authorization=bearer)
+    assert (status, document["errors"][0]["code"]) == (400, "DIGEST_INVALID")
+    missing = b'{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"mediaType":"x",'
+    missing += b'"digest":"sha256:' + b"0" * 64 + b'","size":1},"layers":[]}'
+    kind = {"Content-Type": "application/vnd.oci.image.manifest.v1+json"}
+    status, document, _ = ask("PUT", "/v2/x/manifests/1", missing, Authorization=bearer, **kind)
+    assert (status, document["errors"][0]["code"]) == (404, "MANIFEST_BLOB_UNKNOWN")
+    assert ask("PUT", "/v2/x/manifests/1", b"{" * 5_000_000, Authorization=bearer, **kind)[0] == 413
+    connection = http.client.HTTPConnection(served.address)
+    for method, path, expected in (
+        ("GET", "/v2/../../etc/passwd", 401),
+        ("GET", "/etc/passwd", 404),
+        ("DELETE", "/v2/x/manifests/1", 401),
+        ("PUT", "/v2/x/manifests/1", 401),
+    ):
+        assert ask(method, path)[0] == expected, (method, path)
+    connection.close()
+    assert store.references() == {}
+    assert list((store.home / "ingest").iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0, reason="the peers are started by root")
+def test_the_others_pull_and_push(
+    store: Store,
+    served: StoreServer,
+    skopeo: Tool,
+    podman: Tool,
+    docker: Docker,
+    tmp_path: Path,
+) -> None:
+    with store.lease():
+        store.tag(Reference.parse("app:1"), made := image(store))
+    (tmp_path / "docker").mkdir()
+    (tmp_path / "docker/config.json").write_text("{}")  # podman wants one where DOCKER_CONFIG says
+    name = f"{served.address}/app:1"
+    skopeo("copy", "--src-tls-verify=false", f"docker://{name}", f"oci:{tmp_path}/layout:x")
+    skopeo(
+        "copy", "--dest-tls-verify=false", f"--dest-creds=x:{TOKEN}", f"oci:{tmp_path}/layout:x",
+        f"docker://{served.address}/from/skopeo:1",
+    )  # fmt: skip
+    assert store.resolve(Reference.parse("from/skopeo:1")) == made
+
+    podman("pull", "--tls-verify=false", name)
+    podman("tag", name, f"{served.address}/from/podman:1")
+    podman("push", "--tls-verify=false", f"--creds=x:{TOKEN}", f"{served.address}/from/podman:1")
+    docker("pull", name)
+    docker("tag", name, f"{served.address}/from/docker:1")
+    docker("login", "-u", "x", "--password-stdin", served.address, input=TOKEN)
+    docker("push", f"{served.address}/from/docker:1")
+    for source in ("podman", "docker"):
+        found = store.resolve(Reference.parse(f"from/{source}:1"))
+        assert found is not None
+        assert Image.load(store, found).diff_ids == Image.load(store, made).diff_ids
