@@ -178,13 +178,16 @@ class Exchange(Rooms):
         """
         from dockermagic.oci.image import Image
 
-        found = [one for one in self._containers.all() if name in (one.name, one.id) or one.id.startswith(name)]
         try:
-            stored = self.store.find(found[0].image_id if found else name)
-        except ImageNotFoundError:
-            raise ContainerError(f"No such container: {name}", exit_code=1, hint="'ps -a' lists them.") from None
-        lowers = self.snapshotter.chain(self.images_.snapshots(Image.load(self.store, stored.descriptor), silence))
-        layers = [*lowers, *(self._containers.root / one.id / "fs" for one in found[:1])]
+            container = self.running.get(name)
+        except ContainerError as error:
+            try:
+                image = Image.load(self.store, self.store.find(name).descriptor)
+            except ImageNotFoundError:
+                raise error from None
+            layers = list(self.snapshotter.chain(self.images_.snapshots(image, silence)))
+        else:
+            layers = [*container.lowers, self.running.shelf.root / container.id / "fs"]
         file.flush()
         self.sandbox.call(
             "dockermagic.oci.flatten:flatten", fds={"out": file.fileno()}, layers=[str(path) for path in layers]

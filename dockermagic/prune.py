@@ -241,8 +241,8 @@ class Pruner:
             keep |= self._with_below(wanted.spare, snapshots)
         for container in containers:
             if container not in going:
-                ids = (lower.parent.name for lower in container.lowers)
-                keep |= self._with_below((int(name) for name in ids if name.isdigit()), snapshots)
+                names = [lower.parent.name for lower in container.lowers]
+                keep |= self._with_below((int(name) for name in names if name.isdigit()), snapshots)
         free = {identity: one for identity, one in snapshots.items() if identity not in keep}
         used = self.snapshotter.last_used()
         above: dict[int, int] = {}
