@@ -6,22 +6,14 @@ import os
 import shutil
 import stat
 
+from dockermagic.sandbox import trees
+
 __all__ = ["fill", "remove"]
 
 
 def remove(*, path: str) -> None:
-    """Remove a directory and all in it. Nothing happens where there is none."""
-
-    def insist(function: object, name: str, error: object) -> None:
-        os.chmod(os.path.dirname(name), 0o700)
-        if os.path.isdir(name) and not os.path.islink(name):
-            os.chmod(name, 0o700)
-            shutil.rmtree(name)
-        elif os.path.lexists(name):
-            os.unlink(name)
-
-    if os.path.lexists(path):
-        shutil.rmtree(path, onerror=insist)
+    """Remove a directory and all in it, whoever else may be removing it, too. Nothing happens where there is none."""
+    trees.delete([path])
 
 
 def fill(*, root: str, path: str, target: str) -> None:

@@ -37,7 +37,7 @@ def together(program: str, words: Sequence[Sequence[object]]) -> list[Any]:
         process.stdin.flush()
     said = [process.communicate() for process in running]
     for process, (_, errors) in zip(running, said, strict=True):
-        assert (process.returncode, errors) == (0, "")
+        assert (process.returncode, errors) == (0, ""), errors
     return [json.loads(out) for out, _ in said]
 
 
