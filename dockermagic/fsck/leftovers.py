@@ -133,7 +133,7 @@ class Leftovers:
 
     def _containers(self) -> None:
         for path in self._in("containers"):
-            if not path.is_dir():
+            if not path.is_dir() or path.name == ".names":
                 continue
             self.notes.count("containers")
             if path.name.startswith("rm-") or not (path / "state.json").is_file():
@@ -142,6 +142,10 @@ class Leftovers:
             else:
                 for part in path.glob(".*.json.*"):
                     self._file(part, path / "lock")
+        with lock.hold(self.home / "containers/.lock") if self._in("containers/.names") else contextlib.nullcontext():
+            for name in self._in("containers/.names"):
+                if not name.exists():
+                    self._gone(name)
 
     def _sessions(self) -> None:
         for path in self._in("sessions"):
