@@ -86,8 +86,8 @@ PURE = {
 
 # These run in the sandbox's own process alone, which only Linux has. All else can be imported anywhere.
 WORKER_PARTS = {
-    *("hosted", "launch", "listener", "mounts", "resident", "seccomp"),
-    *("supervise", "surroundings", "syscalls", "trial"),
+    *("hosted", "keeper", "launch", "listener", "mounts", "proot", "resident", "seccomp"),
+    *("supervise", "surroundings", "syscalls", "transplant", "trial", "worktree"),
 }
 WORKER = {f"sandbox.{name}" for name in WORKER_PARTS}
 
