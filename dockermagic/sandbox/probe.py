@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,15 +45,19 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What was found. ``mode`` is the best that works, empty where none does."""
+    """What was found. ``mode`` is the one that is ``wanted``, else the best that works; empty where it does not."""
 
     boot: str
     uid: int
     kernel: str
     trials: tuple[Trial, ...]
+    wanted: str = ""
 
     @property
     def mode(self) -> str:
+        if self.wanted:
+            trial = self.trial(self.wanted)
+            return self.wanted if trial is not None and trial.works else ""
         return next((trial.mode for trial in self.trials if trial.works), "")
 
     def trial(self, mode: str) -> Trial | None:
@@ -70,6 +74,20 @@ class Probe:
             return list(_PROOT)
         outer = [] if chosen.fresh_proc else [_OUTER_PROC]
         return [*_NOT_ISOLATED[way.ids], *outer]
+
+    def notice(self) -> str:
+        """What a person has to know before strangers' programs run here; '' where a RUN is well kept apart."""
+        if not self.mode:
+            return ""
+        if not WAYS[self.mode].namespaces:
+            return (
+                "A RUN is not isolated here: its programs run as you, and can reach your files and processes. "
+                "Run only what you would run in a terminal. 'dockermagic info' says why, and what would help."
+            )
+        chosen = self.trial(self.mode)
+        if chosen is not None and not chosen.fresh_proc:
+            return "The programs of a RUN see this machine's processes in /proc here. 'dockermagic info' says more."
+        return ""
 
     def explain(self) -> dict[str, Any]:
         """For ``dockermagic info``: what runs a RUN here, what it does not isolate, what to install or set."""
@@ -128,21 +146,33 @@ def _boot() -> str:
 
 
 def probe(home: Path, *, fresh: bool = False) -> Probe:
-    """What this host allows for a store at ``home``: remembered since the last boot, or tried now."""
+    """What this host allows for a store at ``home``: remembered since the last boot, or tried now.
+
+    What DOCKERMAGIC_SANDBOX asks for is tried, too, where it is a way at all.
+    """
     cache = home / f"probe-{os.geteuid() if hasattr(os, 'geteuid') else 0}.json"
+    found = None if fresh else _remembered(cache)
+    if found is None:
+        found = Probe(_boot(), _uid(), _kernel(), tuple(_try_modes(home)))
+        with contextlib.suppress(OSError):  # the trials say what is wrong with the store
+            _remember(cache, json.dumps({"version": _VERSION, **asdict(found)}))
+    wanted = os.environ.get("DOCKERMAGIC_SANDBOX", "")
+    if wanted not in WAYS:
+        return found
+    trials = found.trials if found.trial(wanted) else (*found.trials, _try(wanted, home))
+    return replace(found, trials=trials, wanted=wanted)
+
+
+def _remembered(cache: Path) -> Probe | None:
     boot = _boot()
-    if not fresh:
-        try:
-            value = json.loads(cache.read_text())
-            if value["version"] == _VERSION and boot and value["boot"] == boot:
-                trials = tuple(Trial(**{**item, "steps": tuple(item["steps"])}) for item in value["trials"])
-                return Probe(boot, value["uid"], value["kernel"], trials)
-        except (OSError, ValueError, KeyError, TypeError):
-            pass
-    found = Probe(boot, _uid(), _kernel(), tuple(_try_modes(home)))
-    with contextlib.suppress(OSError):  # the trials say what is wrong with the store
-        _remember(cache, json.dumps({"version": _VERSION, **asdict(found)}))
-    return found
+    try:
+        value = json.loads(cache.read_text())
+        if value["version"] == _VERSION and boot and value["boot"] == boot:
+            trials = tuple(Trial(**{**item, "steps": tuple(item["steps"])}) for item in value["trials"])
+            return Probe(boot, value["uid"], value["kernel"], trials)
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    return None
 
 
 def _remember(cache: Path, text: str) -> None:
@@ -264,10 +294,7 @@ def choose(home: Path) -> Trial:
             f"DOCKERMAGIC_SANDBOX={wanted} is not a sandbox", hint=f"It is one of {', '.join(WAYS)}."
         )
     found = probe(home)
-    if wanted:
-        trial = found.trial(wanted) or _try(wanted, home)
-    else:
-        trial = next((trial for trial in found.trials if trial.works), found.trials[-1])
+    trial = found.trial(found.mode or wanted) or found.trials[-1]
     if not trial.works:
         raise SandboxUnavailableError(
             f"this host does not let dockermagic isolate a RUN: {trial.failed}: {trial.reason}",

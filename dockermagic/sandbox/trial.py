@@ -113,10 +113,11 @@ def _plain(place: str) -> None:
 def _proot(place: str) -> None:
     """PRoot at work, under the filters that a RUN has around it."""
     try:
-        command = [proot.find_proot(), "-r", "/", "-w", place, "/proc/self/exe"]
+        command = [proot.find_proot(), "-r", "/", "-w", place]
     except SandboxError as error:
         raise OSError(errno.ENOENT, error.message) from None
-    command[-1:] = [sys.executable, "-I", "-S", "-c", "import os; os.stat('/'); os.fork() and os._exit(7)"]
+    work = "import os; os.stat('/'); child = os.fork() or os._exit(0); os.waitpid(child, 0); os._exit(7)"
+    command += [sys.executable, "-I", "-S", "-c", work]
 
     def before_exec() -> None:
         syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
