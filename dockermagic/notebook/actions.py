@@ -20,6 +20,7 @@ from dockermagic.notebook.console import CellConsole
 from dockermagic.notebook.display import show
 from dockermagic.notebook.identity import Sender, sender
 from dockermagic.notebook.sources import failed_explorer, image_explorer, run_explorer
+from dockermagic.notebook.marks import marking
 from dockermagic.oci.reference import Reference
 from dockermagic.session import Chain, Session, labels
 from dockermagic.verbs import SUMMARIES
@@ -50,7 +51,7 @@ def run_cell(magics: DockerMagics, arguments: Namespace, body: str) -> None:
         "tags": tuple(arguments.tag),
     }
     cell = magics.bench.cell(session, body, who, magics.raw_cell, options)
-    with CellShow(magics.bench.cards(session)) as shown:
+    with marking(who, magics.bench.sessions.values()), CellShow(magics.bench.cards(session)) as shown:
         run = session.run(
             cell,
             shown.watch,
@@ -64,8 +65,8 @@ def run_cell(magics: DockerMagics, arguments: Namespace, body: str) -> None:
 
 def look(magics: DockerMagics, arguments: Namespace) -> None:
     """``%dockerfile ACTION``."""
-    _, session = _session(magics, arguments.session)
-    {
+    who, session = _session(magics, arguments.session)
+    action = {
         "show": _show,
         "status": _status,
         "history": _history,
@@ -76,7 +77,9 @@ def look(magics: DockerMagics, arguments: Namespace) -> None:
         "replay": _replay,
         "export": _export,
         "help": _help,
-    }[arguments.action](magics, session, arguments)
+    }[arguments.action]
+    with marking(who, magics.bench.sessions.values()):
+        action(magics, session, arguments)
 
 
 def verb(magics: DockerMagics, words: Sequence[str]) -> None:

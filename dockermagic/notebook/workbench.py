@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from dockermagic.engine import Engine
 from dockermagic.errors import DockermagicError
-from dockermagic.notebook.identity import Sender, kernel_name, lines_above, notebook_path
+from dockermagic.notebook.identity import Sender, cells_of, kernel_name, lines_above, notebook_path
 from dockermagic.session import Cell, Run, Session, SessionName, SessionStore
 
 if TYPE_CHECKING:
@@ -86,10 +86,12 @@ class Workbench:
         if key not in self.sessions:
             folder = path.parent if path is not None and path.parent.is_dir() else Path.cwd()
             self.sessions[key] = Session(key, self.engine, folder=folder, store=self.store)
-        self.store.open(key, cell_id)
+        if key.kind == "notebook" and path is not None:
+            self.store.adopt(key, lambda: cells_of(path) | {cell_id: ""})
         self.latest = key
         for session in self.sessions.values():
             session.forget(deleted - {sender.cell_id})
+            session.arrange(sender.order or ())
         return self.sessions[key]
 
     def latest_session(self) -> Session | None:
