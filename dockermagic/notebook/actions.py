@@ -12,6 +12,7 @@ from dockermagic.build.request import FailedStep
 from dockermagic.errors import SessionError, UsageError
 from dockermagic.expect import examine
 from dockermagic.export import export
+from dockermagic.handles import Image
 from dockermagic.notebook import views
 from dockermagic.notebook.answers import result_view
 from dockermagic.notebook.assist import help_word
@@ -21,6 +22,7 @@ from dockermagic.notebook.display import show
 from dockermagic.notebook.identity import Sender, sender
 from dockermagic.notebook.sources import failed_explorer, image_explorer, run_explorer
 from dockermagic.notebook.marks import marking
+from dockermagic.notebook.stage import in_kernel
 from dockermagic.oci.reference import Reference
 from dockermagic.session import Chain, Session, labels
 from dockermagic.verbs import SUMMARIES
@@ -35,8 +37,8 @@ if TYPE_CHECKING:
 __all__ = ["check", "look", "run_cell", "verb"]
 
 
-def run_cell(magics: DockerMagics, arguments: Namespace, body: str) -> None:
-    """``%%dockerfile``: build the cell and show what it made."""
+def run_cell(magics: DockerMagics, arguments: Namespace, body: str) -> Image | None:
+    """``%%dockerfile``: build the cell, show what it made and return it; None where nothing is built yet."""
     if any(line.strip().startswith("raise NotImplementedError") for line in body.split("\n")):
         raise SessionError("not answered yet", hint="Put your instructions in place of `raise NotImplementedError()`.")
     for tag in arguments.tag:
@@ -61,6 +63,9 @@ def run_cell(magics: DockerMagics, arguments: Namespace, body: str) -> None:
             cancel=shown.cancel,
         )
         shown.done(run)
+    if run.stage is None or not in_kernel():
+        return None
+    return Image(magics.bench.engine, arguments.tag[0] if arguments.tag else "", stage=run.stage, shown=True)
 
 
 def look(magics: DockerMagics, arguments: Namespace) -> None:

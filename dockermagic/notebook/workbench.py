@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import os
 import uuid
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from dockermagic.engine import Engine
 from dockermagic.errors import DockermagicError
+from dockermagic.handles import shared_engine
 from dockermagic.notebook.identity import Sender, cells_of, kernel_name, lines_above, notebook_path
 from dockermagic.session import Cell, Run, Session, SessionName, SessionStore
 
@@ -50,9 +50,7 @@ class Workbench:
     @cached_property
     def engine(self) -> Engine:
         """The engine, closed with the kernel."""
-        engine = Engine()
-        atexit.register(engine.close)
-        return engine
+        return shared_engine()
 
     @cached_property
     def kernel(self) -> str:

@@ -88,6 +88,8 @@ def test_the_kernel_in_the_page(jupyter: tuple[str, str, Path], page: Any) -> No
     notebook.cell(1).locator(".cm-content").click()
     page.keyboard.press("Control+End")
     page.keyboard.press("Tab")
+    page.locator(".jp-Completer").get_by_text("STOPSIGNAL").wait_for()
+    page.keyboard.press("Enter")
     page.wait_for_function("() => document.querySelectorAll('.jp-Cell')[1].innerText.includes('STOPSIGNAL')")
     page.keyboard.press("Control+Home")
     page.keyboard.type("WORKDIR /\n")

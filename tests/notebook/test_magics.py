@@ -474,3 +474,18 @@ def test_two_kernels_on_one_session(home: Path, tmp_path: Path) -> None:
         run_all(other, b=ONE)
         run_all(one, c=TWO)
         assert chain(other) == "busybox:built echo:built cat:built"
+
+
+def test_a_cells_value_is_what_it_built(kernel: Kernel) -> None:
+    """It shows nothing of its own, and can be asked in the next cell."""
+    built = kernel.run("%%dockerfile\nFROM busybox\nRUN echo one > /one", "a")
+    assert len(built.displays) == 1
+
+    asked = kernel.run("assert _.run('cat /one').stdout == 'one\\n'\n_.file('/one').read_text()", "b")
+    assert (asked.status, asked.message, asked.stderr, asked.text) == ("ok", "", "", "'one\\n'")
+    named = kernel.run("%%dockerfile -t app\nCMD true", "c")
+    assert named.status == "ok"
+    by_name = kernel.run("import dockermagic\nprint(dockermagic.image('app').config['Cmd'])\n_", "d")
+    assert by_name.stdout == "['/bin/sh', '-c', 'true']\n" and by_name.displays[0]["text/plain"] == "<image app>"
+    missing = kernel.run("dockermagic.image('nothing')", "e")
+    assert (missing.error, missing.stderr) == ("ImageNotFoundError", "")

@@ -199,6 +199,7 @@
   const OUR_CODE = /^\s*%%?docker/m;
   const STALE = "Stale: something above it changed. Run it, or %dockerfile replay.";
   const STYLE = `
+    .jp-Cell.dm-stale > .jp-Cell-inputWrapper .jp-InputPrompt { opacity: 1; }
     .jp-Cell.dm-stale > .jp-Cell-inputWrapper .jp-InputPrompt::after {
       content: "stale"; display: block; font-size: 10px; line-height: 1; letter-spacing: 0.03em;
       color: var(--jp-warn-color0, #b26a00);
