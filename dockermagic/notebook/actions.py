@@ -20,8 +20,8 @@ from dockermagic.notebook.cellshow import CellShow
 from dockermagic.notebook.console import CellConsole
 from dockermagic.notebook.display import show
 from dockermagic.notebook.identity import Sender, sender
-from dockermagic.notebook.sources import failed_explorer, image_explorer, run_explorer
 from dockermagic.notebook.marks import marking
+from dockermagic.notebook.sources import failed_explorer, image_explorer, run_explorer
 from dockermagic.notebook.stage import in_kernel
 from dockermagic.oci.reference import Reference
 from dockermagic.session import Chain, Session, labels
