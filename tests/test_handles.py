@@ -63,7 +63,7 @@ def test_what_is_not_there_is_said(engine: Engine) -> None:
         with pytest.raises(KeyError):
             app.tree["nothing"]
         with pytest.raises(ImageNotFoundError):
-            Image(engine, "nothing").run("true")
+            Image(engine, "nothing").config  # noqa: B018
         assert repr(app.file("/nothing")) == "<file /nothing, which is not there>"
         assert repr(app) == "<image app>"
 
