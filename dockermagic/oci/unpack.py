@@ -18,7 +18,6 @@ from dockermagic.oci.overlay import (
     Status,
     attributes,
     is_own_attribute,
-    make_whiteout,
     ownership_file,
 )
 from dockermagic.oci.pipeline import Source
@@ -285,7 +284,7 @@ class _Maker:
         try:
             found = os.stat(removed, dir_fd=here, follow_symlinks=False)
         except FileNotFoundError:
-            make_whiteout(removed, here)
+            os.mknod(removed, stat.S_IFCHR, os.makedev(0, 0), dir_fd=here)
             return
         # A whiteout is about the layers below only: what this layer has itself stays.
         if stat.S_ISDIR(found.st_mode):

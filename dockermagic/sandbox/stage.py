@@ -49,17 +49,12 @@ PLACES = ("root", "proc", "sys", "dev", "devices", "files")
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What the resident process knows and no request says: id mode, directories, what the host allows.
-
-    ``overlay`` off: root filesystems are working trees (:mod:`.worktree`), which are kept under the name ``way``.
-    """
+    """What the resident process knows and no request says: id mode, directories, what the host allows."""
 
     mode: str
     base: str
     mount_point: str
     fresh_proc: bool = True
-    overlay: bool = True
-    way: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,36 @@
+"""The documentation: it names every magic and command with its options, and its links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from dockermagic.verbs import SUMMARIES, verb
+from docs.make_reference import PAGE, magics, reference
+
+REPO = Path(__file__).parents[1]
+PAGES = sorted([*REPO.glob("*.md"), *(REPO / "docs").glob("*.md")])
+
+
+def test_the_reference_is_what_the_code_says() -> None:
+    """``python -m docs.make_reference`` writes it anew."""
+    assert PAGE.read_text(encoding="utf-8") == reference()
+
+
+def test_every_option_is_in_the_reference() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    options = [option.name for name in SUMMARIES for option in verb(name).options if not option.hidden]
+
+    assert [name for name in SUMMARIES if f"\n### {name}\n" not in text] == []
+    assert [name for name in magics() if f"\n### `{name}`\n" not in text] == []
+    assert [name for name in options if f"--{name}" not in text] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    links = [link.partition("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link]
+
+    assert [link for link in links if link and not (page.parent / link).exists()] == []
