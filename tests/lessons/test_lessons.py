@@ -204,6 +204,21 @@ def test_a_lesson_is_saved_with_its_outputs_and_without_widgets(path: Path) -> N
             assert "application/vnd.jupyter.widget-view+json" not in output.get("data", {})
 
 
+@pytest.mark.parametrize("path", sorted(LESSONS.glob("ru/*.ipynb")), ids=lambda path: path.stem)
+def test_a_translation_does_what_the_original_does(path: Path) -> None:
+    """Cell by cell; only words differ, and hints."""
+
+    def codes(notebook: nbformat.NotebookNode) -> dict[str, str]:
+        cells = (cell for cell in notebook.cells if cell.cell_type == "code")
+        return {cell.id: re.sub(r"\n +Hint:.*", "", cell.source) for cell in cells}
+
+    original, translation = read_notebook(LESSONS / path.name), read_notebook(path)
+
+    assert codes(translation) == codes(original)
+    assert [cell.id for cell in translation.cells] == [cell.id for cell in original.cells]
+    assert answers_of(translation) == answers_of(original)
+
+
 def test_every_lesson_is_tried() -> None:
     """Lesson 1 is the demo's, which has tests of its own; translations claim what their originals do."""
     names = {path.stem for path in LESSONS.glob("*.ipynb")} - {"01-first-image"}
