@@ -68,9 +68,10 @@ class Rooms:
     @cached_property
     def store(self) -> Store:
         from dockermagic.oci.store import Store
+        from dockermagic.settings import settings
 
         self.home.mkdir(parents=True, exist_ok=True)
-        return Store(self.home, self.records)
+        return Store(self.home, self.records, settings().shared)
 
     @cached_property
     def sandbox(self) -> NamespaceSandbox:

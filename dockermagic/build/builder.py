@@ -20,6 +20,14 @@ from dockermagic.build.ops import inputs_of
 from dockermagic.build.outputs import Built, check_output, export
 from dockermagic.build.platforms import labelled, platforms_of
 from dockermagic.build.request import BuildRequest, BuildResult, StageResult, Step
+from dockermagic.build.sharedcache import (
+    INLINE,
+    SharedCache,
+    caches_below,
+    check_cache_option,
+    export_cache,
+    inline_records,
+)
 from dockermagic.build.solver import Solver
 from dockermagic.build.trust import with_certificates
 from dockermagic.build.workshop import NOTHING, Solved, Workshop
@@ -74,6 +82,9 @@ class Builder:
         wanted = platforms_of(request)
         for output in request.outputs:
             check_output(output, len(wanted))
+        for way, options in (("from", request.cache_from), ("to", request.cache_to)):
+            for option in options:
+                check_cache_option(option, way)
         built: list[Built] = []
         results: list[BuildResult] = []
         for platform in wanted:
@@ -82,13 +93,24 @@ class Builder:
                 tell = labelled(emit, platform, first=not built)
                 one = replace(request, platform=platform, trail=f"{trail_name(request)}\0{platform}")
             result, epoch = self._solve(one, tell, cancel or Cancel())
+            if any(option.type == "inline" for option in request.cache_to):
+                result = self._with_inline_cache(result)
             results.append(result)
             built.append(Built(platform, result.stages[result.target], epoch))
         here = wanted.index(str(Platform.host())) if str(Platform.host()) in wanted else 0
         result = results[here]
         if request.tags or request.outputs or len(built) > 1:
             result = replace(result, image_id=export(self, built, request, Internal(emit)))
+        for option in request.cache_to:
+            if option.type != "inline":
+                export_cache(self.images(), self.cache, result, option, Internal(emit))
         return replace(result, seconds=time.perf_counter() - began)
+
+    def _with_inline_cache(self, result: BuildResult) -> BuildResult:
+        """The same result; the config of the target's image speaks of its own layers."""
+        stage = result.stages[result.target]
+        config = {**stage.config, INLINE: inline_records(self.images(), self.cache, result)}
+        return replace(result, stages={**result.stages, result.target: replace(stage, config=config)})
 
     def _solve(self, request: BuildRequest, emit: Emit, cancel: Cancel) -> tuple[BuildResult, float | None]:
         """One platform's build, and its SOURCE_DATE_EPOCH."""
@@ -98,11 +120,18 @@ class Builder:
             dockerfile = parse_dockerfile(request.text)
             contexts = self.contexts(request, internal, cancel)
             self._warn(request, contexts, step)
-        with contexts:
-            return self._solve_in(contexts, dockerfile, request, emit, cancel)
+        with contexts, SharedCache(self.images, self.cache) as shared:
+            shared.add([*request.cache_from, *caches_below()], internal)
+            return self._solve_in(contexts, shared, dockerfile, request, emit, cancel)
 
     def _solve_in(
-        self, contexts: Contexts, dockerfile: Dockerfile, request: BuildRequest, emit: Emit, cancel: Cancel
+        self,
+        contexts: Contexts,
+        shared: SharedCache,
+        dockerfile: Dockerfile,
+        request: BuildRequest,
+        emit: Emit,
+        cancel: Cancel,
     ) -> tuple[BuildResult, float | None]:
         internal = Internal(emit)
         plan = self.lower(dockerfile, request, contexts, emit, internal)
@@ -120,6 +149,7 @@ class Builder:
             self.home,
             emit,
             trail,
+            shared.find,
             cancel,
         )
         try:

@@ -22,7 +22,7 @@ from dockermagic.oci.reference import Reference
 from dockermagic.oci.spec import Descriptor, HistoryEntry, ImageConfig, RootFs, chain_ids, layer_media_type
 from dockermagic.oci.store import LayerBlob, Store
 from dockermagic.sandbox.base import Cancel, Sandbox
-from dockermagic.sandbox.snapshot import Snapshot, Snapshotter
+from dockermagic.sandbox.snapshot import Active, Snapshot, Snapshotter
 from dockermagic.settings import settings
 
 __all__ = ["DEFAULT_PACKING", "BaseImage", "Images", "Packing", "Pull"]
@@ -35,14 +35,15 @@ Pull = Callable[[Reference, Platform, Emit], Descriptor]
 class Packing:
     """How layers become blobs: ``compression`` none, gzip or zstd, and its ``level`` (None: the usual one).
 
-    No time in a new layer is later than ``latest``, in seconds. ``force`` packs the base's layers again, too, where
-    they are compressed in another way.
+    No time in a new layer is later than ``latest``, in seconds; with ``one_time`` all are that. ``force`` packs the
+    base's layers again, too, where they are compressed in another way.
     """
 
     compression: str = "gzip"
     level: int | None = None
     latest: int | None = None
     force: bool = False
+    one_time: bool = False
 
 
 DEFAULT_PACKING = Packing()
@@ -176,18 +177,7 @@ class Images:
         emit(Status(vertex, descriptor.digest, "extracting", 0, descriptor.size, started, started))
         active = self.snapshotter.prepare(parent)
         try:
-            with reading(number) if reading is not None else self._opened(descriptor) as blob:
-                self.sandbox.call(
-                    "dockermagic.oci.unpack:unpack",
-                    fds={"blob": blob},
-                    cancel=cancel,
-                    directory=str(active.upper),
-                    lowers=[str(path) for path in active.rootfs.lowers],
-                    digest=descriptor.digest,
-                    size=descriptor.size,
-                    diff_id=image.diff_ids[number],
-                    limit=settings().layer_limit,
-                )
+            self.fill(active, descriptor, image.diff_ids[number], cancel, reading(number) if reading else None)
             snapshot = self.snapshotter.commit(active, f"chain:{chain_id}")
             self.snapshotter.set_diff_id(snapshot, image.diff_ids[number])
         except BaseException:
@@ -195,6 +185,28 @@ class Images:
             raise
         emit(Status(vertex, descriptor.digest, "extracting", descriptor.size, descriptor.size, now(), started, now()))
         return snapshot
+
+    def fill(
+        self,
+        active: Active,
+        layer: Descriptor,
+        diff_id: str,
+        cancel: Cancel | None = None,
+        blob: contextlib.AbstractContextManager[int] | None = None,
+    ) -> None:
+        """Unpack a layer into a new snapshot, from the store or as it comes; its digests are checked on the way."""
+        with blob if blob is not None else self._opened(layer) as file:
+            self.sandbox.call(
+                "dockermagic.oci.unpack:unpack",
+                fds={"blob": file},
+                cancel=cancel,
+                directory=str(active.upper),
+                lowers=[str(path) for path in active.rootfs.lowers],
+                digest=layer.digest,
+                size=layer.size,
+                diff_id=diff_id,
+                limit=settings().layer_limit,
+            )
 
     @contextlib.contextmanager
     def _opened(self, layer: Descriptor) -> Iterator[int]:
@@ -236,6 +248,7 @@ class Images:
                 compression=packing.compression,
                 level=packing.level,
                 source_date_epoch=packing.latest,
+                one_time=packing.one_time,
             )
             descriptor = writer.commit(layer_media_type(packing.compression), digest=done["digest"], size=done["size"])
         made = LayerBlob(descriptor, done["diff_id"], done["uncompressed_size"])

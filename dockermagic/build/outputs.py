@@ -15,6 +15,7 @@ from dockermagic.build.images import Packing
 from dockermagic.build.internal import Internal
 from dockermagic.build.request import BuildRequest, Output, StageResult
 from dockermagic.errors import UsageError, full_disk_error, is_full
+from dockermagic.oci.compression import PINNED_LEVEL
 from dockermagic.oci.platform import Platform
 from dockermagic.oci.reference import Reference
 from dockermagic.oci.spec import INDEX, Descriptor, Index, encode
@@ -31,7 +32,10 @@ COMPRESSIONS = {"uncompressed": "none", "gzip": "gzip", "zstd": "zstd"}
 KNOWN = {
     **dict.fromkeys(
         IMAGE_KINDS,
-        ("compression", "compression-level", "force-compression", "name", "oci-mediatypes", "rewrite-timestamp", "tar"),
+        (
+            *("compression", "compression-level", "force-compression", "name", "oci-mediatypes", "reproducible"),
+            *("rewrite-timestamp", "tar"),
+        ),
     ),
     **dict.fromkeys(TREE_KINDS, ("platform-split",)),
     "cacheonly": (),
@@ -61,7 +65,7 @@ def check_output(output: Output, platforms: int = 1) -> None:
         raise UsageError(
             f"unsupported layer compression type: {compression}", hint="There are uncompressed, gzip and zstd."
         )
-    for name in ("force-compression", "oci-mediatypes", "platform-split", "rewrite-timestamp", "tar"):
+    for name in ("force-compression", "oci-mediatypes", "platform-split", "reproducible", "rewrite-timestamp", "tar"):
         _switch(output, name, False)
     level = options.get("compression-level", "0")
     if not level.lstrip("-").isdigit():
@@ -145,6 +149,9 @@ def _image(builder: Builder, built: Sequence[Built], output: Output) -> tuple[De
 
 def _packing(output: Output, epoch: float | None) -> Packing:
     level = output.options.get("compression-level", "")
+    if _switch(output, "reproducible", False):
+        kind = COMPRESSIONS[output.options.get("compression", "gzip")]
+        return Packing(kind, int(level) if level else PINNED_LEVEL, int(epoch or 0), one_time=True)
     return Packing(
         COMPRESSIONS[output.options.get("compression", "gzip")],
         int(level) if level else None,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-__all__ = ["BuildRequest", "BuildResult", "FailedStep", "Output", "Secret", "StageResult", "Step"]
+__all__ = ["BuildRequest", "BuildResult", "CacheOption", "FailedStep", "Output", "Secret", "StageResult", "Step"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,14 @@ class Output:
 
     type: str
     dest: str
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class CacheOption:
+    """A cache to write or to read: ``type`` registry, local or inline, with its options."""
+
+    type: str
     options: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -74,6 +82,8 @@ class BuildRequest:
     outputs: tuple[Output, ...] = ()
     context_from: str = ""
     context_time: float | None = None
+    cache_from: tuple[CacheOption, ...] = ()
+    cache_to: tuple[CacheOption, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,6 +57,7 @@ class Solver:
     home: Path
     emit: Emit
     trail: Sequence[TrailEntry] = ()
+    shared: Callable[[str, Snapshot | None, Cancel], Snapshot | None] = lambda key, parent, cancel: None
     cancel: Cancel = field(default_factory=Cancel)
     records: dict[tuple[int, int], StepRecord] = field(default_factory=dict)
     failed: Active | None = None
@@ -213,7 +214,11 @@ class Solver:
             found = None if skip else self.snapshotter.find(inputs.key)
             if found is not None and self._stands_on(found, parent):  # another build was at it
                 return Solved(inputs.key, found, True, parent.base, parent.base_name), ""
-            snapshot = self._build(vertex, parent, inputs.key, record, digest, replace=skip or found is not None)
+            is_replaced = skip or found is not None
+            found = None if skip else self.shared(inputs.key, parent.snapshot, self.cancel)
+            if found is not None:
+                return Solved(inputs.key, found, True, parent.base, parent.base_name), ""
+            snapshot = self._build(vertex, parent, inputs.key, record, digest, replace=is_replaced)
         finally:
             lock.release()
         return Solved(inputs.key, snapshot, False, parent.base, parent.base_name), reason

@@ -17,6 +17,7 @@ from dockermagic.fsck.leftovers import Leftovers, Remove
 from dockermagic.oci.store import Store
 from dockermagic.records import Records
 from dockermagic.sandbox.base import Sandbox
+from dockermagic.settings import settings
 
 __all__ = ["Finding", "Report", "check"]
 
@@ -40,7 +41,7 @@ def check(
         return notes.report()
     remove = Remove(sandbox)
     Leftovers(home, notes, remove).clear()
-    store = Store(home, records)
+    store = Store(home, records, settings().shared)
     Content(store, notes, quick=quick).check()
     Layers(home, records, sandbox, notes, remove, repair=repair, quick=quick).check()
     if sandbox is None:

@@ -81,7 +81,7 @@ class Content:
         return "" if found == digest else f"is damaged: its content has the digest {found}"
 
     def _is_here(self, digest: str) -> bool:
-        return self.store.blob(digest).exists()
+        return self.store.find_blob(digest).exists()
 
     def _hash(self, digest: str) -> str:
         algorithm = digest.partition(":")[0]
@@ -161,7 +161,7 @@ class Content:
                 yield f"blob {descriptor.digest} {self.problems[descriptor.digest]}"
             elif not self._is_here(descriptor.digest):
                 yield f"blob {descriptor.digest} is missing"
-            elif (size := self.store.blob(descriptor.digest).stat().st_size) != descriptor.size:
+            elif (size := self.store.find_blob(descriptor.digest).stat().st_size) != descriptor.size:
                 yield f"blob {descriptor.digest} has {size} bytes, expected {descriptor.size}"
 
     def _layer_records(self, layers: dict[str, str]) -> None:

@@ -126,10 +126,14 @@ class BlobWriter:
 
 
 class Blobs:
-    """The blobs below ``home``. Making one creates the directories and clears what dead processes left."""
+    """The blobs below ``home``. Making one creates the directories and clears what dead processes left.
 
-    def __init__(self, home: Path) -> None:
+    Below it may be a ``shared`` home that is only read: what is there need not be here.
+    """
+
+    def __init__(self, home: Path, shared: Path | None = None) -> None:
         self.home = home
+        self.shared = shared
         with full_disk(home):
             try:
                 for part in ("blobs/sha256", "ingest", "leases", "locks"):
@@ -143,10 +147,22 @@ class Blobs:
 
     def blob(self, digest: str) -> Path:
         """Where the blob is or would be; raises StoreError if that is no digest."""
+        return self._place(self.home, digest)
+
+    def _place(self, home: Path, digest: str) -> Path:
         if not is_digest(digest):
             raise StoreError(f"{digest!r} is not a digest")
         algorithm, _, encoded = digest.partition(":")
-        return self.home / "blobs" / algorithm / encoded
+        return home / "blobs" / algorithm / encoded
+
+    def find_blob(self, digest: str) -> Path:
+        """Where the blob is: here, else in the shared store; where it would be if it is in neither."""
+        own = self.blob(digest)
+        if self.shared is not None and not own.exists():
+            other = self._place(self.shared, digest)
+            if other.is_file():
+                return other
+        return own
 
     def has(self, digest: str) -> bool:
         """Whether the blob is here. Asking counts as a use: a lease of this process protects it from then on."""
@@ -155,7 +171,7 @@ class Blobs:
             try:
                 os.utime(path)
             except FileNotFoundError:
-                return False
+                return self.find_blob(digest) != path
             except PermissionError:
                 return True
         return True
@@ -163,14 +179,14 @@ class Blobs:
     def size(self, digest: str) -> int:
         """The size of the blob; raises StoreError if it is not here."""
         try:
-            return self.blob(digest).stat().st_size
+            return self.find_blob(digest).stat().st_size
         except FileNotFoundError as error:
             raise _missing(digest) from error
 
     def open(self, digest: str) -> io.FileIO:
         """Open the blob for reading, unverified; the caller closes it. Raises StoreError if it is not here."""
         try:
-            return self.blob(digest).open("rb", buffering=0)
+            return self.find_blob(digest).open("rb", buffering=0)
         except FileNotFoundError as error:
             raise _missing(digest) from error
 

@@ -1,12 +1,13 @@
 """Compressed streams: told apart by their first bytes, read and written in blocks, in memory that does not grow.
 
-gzip goes through isal where there is a wheel for this machine, else through zlib. Neither promises the same bytes
-across versions, so nothing may be keyed on a compressed digest.
+gzip goes through isal where there is a wheel for this machine, else and from level 4 on through zlib. Neither promises
+the same bytes across versions, so nothing may be keyed on a compressed digest.
 """
 
 from __future__ import annotations
 
 import bz2
+import contextlib
 import lzma
 import struct
 import zlib
@@ -15,13 +16,16 @@ from typing import Any, Protocol
 
 from dockermagic.errors import ArchiveError, UsageError
 
-__all__ = ["BLOCK", "Compressor", "compressor", "decompressed", "detect"]
+__all__ = ["BLOCK", "PINNED_LEVEL", "Compressor", "compressor", "decompressed", "detect"]
 
 BLOCK = 1 << 20
 """What is handled at a time. isal's output depends on it: compressors are fed exactly this much."""
 
 _MAGIC = ((b"\x1f\x8b\x08", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd"), (b"BZh", "bzip2"), (b"\xfd7zXZ\x00", "xz"))
 _LONGEST_MAGIC = 6
+PINNED_LEVEL = 6
+"""gzip at this level is always zlib's, whose output has been the same for decades: for images that are reproduced."""
+_FASTEST = 3
 _BROKEN = (zlib.error, lzma.LZMAError, OSError, EOFError, ValueError)
 
 
@@ -165,15 +169,16 @@ class _Gzip:
     """gzip with a header that says nothing: no time, no name, no system (RFC 1952, OS 255)."""
 
     def __init__(self, level: int | None) -> None:
-        try:
-            from isal import isal_zlib
+        self._object: Any = None
+        self._crc32: Callable[[Any, int], int] = zlib.crc32
+        if level is None or level <= _FASTEST:
+            with contextlib.suppress(ImportError):
+                from isal import isal_zlib
 
-            wanted = 2 if level is None else min(level, 3)
-            self._object: Any = isal_zlib.compressobj(wanted, isal_zlib.DEFLATED, -15)
-            self._crc32: Callable[[Any, int], int] = isal_zlib.crc32
-        except ImportError:
+                self._object = isal_zlib.compressobj(2 if level is None else level, isal_zlib.DEFLATED, -15)
+                self._crc32 = isal_zlib.crc32
+        if self._object is None:
             self._object = zlib.compressobj(6 if level is None else level, zlib.DEFLATED, -15)
-            self._crc32 = zlib.crc32
         self._checksum = 0
         self._size = 0
         self._header = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from collections.abc import Sequence
@@ -26,7 +27,7 @@ from dockermagic.oci.spec import (
 )
 from dockermagic.oci.store import Store
 
-__all__ = ["load_layout", "save_layout"]
+__all__ = ["find_image", "load_layout", "read_blob", "save_layout", "take_blob"]
 
 _LARGEST_DOCUMENT = 16 << 20
 
@@ -66,18 +67,31 @@ def load_layout(store: Store, directory: Path, wanted: str, platform: Platform |
     index = _index(directory)
     found = _find(index, wanted, directory)
     while is_index(found.media_type):
-        _take(store, directory, found)
+        take_blob(store, directory, found)
         chosen = store.index(found).select(platform or Platform.host())
         if chosen is None:
             raise ImageNotFoundError(f"no manifest for {platform or Platform.host()} in {directory}")
         found = chosen
     if not is_manifest(found.media_type):
         raise ArchiveError(f"{found.digest} in {directory} is not an image: {found.media_type!r:.100}")
-    _take(store, directory, found)
+    take_blob(store, directory, found)
     manifest = store.manifest(found)
     for part in (manifest.config, *manifest.layers):
-        _take(store, directory, part)
+        take_blob(store, directory, part)
     return Descriptor(found.media_type, found.digest, found.size)
+
+
+def find_image(directory: Path, wanted: str) -> Descriptor:
+    """The entry of a layout that ``wanted`` means, as for :func:`load_layout`."""
+    return _find(_index(directory), wanted, directory)
+
+
+def read_blob(directory: Path, digest: str) -> bytes:
+    """A small blob of a layout, checked. Raises ArchiveError."""
+    data = _document(_blob(directory, digest))
+    if f"sha256:{hashlib.sha256(data).hexdigest()}" != digest:
+        raise ArchiveError(f"blob {digest} in {directory} is damaged")
+    return data
 
 
 def _index(directory: Path) -> Index:
@@ -130,8 +144,8 @@ def _blob(directory: Path, name: str) -> Path:
     return directory / "blobs" / algorithm / value
 
 
-def _take(store: Store, directory: Path, descriptor: Descriptor) -> None:
-    """One blob into the store; nothing to do where it is there."""
+def take_blob(store: Store, directory: Path, descriptor: Descriptor) -> None:
+    """Bring one blob of a layout into the store; nothing to do where it is there. Raises ArchiveError."""
     place = _blob(directory, descriptor.digest)
     if store.has(descriptor.digest):
         return

@@ -58,24 +58,23 @@ def pack(
     compression: str = "gzip",
     level: int | None = None,
     source_date_epoch: int | None = None,
-    rewrite_timestamp: bool = True,
+    one_time: bool = False,
     ownership: str | None = None,
 ) -> dict[str, Any]:
     """Write the layer in ``directory`` to ``out`` as a changeset, with ``compression`` none, gzip or zstd.
 
     Entries are sorted, whiteouts first in their directory; times are whole seconds, and none is later than
-    ``source_date_epoch`` where that is given and ``rewrite_timestamp`` is on. Attributes are the file capability and
+    ``source_date_epoch`` where that is given; with ``one_time`` all are that. Attributes are the file capability and
     those in ``user.`` that are not the layer's own; owners as recorded in ``ownership`` (see overlay.py); sockets are
     left out.
 
     Returns digest, diff_id, size, uncompressed_size and the number of entries. Raises StoreFullError, or StoreError,
     also if a file changes meanwhile.
     """
-    latest = source_date_epoch if rewrite_timestamp else None
     with clear_errors(directory):
         tree = Directories(directory)
     sink = Sink(out, compression, level)
-    packer = _Packer(tree, sink, Ownership(ownership or ownership_file(directory)), latest)
+    packer = _Packer(tree, sink, Ownership(ownership or ownership_file(directory)), source_date_epoch, one_time)
     try:
         with clear_errors(directory):
             packer.pack()
@@ -95,12 +94,13 @@ def pack(
 
 
 class _Packer:
-    def __init__(self, tree: Directories, sink: Sink, owners: Ownership, latest: int | None) -> None:
+    def __init__(self, tree: Directories, sink: Sink, owners: Ownership, latest: int | None, one_time: bool) -> None:
         self.entries = 0
         self._tree = tree
         self._sink = sink
         self._owners = owners
         self._latest_ns = None if latest is None else latest * 1_000_000_000
+        self._one_time = one_time
         self._linked: dict[tuple[int, int], str] = {}
         self._opened_up: list[tuple[str, int]] = []
 
@@ -203,7 +203,7 @@ class _Packer:
         status = self._owners.status(path, found, xattrs)
         kind = _KINDS[stat.S_IFMT(status.mode)]
         mtime_ns = found.st_mtime_ns
-        if self._latest_ns is not None and mtime_ns > self._latest_ns:
+        if self._latest_ns is not None and (self._one_time or mtime_ns > self._latest_ns):
             mtime_ns = self._latest_ns
         entry = Entry(
             path + "/" if kind == DIRECTORY else path,

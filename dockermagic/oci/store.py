@@ -84,8 +84,8 @@ class Store(Blobs):
     Whoever writes blobs that nothing refers to yet does so inside :meth:`lease`.
     """
 
-    def __init__(self, home: Path, records: Records) -> None:
-        super().__init__(home)
+    def __init__(self, home: Path, records: Records, shared: Path | None = None) -> None:
+        super().__init__(home, shared)
         self.records = records
         layout = home / "oci-layout"
         if not layout.exists():
@@ -158,7 +158,28 @@ class Store(Blobs):
                 "SELECT images.* FROM image_names JOIN images USING (digest) WHERE digest = ? AND name GLOB ?",
                 (reference.digest, f"{reference.name}[:@]*"),
             )
-        return Descriptor(row["media_type"], row["digest"], row["size"]) if row else None
+        if row is None:
+            return self._shared_names().get(_key(reference))
+        return Descriptor(row["media_type"], row["digest"], row["size"])
+
+    def _shared_names(self) -> dict[str, Descriptor]:
+        """What the names of the shared store stand for; its index is read anew each time, as it may change."""
+        if self.shared is None:
+            return {}
+        try:
+            index = Index.from_json(decode((self.shared / "index.json").read_bytes(), "the shared store's index.json"))
+        except FileNotFoundError:
+            return {}
+        except OSError as error:
+            raise StoreError(
+                f"the shared store {self.shared} cannot be read: {error.strerror}",
+                hint="$DOCKERMAGIC_SHARED_STORE or [store] shared in the config file names it.",
+            ) from None
+        return {
+            entry.annotations[ANNOTATION_IMAGE_NAME]: Descriptor(entry.media_type, entry.digest, entry.size)
+            for entry in index.manifests
+            if ANNOTATION_IMAGE_NAME in entry.annotations
+        }
 
     def references(self) -> dict[Reference, Descriptor]:
         """All names and what they stand for, sorted by name."""
@@ -191,6 +212,8 @@ class Store(Blobs):
         except InvalidReferenceError:
             pass
         if descriptor is not None:
+            if self.records.row("SELECT 1 FROM images WHERE digest = ?", (descriptor.digest,)) is None:
+                self.tag(Reference.parse(text), descriptor)  # the shared store's becomes one of this
             return self._stored(descriptor.digest)
         start = text.removeprefix("sha256:")
         if start and set(start) <= set("0123456789abcdef"):

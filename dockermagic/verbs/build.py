@@ -82,6 +82,19 @@ def _outputs(console: Console, arguments: Arguments) -> tuple[Output, ...]:
     return found
 
 
+def _reproducible(request: BuildRequest) -> BuildRequest:
+    """The same request for an image that is the same bit by bit, whoever builds it, where and when."""
+    epoch = {"SOURCE_DATE_EPOCH": os.environ.get("SOURCE_DATE_EPOCH", "0")}
+    outputs = tuple(
+        replace(one, options={**one.options, "reproducible": "true"}) if one.type in ("docker", "image", "oci") else one
+        for one in request.outputs
+    )
+    is_stored = any(one.type == "image" or (one.type == "docker" and not one.dest) for one in outputs)
+    if not is_stored and (request.tags or not outputs):
+        outputs = (Output("image", "", {"reproducible": "true"}), *outputs)
+    return replace(request, build_args={**epoch, **request.build_args}, outputs=outputs)
+
+
 def _stages(values: tuple[str, ...]) -> frozenset[str]:
     return frozenset(name for value in values for name in value.split(",") if name)
 
@@ -91,7 +104,7 @@ def _options(request: BuildRequest, console: Console, arguments: Arguments) -> B
     ca = arguments.text("ca")
     if ca and not Path(ca).is_file():
         raise UsageError(f"--ca {ca}: no such file")
-    return replace(
+    asked = replace(
         request,
         tags=arguments.many("tag"),
         no_cache=arguments.flag("no-cache"),
@@ -106,8 +119,11 @@ def _options(request: BuildRequest, console: Console, arguments: Arguments) -> B
         shm_size=values.size(shm) if shm else None,
         ca=Path(ca).absolute() if ca else None,
         pull=arguments.flag("pull"),
+        cache_from=tuple(values.cache(value) for value in arguments.many("cache-from")),
+        cache_to=tuple(values.cache(value) for value in arguments.many("cache-to")),
         outputs=_outputs(console, arguments),
     )
+    return _reproducible(asked) if arguments.flag("reproducible") else asked
 
 
 @contextmanager
@@ -168,6 +184,20 @@ BUILD = Verb(
     (
         *SOURCE_OPTIONS,
         many("add-host", "", 'Add a custom host-to-IP mapping (format: "host:ip")', check=values.host_entry),
+        many(
+            "cache-from",
+            "",
+            'External cache sources (e.g., "type=registry,ref=user/app:cache", "type=local,src=path/to/dir")',
+            value="string",
+            check=values.cache,
+        ),
+        many(
+            "cache-to",
+            "",
+            'Cache export destinations (e.g., "type=registry,ref=...", "type=local,dest=path/to/dir", "type=inline")',
+            value="string",
+            check=values.cache,
+        ),
         text("ca", "", "Certificates that RUN trusts while it builds; they reach no layer", value="file"),
         text(
             "call",
@@ -193,6 +223,9 @@ BUILD = Verb(
         ),
         flag("pull", "", "Always attempt to pull all referenced images"),
         flag("quiet", "q", "Suppress the build output and print image ID on success"),
+        flag(
+            "reproducible", "", "The same image bit by bit: times of $SOURCE_DATE_EPOCH (or 1970), a pinned compressor"
+        ),
         many(
             "secret",
             "",
@@ -216,8 +249,6 @@ BUILD = Verb(
         text("provenance", "", hidden=True),
         text("sbom", "", hidden=True),
         unsupported("push", "", "tag the image and push it."),
-        unsupported("cache-from", "", "the cache is local."),
-        unsupported("cache-to", "", "the cache is local."),
         unsupported("squash", "", "layers are kept as they were built."),
         unsupported("memory", "m", "there are no limits on memory."),
     ),

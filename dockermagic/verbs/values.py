@@ -8,10 +8,11 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from dockermagic.build.request import Output, Secret
+from dockermagic.build.request import CacheOption, Output, Secret
 from dockermagic.settings import parse_size as size
 
 __all__ = [
+    "cache",
     "call_method",
     "comma_fields",
     "host_entry",
@@ -135,6 +136,17 @@ def ssh_agent(text: str, environment: Mapping[str, str] | None = None) -> tuple[
     if not value:
         raise ValueError(f"invalid empty ssh agent socket for '{name}': SSH_AUTH_SOCK is not set")
     return name or "default", value
+
+
+def cache(text: str) -> CacheOption:
+    """``type=registry,ref=NAME`` and the like; a name alone is one of a registry. Raises ValueError."""
+    if "=" not in text:
+        return CacheOption("registry", {"ref": text})
+    fields = comma_fields(text)
+    kind = fields.pop("type", "")
+    if not kind:
+        raise ValueError("type is required: type=registry,ref=NAME")
+    return CacheOption(kind, fields)
 
 
 def output(text: str) -> Output:

@@ -1,0 +1,84 @@
+"""``--reproducible``: one digest whatever the id mode, the order of files, the time and the store."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Commands
+from tests.peers.images import busybox_archive
+
+DOCKERFILE = """\
+FROM busybox
+COPY . /context/
+RUN mkdir /made && for i in 1 2 3 4 5 6 7 8 9; do echo $i > /made/$i; done
+RUN ln /made/1 /made/hard && ln -s 1 /made/soft
+RUN rm -r /var/www /made/9 && mkdir /var/www && chown 5:6 /made/2 && chmod 4755 /made/3 && mkfifo /made/pipe
+COPY --from=busybox --chown=7 /bin/busybox /copy
+WORKDIR /work
+CMD ["true"]
+"""
+
+
+def context(directory: Path, seed: int) -> Path:
+    """The same files, made in another order, at other times."""
+    names = [f"{folder}/file{number}" for folder in ("a", "b/c") for number in range(20)]
+    random.Random(seed).shuffle(names)
+    place = directory / f"context{seed}"
+    for name in names:
+        path = place / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+        os.utime(path, (1_000_000_000 + seed * 1000, 1_000_000_000 + seed * 1000))
+    (place / "Dockerfile").write_text(DOCKERFILE)
+    return place
+
+
+def digest_of(commands: Commands, name: str) -> str:
+    return str(json.loads(commands("inspect", name).out)[0]["Descriptor"]["digest"])
+
+
+def built(commands: Commands, seed: int, *words: str) -> str:
+    name = f"made:{seed}"
+    commands("build", "-q", "--reproducible", "-t", name, *words, str(context(commands.directory, seed)))
+    return digest_of(commands, name)
+
+
+@pytest.fixture
+def loaded(commands: Commands) -> Commands:
+    commands("load", "-i", str(busybox_archive(commands.directory / "busybox.tar")))
+    return commands
+
+
+@pytest.mark.engine
+def test_the_digest_is_the_same(loaded: Commands, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """In another store, from files in another order with other times, without the cache, with another epoch not."""
+    first = built(loaded, 1)
+    assert built(loaded, 2, "--no-cache") == first
+    fresh = Commands(loaded.home.parent / "fresh", loaded.directory)
+    fresh("load", "-i", "busybox.tar")
+    assert built(fresh, 3) == first
+    dated = Commands(loaded.home, loaded.directory, {"SOURCE_DATE_EPOCH": "1000000500"})
+    other = built(dated, 4)
+    assert other != first
+    assert built(dated, 5) == other
+    created = json.loads(loaded("inspect", "made:5").out)[0]["Created"]
+    assert created == "2001-09-09T01:55:00Z"
+    archive = loaded.directory / "out.tar"
+    output = f"--output=type=oci,dest={archive}"
+    loaded("build", "-q", "--reproducible", output, str(context(loaded.directory, 6)))
+    loaded("load", "-q", "-i", str(archive))
+    assert first in loaded("images", "-a", "--digests", "--no-trunc").out
+
+
+@pytest.mark.engine
+def test_what_is_not_the_same_is_named(loaded: Commands) -> None:
+    text = "FROM busybox\nRUN head -c 20 /dev/urandom | od > /random; echo same > /same\n"
+    for name in ("one", "two"):
+        loaded("build", "-q", "--reproducible", "--no-cache", "-t", name, "-", stdin=text.encode())
+    found = loaded("image", "diff", "one", "two", code=1).out.splitlines()
+    assert [line.split()[1] for line in found if "content" in line] == ["/random"]
