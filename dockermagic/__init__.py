@@ -10,9 +10,21 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
+    from dockermagic.handles import Image
+
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "load_ipython_extension"]
+__all__ = ["__version__", "image", "load_ipython_extension"]
+
+
+def image(name: str) -> Image:
+    """The image of that name or id, to run commands in it, read its files and look at its config.
+
+    Raises ImageNotFoundError. :class:`dockermagic.handles.Image` tells what can be asked.
+    """
+    from dockermagic.handles import image
+
+    return image(name)
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:

@@ -79,7 +79,7 @@ def host_info(home: Path, found: Probe) -> InfoView:
     state: Literal["good", "none"] = "good" if found.mode else "none"
     rows = [
         InfoRow("Runs a RUN with", facts["runs_with"], state, "" if found.mode else " ".join(facts["improve"])),
-        InfoRow("Id mode", found.mode or "none", state),
+        InfoRow("Sandbox", found.mode or "none", state),
         InfoRow("Kernel", facts["kernel"]),
         InfoRow("Store", str(home)),
     ]
@@ -87,7 +87,7 @@ def host_info(home: Path, found: Probe) -> InfoView:
     rows += [InfoRow("Could be better", text, "less") for text in facts["improve"] if found.mode]
     for trial in found.trials:
         if not trial.works:
-            rows.append(InfoRow(f"Mode {trial.mode}", "not possible", "", f"{trial.failed}: {trial.reason}"))
+            rows.append(InfoRow(f"Sandbox {trial.mode}", "not possible", "", f"{trial.failed}: {trial.reason}"))
     return InfoView(tuple(rows))
 
 

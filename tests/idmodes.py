@@ -24,7 +24,10 @@ import pytest
 from dockermagic.sandbox import trees
 
 MODES = ("root", "range", "single")
-USERS = {"range": "dmrange", "single": "dmsingle"}
+PLAIN = {"proot": "single", "single-plain": "single", "root-plain": "root"}
+"""Ways without an overlay, and as whom they run. Tests marked ``core`` always run in them, too, those marked ``plain``
+among the slow."""
+USERS = {"range": "dmrange", "single": "dmsingle", "proot": "dmsingle", "single-plain": "dmsingle"}
 REPO = Path(__file__).parents[1]
 PREFIX = "dockermagic-tests-"
 SMALL_DISK = "DOCKERMAGIC_SMALL_DISK"
@@ -54,7 +57,7 @@ def _has_range(uid: int) -> bool:
 
 def add_options(parser: pytest.Parser) -> None:
     group = parser.getgroup("id modes")
-    group.addoption("--id-modes", default=",".join(MODES), help="which of root,range,single to run engine tests in")
+    group.addoption("--id-modes", default=",".join([*MODES, *PLAIN]), help="which ways to run engine tests in")
     group.addoption("--id-mode-child", default="", help="(internal) the mode that this child pytest runs")
     group.addoption("--id-mode-items", default="", help="(internal) file with the items that this child runs")
     group.addoption("--id-mode-reports", type=int, default=-1, help="(internal) descriptor that reports are written to")
@@ -73,19 +76,22 @@ class IdModes:
         self.ran: set[str] = set()
 
     def pytest_report_header(self) -> str:
-        return "id modes: " + ", ".join(f"{mode} as {USERS.get(mode, 'root')}" for mode in MODES)
+        return "id modes: " + ", ".join(f"{mode} as {USERS.get(mode, 'root')}" for mode in (*MODES, *PLAIN))
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         if "id_mode" in metafunc.fixturenames:
             modes = [self.child_mode] if self.child_mode else self.config.getoption("--id-modes").split(",")
-            metafunc.parametrize("id_mode", modes, ids=modes, scope="session")
+            chosen = [pytest.param(mode, marks=_marks(mode, metafunc.definition)) for mode in modes]
+            chosen = [each for each, mode in zip(chosen, modes, strict=True) if _applies(mode, metafunc.definition)]
+            ids = [mode for mode in modes if _applies(mode, metafunc.definition)]
+            metafunc.parametrize("id_mode", chosen, ids=ids, scope="session")
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         for item in items:
             if mode := _mode_of(item):
                 item.add_marker("engine")
-                if not self.child_mode and mode != self.own:
+                if not self.child_mode and PLAIN.get(mode, mode) != self.own:
                     item.stash[_elsewhere] = mode
                     item.add_marker(pytest.mark.timeout(0))  # the child has a clock of its own
                     if self.own != "root":
@@ -138,6 +144,21 @@ class IdModes:
     def pytest_sessionfinish(self) -> None:
         for child in self.children.values():
             child.stop()
+
+
+def _applies(mode: str, test: pytest.Item) -> bool:
+    """Whether a test runs in this way, too: it says so itself; PRoot isolates nothing."""
+    if mode in MODES:
+        return True
+    if mode == "proot" and test.get_closest_marker("isolated"):
+        return False
+    if test.get_closest_marker("overlay"):
+        return False
+    return bool(test.get_closest_marker("plain") or test.get_closest_marker("core"))
+
+
+def _marks(mode: str, test: pytest.Item) -> tuple[pytest.MarkDecorator, ...]:
+    return (pytest.mark.slow,) if mode in PLAIN and not test.get_closest_marker("core") else ()
 
 
 def _mode_of(item: pytest.Item) -> str:
@@ -283,7 +304,7 @@ def make_user(mode: str) -> tuple[int, int]:
     for file, option in ((Path("/etc/subuid"), "--add-subuids"), (Path("/etc/subgid"), "--add-subgids")):
         lines = file.read_text().splitlines(keepends=True) if file.exists() else []
         own = [line for line in lines if line.split(":")[0] in (name, str(entry.pw_uid))]
-        if mode == "single" and own:
+        if mode != "range" and own:
             changed = file.with_name(f"{file.name}.dockermagic")
             changed.write_text("".join(line for line in lines if line not in own))
             changed.chmod(0o644)
@@ -297,10 +318,12 @@ def make_user(mode: str) -> tuple[int, int]:
 
 
 @pytest.fixture
-def engine_home(tmp_path: Path) -> Iterator[Path]:
+def engine_home(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A fresh directory for an engine's store, on the disk that holds the temporary files."""
     home = tmp_path / "dockermagic"
     home.mkdir()
+    if (mode := _mode_of(request.node)) in PLAIN:
+        monkeypatch.setenv("DOCKERMAGIC_SANDBOX", mode)
     yield home
 
 

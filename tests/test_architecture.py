@@ -58,14 +58,15 @@ ROOMS: dict[str, set[str]] = {
     "export": {*GROUND, *VALUES, "dockerfile", "engine", "session"},
     "terminal": {*GROUND, *VALUES, "tables", "view"},
     "demo": {*SURFACE, "terminal", "lessons", "notebookrun"},
-    "expect": {*SURFACE},
+    "handles": {*SURFACE, "imagediff"},
+    "expect": {*SURFACE, "handles"},
     "notebookrun": GROUND,
     "bundles": {*GROUND, "engine", "lessons", "notebookrun"},
     "lessons": {*GROUND, "dockerfile"},
     "verbs": {*SURFACE, "outfile", "terminal", "demo", "bundles", "expect", "lessons"},
     "cli": {*SURFACE, "terminal", "verbs"},
-    "notebook": {*SURFACE, "expect", "terminal", "verbs"},
-    "__init__": {"notebook.magics"},
+    "notebook": {*SURFACE, "expect", "handles", "terminal", "verbs"},
+    "__init__": {"handles", "notebook.magics"},
     "__main__": {"cli"},
 }
 
@@ -86,8 +87,8 @@ PURE = {
 
 # These run in the sandbox's own process alone, which only Linux has. All else can be imported anywhere.
 WORKER_PARTS = {
-    *("hosted", "launch", "listener", "mounts", "resident", "seccomp"),
-    *("supervise", "surroundings", "syscalls", "trial"),
+    *("hosted", "keeper", "launch", "listener", "mounts", "proot", "resident", "seccomp"),
+    *("supervise", "surroundings", "syscalls", "transplant", "trial", "worktree"),
 }
 WORKER = {f"sandbox.{name}" for name in WORKER_PARTS}
 

@@ -22,7 +22,10 @@ def get_owner(path: str, status: os.stat_result) -> tuple[int, int, int]:
             return int(fields[0]), int(fields[1]), status.st_mode
         except (OSError, ValueError, IndexError):
             pass
-    return status.st_uid, status.st_gid, status.st_mode
+    # Without root's privileges a file of the user's own stands for one of root's.
+    uid = 0 if status.st_uid == os.geteuid() else status.st_uid
+    gid = 0 if status.st_gid == os.getegid() else status.st_gid
+    return uid, gid, status.st_mode
 
 
 class Owners:
@@ -36,7 +39,7 @@ class Owners:
         """Give a file its owner, without following a link. ``mode`` has the type. A stale record goes away."""
         plain = stat.S_ISREG(mode) or stat.S_ISDIR(mode)
         try:
-            os.lchown(place, uid, gid)
+            os.lchown(place, *self.records.real(uid, gid))
         except OSError as error:
             if error.errno not in REFUSED:
                 raise

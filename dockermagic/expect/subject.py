@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import posixpath
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from dockermagic.containers.request import RunRequest
 from dockermagic.errors import ContainerError, UsageError
+from dockermagic.handles import find_file
 from dockermagic.sandbox.base import Cancel
 
 if TYPE_CHECKING:
@@ -22,8 +22,6 @@ __all__ = ["Ran", "Subject"]
 
 PATIENCE = 60.0
 """Seconds after which a container that a check started is ended."""
-
-_MOST_LINKS = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,30 +83,7 @@ class Subject:
 
     def entry(self, path: str) -> TreeEntry | None:
         """What is at a path, symbolic links followed; None where nothing is."""
-        todo = [part for part in posixpath.normpath("/" + path).split("/") if part]
-        place, found = "/", None
-        links = 0
-        while todo:
-            name = todo.pop(0)
-            if name == "..":
-                place = posixpath.dirname(place)
-                continue
-            try:
-                entries = self.engine.tree(self._snapshots, place)
-            except UsageError:
-                return None
-            found = next((entry for entry in entries if entry.name == name), None)
-            if found is None:
-                return None
-            if found.kind == "link":
-                links += 1
-                if links > _MOST_LINKS:
-                    return None
-                place = "/" if found.link.startswith("/") else place
-                todo = [part for part in found.link.split("/") if part not in ("", ".")] + todo
-                continue
-            place = posixpath.join(place, name)
-        self._place = place
+        self._place, found = find_file(self.engine, self._snapshots, path)
         return found
 
     def read(self, path: str, limit: int = 1 << 20) -> bytes:

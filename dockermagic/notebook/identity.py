@@ -6,6 +6,7 @@ fragment may be dealt anew when the notebook is opened again; nbclient, papermil
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import uuid
@@ -14,8 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Sender", "kernel_name", "lines_above", "notebook_path", "sender"]
+__all__ = ["ORDER", "Sender", "cells_of", "kernel_name", "lines_above", "notebook_path", "sender"]
 
+ORDER = "dockermagic"
+"""Under this key of a request's metadata the lab extension tells the order of the cells."""
 
 _NOTEBOOK_ID = re.compile(r"[A-Za-z0-9_-]+")
 """The ids of the notebook format; a URI is none of them."""
@@ -23,11 +26,16 @@ _NOTEBOOK_ID = re.compile(r"[A-Za-z0-9_-]+")
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """What a request says of its cell. ``lasting`` tells whether the id still means the cell in another kernel."""
+    """What a request says of its cell. ``lasting`` tells whether the id still means the cell in another kernel.
+
+    ``order`` are the ids of the notebook's code cells from top to bottom, None where the front end has not our
+    extension, which tells them.
+    """
 
     cell_id: str = ""
     lasting: bool = False
     deleted: frozenset[str] = frozenset()
+    order: tuple[str, ...] | None = None
 
 
 def sender(metadata: Mapping[str, Any]) -> Sender:
@@ -36,7 +44,10 @@ def sender(metadata: Mapping[str, Any]) -> Sender:
     cell_id = cell_id if isinstance(cell_id, str) else ""
     deleted = metadata.get("deletedCells")
     ids = (one for one in deleted if isinstance(one, str)) if isinstance(deleted, list) else ()
-    return Sender(cell_id, bool(_NOTEBOOK_ID.fullmatch(cell_id)), frozenset(ids))
+    ours = metadata.get(ORDER)
+    cells = ours.get("cells") if isinstance(ours, dict) else None
+    order = tuple(one for one in cells if isinstance(one, str)) if isinstance(cells, list) else None
+    return Sender(cell_id, bool(_NOTEBOOK_ID.fullmatch(cell_id)), frozenset(ids), order)
 
 
 def notebook_path(environment: Mapping[str, str], namespace: Mapping[str, Any]) -> Path | None:
@@ -46,6 +57,16 @@ def notebook_path(environment: Mapping[str, str], namespace: Mapping[str, Any]) 
         return Path(known)
     path = environment.get("JPY_SESSION_NAME", "")
     return Path.cwd() / path if path else None
+
+
+def cells_of(notebook: Path) -> dict[str, str]:
+    """The code cells of a notebook as it was last saved: their ids with their texts; none where it cannot be read."""
+    try:
+        document = json.loads(notebook.read_text(encoding="utf-8"))
+        cells = [cell for cell in document["cells"] if cell["cell_type"] == "code"]
+        return {cell["id"]: "".join(cell["source"]) for cell in cells if "id" in cell}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def kernel_name(connection_file: str) -> str:

@@ -45,8 +45,9 @@ class Help:
 
     def markdown(self) -> str:
         """As a notebook shows it."""
-        facts = (f"{heading}\n```dockerfile\n{text}\n```" for heading, text in self.facts)
-        return "\n\n".join([f"**{self.name}**", self.text, *facts])
+        short = [f"{heading}: `{text}`" for heading, text in self.facts if "\n" not in text]
+        long = [f"{heading}:\n```dockerfile\n{text}\n```" for heading, text in self.facts if "\n" in text]
+        return "\n\n".join([f"**{self.name}**", self.text, "  \n".join(short), *long])
 
     def bundle(self) -> dict[str, str]:
         """Both, by their types."""

@@ -19,6 +19,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from dockermagic.errors import BuildInterruptedError, UsageError, explained
 
 if TYPE_CHECKING:
+    from dockermagic.handles import Image
     from dockermagic.notebook.workbench import Workbench
 
 __all__ = ["DockerMagics", "register"]
@@ -106,7 +107,7 @@ class DockerMagics(magic.Magics):
     @argument("--name", default="", metavar="CELL", help="A name for this cell, which beats its id.")
     @argument("--after", default="", metavar="CELL", help="Put this cell behind another one: a name or a number.")
     @cell_magic("dockerfile")
-    def dockerfile_cell(self, line: str, body: str) -> None:
+    def dockerfile_cell(self, line: str, body: str) -> Image | None:
         """Add this cell's instructions to the session's Dockerfile and build them: every cell is a cached layer.
 
         A cell that was run before is built again where it stands. If it changed, the cells behind it are stale until
@@ -115,7 +116,7 @@ class DockerMagics(magic.Magics):
         from dockermagic.notebook import actions
 
         with _clear_errors():
-            actions.run_cell(self, self._parse(self.dockerfile_cell, line, "%%dockerfile"), body)
+            return actions.run_cell(self, self._parse(self.dockerfile_cell, line, "%%dockerfile"), body)
 
     @magic_arguments("dockerfile")
     @argument("action", nargs="?", default="status", help=" | ".join(ACTIONS))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import os
 import uuid
 from collections.abc import Mapping
@@ -12,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from dockermagic.engine import Engine
 from dockermagic.errors import DockermagicError
-from dockermagic.notebook.identity import Sender, kernel_name, lines_above, notebook_path
+from dockermagic.handles import shared_engine
+from dockermagic.notebook.identity import Sender, cells_of, kernel_name, lines_above, notebook_path
 from dockermagic.session import Cell, Run, Session, SessionName, SessionStore
 
 if TYPE_CHECKING:
@@ -50,9 +50,7 @@ class Workbench:
     @cached_property
     def engine(self) -> Engine:
         """The engine, closed with the kernel."""
-        engine = Engine()
-        atexit.register(engine.close)
-        return engine
+        return shared_engine()
 
     @cached_property
     def kernel(self) -> str:
@@ -86,10 +84,12 @@ class Workbench:
         if key not in self.sessions:
             folder = path.parent if path is not None and path.parent.is_dir() else Path.cwd()
             self.sessions[key] = Session(key, self.engine, folder=folder, store=self.store)
-        self.store.open(key, cell_id)
+        if key.kind == "notebook" and path is not None:
+            self.store.adopt(key, lambda: cells_of(path) | {cell_id: ""})
         self.latest = key
         for session in self.sessions.values():
             session.forget(deleted - {sender.cell_id})
+            session.arrange(sender.order or ())
         return self.sessions[key]
 
     def latest_session(self) -> Session | None:

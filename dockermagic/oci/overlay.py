@@ -1,6 +1,7 @@
 """How a layer stands on disk: the form of overlayfs's upper directory, and the records of what could not be set there.
 
-A removed name is a character device 0:0, a directory that hides the one below has ``user.overlay.opaque`` = y. Where
+A removed name is a character device 0:0, or a socket without any permission where such a device cannot be made (on an
+overlay) and no overlay is mounted. A directory that hides the one below has ``user.overlay.opaque`` = y. Where
 the owner or the type of a file cannot be set (one id only, ids outside the range), it is recorded: in the attribute
 ``user.containers.override_stat`` of files and directories, as ``uid:gid:mode``; for what carries no such attribute,
 in a JSON file beside the directory.
@@ -34,6 +35,7 @@ __all__ = [
     "is_opaque",
     "is_own_attribute",
     "is_whiteout",
+    "make_whiteout",
     "ownership_file",
 ]
 
@@ -45,6 +47,7 @@ CAPABILITY = "security.capability"
 KEPT_CAPABILITY = "user.dockermagic.capability"
 """Where a file capability is kept that may not be set here."""
 
+_NOBODY = 0xFFFFFFFE
 _OWN = ("user.overlay.", "trusted.overlay.", "user.containers.", "user.dockermagic.", "user.fuseoverlayfs.")
 _UNSUPPORTED = (errno.ENOTSUP, errno.ENODATA, errno.EPERM, errno.EACCES)
 _TYPES = {
@@ -59,8 +62,16 @@ _TYPES = {
 
 
 def is_whiteout(found: os.stat_result) -> bool:
-    """Whether this is overlayfs's mark for a name that was removed."""
-    return stat.S_ISCHR(found.st_mode) and found.st_rdev == 0
+    """Whether this is the mark for a name that was removed."""
+    return (stat.S_ISCHR(found.st_mode) and found.st_rdev == 0) or found.st_mode == stat.S_IFSOCK
+
+
+def make_whiteout(name: str, directory: int) -> None:
+    """Mark a name of an open directory as removed. Raises FileExistsError where something has it."""
+    try:
+        os.mknod(name, stat.S_IFCHR, os.makedev(0, 0), dir_fd=directory)
+    except PermissionError:
+        os.mknod(name, stat.S_IFSOCK, dir_fd=directory)
 
 
 def is_own_attribute(name: str) -> bool:
@@ -134,8 +145,15 @@ class Ownership:
         self._me = (os.geteuid(), os.getegid()) if hasattr(os, "geteuid") else (0, 0)
 
     def real(self, uid: int, gid: int) -> tuple[int, int]:
-        """The ids to set in the file system for these in an image."""
-        return uid or self._me[0], gid or self._me[1]
+        """The ids to set in the file system for these in an image.
+
+        Where the user's own ids stand for root's, the same ids in an image are nobody's: they have to be recorded.
+        """
+        return self._real(uid, self._me[0]), self._real(gid, self._me[1])
+
+    @staticmethod
+    def _real(wanted: int, own: int) -> int:
+        return own if wanted == 0 else _NOBODY if wanted == own else wanted
 
     def is_me(self, uid: int, gid: int) -> bool:
         """Whether what this process makes has these ids in the file system without further ado."""
@@ -179,6 +197,15 @@ class Ownership:
                 if error.errno not in _UNSUPPORTED:
                     raise
         self._records[path] = text
+
+    def recorded(self, path: str) -> str:
+        """What is recorded of a path beside the layer, '' for nothing."""
+        return self._records.get(path, "")
+
+    def take(self, path: str, other: Ownership) -> None:
+        """Say of a path what another layer says of it, where that says anything."""
+        if record := other.recorded(path):
+            self._records[path] = record
 
     def forget(self, path: str) -> None:
         """Something else takes the place of the file."""

@@ -18,6 +18,7 @@ from dockermagic.oci.overlay import (
     Status,
     attributes,
     is_own_attribute,
+    make_whiteout,
     ownership_file,
 )
 from dockermagic.oci.pipeline import Source
@@ -284,7 +285,7 @@ class _Maker:
         try:
             found = os.stat(removed, dir_fd=here, follow_symlinks=False)
         except FileNotFoundError:
-            os.mknod(removed, stat.S_IFCHR, os.makedev(0, 0), dir_fd=here)
+            make_whiteout(removed, here)
             return
         # A whiteout is about the layers below only: what this layer has itself stays.
         if stat.S_ISDIR(found.st_mode):

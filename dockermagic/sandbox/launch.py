@@ -10,10 +10,8 @@ import errno
 import fcntl
 import os
 import resource
-import shutil
 import signal
 import socket
-import stat
 import termios
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
@@ -25,13 +23,14 @@ from dockermagic.sandbox import seccomp, users, wire
 from dockermagic.sandbox import syscalls as sys
 from dockermagic.sandbox.base import Process, Rootfs
 from dockermagic.sandbox.capabilities import LAST
+from dockermagic.sandbox.command import CannotRunError, find_command, not_executed
 from dockermagic.sandbox.leftovers import Stub
 from dockermagic.sandbox.mounts import Stubs, mount_rootfs
 from dockermagic.sandbox.stage import Profile, Setting, Stage
 from dockermagic.sandbox.surroundings import Surroundings
 from dockermagic.sandbox.trees import MOUNT_POINTS
 
-__all__ = ["Status", "start"]
+__all__ = ["Status", "limit", "start"]
 
 
 def start(
@@ -168,10 +167,11 @@ def _become(stage: Stage, job: _Job, status: Status, records: Records | None) ->
     if process.readonly_root:
         sys.mount_setattr("/", sys.MOUNT_ATTR_RDONLY)
     made_for_us = stubs.list()
-    _wait_until_released(status, job, made_for_us)
-    if records is not None and identity.uid:
-        except_for = [*made, *(stub.path for stub in made_for_us), "/proc", "/sys", "/dev"]
-        records.tell({"owner": [identity.uid, identity.gid], "except": except_for, **wire.to_json(rootfs)})
+    not_theirs = [*made, *(stub.path for stub in made_for_us), "/proc", "/sys", "/dev"]
+    theirs = {"owner": [identity.uid, identity.gid], "except": not_theirs}
+    _wait_until_released(status, job, made_for_us, theirs)
+    if records is not None and identity.uid and setting.overlay:
+        records.tell({**theirs, **wire.to_json(rootfs)})
     _run(job, identity, status, records, stage.profile.capabilities, console=True)
 
 
@@ -195,10 +195,12 @@ def _join(beside: int, profile: Profile, job: _Job, status: Status, records: Rec
     _run(job, identity, status, records, profile.capabilities, console=False)
 
 
-def _wait_until_released(status: Status, job: _Job, stubs: Sequence[Stub]) -> None:
+def _wait_until_released(
+    status: Status, job: _Job, stubs: Sequence[Stub], theirs: dict[str, Any] | None = None
+) -> None:
     """Say that all is in its place, and who this process is; one that is held waits until it may go on."""
     process = os.pidfd_open(os.getpid())
-    message = {"process": True, "held": job.held, "stubs": [astuple(stub) for stub in stubs]}
+    message = {"process": True, "held": job.held, "stubs": [astuple(stub) for stub in stubs], **(theirs or {})}
     status.send(wire.dump(message), [process])
     os.close(process)
     if job.held and not status.receive()[0]:
@@ -217,7 +219,7 @@ def _run(
     for number, fd in enumerate(fds):
         os.dup2(fd, number, inheritable=True)
     sys.close_all_but({0, 1, 2, status.fd, *([records.fd] if records else [])})
-    _limit(process)
+    limit(process)
     upper = str(job.rootfs.upper) if job.rootfs.upper else None
     _drop_privileges(process, identity, records, upper, keep)
     if process.init:
@@ -262,7 +264,7 @@ def _enter_directory(path: str) -> list[str]:
         raise SandboxError(f"working directory {path}: {error.strerror}") from error
 
 
-def _limit(process: Process) -> None:
+def limit(process: Process) -> None:
     for limit in process.ulimits:
         kind = getattr(resource, f"RLIMIT_{limit.name.upper()}", None)
         if kind is None:
@@ -383,38 +385,13 @@ def _fork_below_init(status: Status) -> None:
 
 def _execute(args: tuple[str, ...], environment: dict[str, str], status: Status) -> NoReturn:
     """Find the command as Docker's runtime does and become it."""
-
-    def fail(message: str, code: int) -> NoReturn:
-        status.send(wire.dump({"refused": message}))
-        os.write(2, message.encode("utf-8", "surrogateescape") + b"\n")
-        os._exit(code)
-
-    if not args or not args[0]:
-        fail('exec: "": executable file not found in $PATH', 127)
-    name = args[0]
-    path: str | None = name
-    if "/" not in name:
-        # shutil.which would take the current directory for an empty entry, as execvp does and Docker does not.
-        folders = [folder for folder in environment.get("PATH", "").split(":") if folder]
-        path = shutil.which(name, path=":".join(folders)) if folders else None
-        if path is None:
-            denied = any(os.path.isfile(os.path.join(folder, name)) for folder in folders)
-            if denied:
-                fail(f'exec: "{name}": permission denied', 126)
-            fail(f'exec: "{name}": executable file not found in $PATH', 127)
-    else:
-        try:
-            mode = os.stat(name).st_mode
-        except OSError as error:
-            reason = (error.strerror or "").lower()
-            fail(f'exec: "{name}": stat {name}: {reason}', 126 if error.errno == errno.EACCES else 127)
-        if stat.S_ISDIR(mode):
-            fail(f'exec: "{name}": is a directory', 126)
-        if not os.access(name, os.X_OK):
-            fail(f'exec: "{name}": permission denied', 126)
-    assert path is not None
     try:
-        os.execve(path, args, environment)
-    except OSError as error:
-        reason = (error.strerror or "").lower()
-        fail(f"exec {path}: {reason}", 126 if error.errno == errno.EACCES else 255)
+        path = find_command(args, environment)
+        try:
+            os.execve(path, args, environment)
+        except OSError as error:
+            raise not_executed(path, error) from None
+    except CannotRunError as problem:
+        status.send(wire.dump({"refused": problem.message}))
+        os.write(2, problem.message.encode("utf-8", "surrogateescape") + b"\n")
+        os._exit(problem.code)

@@ -14,7 +14,7 @@ from pathlib import Path
 from dockermagic.oci.overlay import OVERRIDE, Ownership, Status, is_whiteout, ownership_file
 from dockermagic.sandbox.base import Rootfs
 
-__all__ = ["Stub", "own_new_files", "remove_stubs"]
+__all__ = ["Stub", "own_files", "own_new_files", "remove_stubs"]
 
 _COPIED_UP = "user.overlay.origin"
 
@@ -46,11 +46,11 @@ def _parent(upper: int, path: str) -> int | None:
     return fd
 
 
-def remove_stubs(upper: Path, stubs: Sequence[Stub]) -> None:
+def remove_stubs(upper: Path, stubs: Sequence[Stub], *, is_layer: bool = True) -> None:
     """Take mount points out of the layer again, and parents that are in it only because of them.
 
-    A stub that the process replaced by something of its own stays. A parent in which the process made and removed no
-    name gets its time back.
+    Where it is no layer but a whole tree, parents stay. A stub that the process replaced by something of its own stays.
+    A parent in which the process made and removed no name gets its time back.
     """
     if not stubs:
         return
@@ -77,7 +77,7 @@ def remove_stubs(upper: Path, stubs: Sequence[Stub]) -> None:
                 _remove(fd, os.path.basename(stub.path), stub.directory)
         for folder in sorted(times, reverse=True):
             os.utime(parents[folder] or 0, ns=(times[folder], times[folder]))
-            if folder in untouched:
+            if is_layer and folder in untouched:
                 _remove_if_empty(root, folder)
     finally:
         for fd in parents.values():
@@ -138,6 +138,21 @@ def own_new_files(rootfs: Rootfs, uid: int, gid: int, except_for: set[str]) -> N
                     pending.append(path)
                 if f"/{path}" not in except_for and not _is_older(rootfs, path, entry.path, is_directory):
                     _own(owners, path, entry.path, Status(found.st_mode, uid, gid))
+    owners.save()
+
+
+def own_files(root: str, paths: Sequence[str], own: tuple[int, int]) -> None:
+    """The same in a working tree, for the paths that are new in it."""
+    owners = Ownership(ownership_file(root))
+    for path in paths:
+        place = os.path.join(root, path)
+        found = os.lstat(place)
+        try:
+            if OVERRIDE in os.listxattr(place, follow_symlinks=False):
+                continue
+        except OSError:
+            pass
+        _own(owners, path, place, Status(found.st_mode, *own))
     owners.save()
 
 

@@ -53,6 +53,7 @@ class Listener:
         self.fd = fd
         self.upper = upper
         self.device = 0
+        self.me = (0, 0)
         self.proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self.own_fds = os.open("/proc/self/fd", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self.home = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
@@ -279,9 +280,9 @@ class Listener:
             name = str(fd)  # in /proc/self/fd, the working directory
             # Really done for what it does besides: it fails where it would fail, clears set-id bits, copies the file
             # up.
-            os.chown(name, 0, 0)
+            os.chown(name, *self.me)
             found = os.fstat(fd)
-            if found.st_dev != self.device:
+            if not self._is_inside(name, found):
                 return
             if stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode):
                 self._record(name, found, uid, gid, keep, pid)
@@ -292,6 +293,10 @@ class Listener:
             self.special[key] = (place, wanted)
         finally:
             os.close(fd)
+
+    def _is_inside(self, name: str, found: os.stat_result) -> bool:
+        """Whether a file (by its name in /proc/self/fd) is one of the root filesystem."""
+        return found.st_dev == self.device
 
     def _record(self, name: str, found: os.stat_result, uid: int, gid: int, keep: int, pid: int) -> None:
         record, tail = b"", ""
@@ -311,12 +316,19 @@ class Listener:
         uid, gid = (0 if value == keep else value for value in (uid, gid))
         try:
             if uid or gid or tail:
-                os.setxattr(name, OVERRIDE, f"{uid}:{gid}:0{stat.S_IMODE(found.st_mode):o}{tail}".encode())
+                self._note(name, found, f"{uid}:{gid}:0{stat.S_IMODE(found.st_mode):o}{tail}".encode())
             elif record:
-                os.removexattr(name, OVERRIDE)
+                self._note(name, found, b"")
         except OSError as error:
             if error.errno not in (errno.ENOTSUP, errno.EPERM):
                 raise
+
+    def _note(self, name: str, found: os.stat_result, record: bytes) -> None:
+        """Write the record on a file; an empty one takes it away."""
+        if record:
+            os.setxattr(name, OVERRIDE, record)
+        else:
+            os.removexattr(name, OVERRIDE)
 
     def _asks_first(self, pid: int) -> bool:
         """Whether the program puts what ``stat`` says, the own id, in the place of the id that it was not told to
@@ -337,12 +349,12 @@ class Listener:
         finally:
             os.close(fd)
         try:
-            if os.fstat(file).st_dev != self.device:
+            if not self._is_inside(str(file), os.fstat(file)):
                 return
             kind = "char" if stat.S_ISCHR(mode) else "block"
             bits = mode & 0o7777 & ~mask
             major, minor = (device >> 8) & 0xFFF, (device & 0xFF) | ((device >> 12) & 0xFFF00)
-            os.setxattr(file, OVERRIDE, f"0:0:0{bits:o}:{kind}-{major}-{minor}".encode())
+            self._note(str(file), os.fstat(file), f"0:0:0{bits:o}:{kind}-{major}-{minor}".encode())
         except OSError as error:
             if error.errno != errno.ENOTSUP:
                 raise

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from functools import cache
 
 from dockermagic.oci.overlay import OVERRIDE, Ownership, Status, ownership_file
 from dockermagic.sandbox.base import Rootfs
@@ -51,8 +52,8 @@ def get_owner(path: str, status: os.stat_result) -> tuple[int, int, int]:
         try:
             record = os.getxattr(path, OVERRIDE, follow_symlinks=False)
         except OSError:
-            return status.st_uid, status.st_gid, status.st_mode
-        found = _NOWHERE.status("", status, {OVERRIDE: record})
+            return _as_it_is(status)
+        found = _nowhere().status("", status, {OVERRIDE: record})
     elif (known := _owners(path)) is not None:
         inside, rootfs, owners = known
         layers = [*rootfs.lowers, *([rootfs.upper] if rootfs.upper else [])]
@@ -61,13 +62,21 @@ def get_owner(path: str, status: os.stat_result) -> tuple[int, int, int]:
                 found = records.status(inside, status, {})
                 break
         else:
-            return status.st_uid, status.st_gid, status.st_mode
+            return _as_it_is(status)
     else:
-        return status.st_uid, status.st_gid, status.st_mode
+        return _as_it_is(status)
     return found.uid, found.gid, found.mode
 
 
-_NOWHERE = Ownership("/dev/null/none")
+@cache
+def _nowhere() -> Ownership:
+    """No record of any layer; made when it is used, as the ids of this process then are."""
+    return Ownership("/dev/null/none")
+
+
+def _as_it_is(status: os.stat_result) -> tuple[int, int, int]:
+    found = _nowhere().status("", status, {})
+    return found.uid, found.gid, found.mode
 
 
 def set_owner(path: str, uid: int, gid: int, mode: int) -> None:
@@ -78,7 +87,7 @@ def set_owner(path: str, uid: int, gid: int, mode: int) -> None:
     """
     can_carry = stat.S_ISREG(mode) or stat.S_ISDIR(mode)
     try:
-        os.chown(path, uid, gid, follow_symlinks=False)
+        os.chown(path, *_nowhere().real(uid, gid), follow_symlinks=False)
     except OSError as error:
         if error.errno not in _REFUSED:
             raise
@@ -97,7 +106,7 @@ def set_owner(path: str, uid: int, gid: int, mode: int) -> None:
 def _record(path: str, uid: int, gid: int, mode: int, can_carry: bool) -> None:
     wanted = Status(mode, uid, gid)
     known = _owners(path)
-    inside, owners = (known[0], known[2][-1]) if known else ("", _NOWHERE)
+    inside, owners = (known[0], known[2][-1]) if known else ("", _nowhere())
     if not can_carry:
         owners.record(inside, wanted, file=None)
         return

@@ -14,24 +14,24 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from dockermagic.errors import DockermagicError, SandboxUnavailableError, full_disk_error, is_full
 from dockermagic.oci import lock
+from dockermagic.sandbox.ways import WAYS, Way, ways
 from dockermagic.sandbox.worker import python
 
 __all__ = ["Probe", "Trial", "choose", "probe"]
 
-MODES = ("root", "range", "single")
-_VERSION = 1
+_VERSION = 2
 _SECONDS = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One id mode, tried: the steps that worked, and the first that did not with the kernel's words and what to do."""
+    """One way, tried: the steps that worked, and the first that did not with the kernel's words and what to do."""
 
     mode: str
     works: bool
@@ -45,20 +45,49 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What was found. ``mode`` is the best that works, empty where none does."""
+    """What was found. ``mode`` is the one that is ``wanted``, else the best that works; empty where it does not."""
 
     boot: str
     uid: int
     kernel: str
     trials: tuple[Trial, ...]
+    wanted: str = ""
 
     @property
     def mode(self) -> str:
+        if self.wanted:
+            trial = self.trial(self.wanted)
+            return self.wanted if trial is not None and trial.works else ""
         return next((trial.mode for trial in self.trials if trial.works), "")
 
     def trial(self, mode: str) -> Trial | None:
         """What came of one mode; None if it was not tried."""
         return next((trial for trial in self.trials if trial.mode == mode), None)
+
+    def not_isolated(self) -> list[str]:
+        """What a program in a RUN can reach of the host."""
+        chosen = self.trial(self.mode)
+        if chosen is None:
+            return []
+        way = WAYS[self.mode]
+        if not way.namespaces:
+            return list(_PROOT)
+        outer = [] if chosen.fresh_proc else [_OUTER_PROC]
+        return [*_NOT_ISOLATED[way.ids], *outer]
+
+    def notice(self) -> str:
+        """What a person has to know before strangers' programs run here; '' where a RUN is well kept apart."""
+        if not self.mode:
+            return ""
+        if not WAYS[self.mode].namespaces:
+            return (
+                "A RUN is not isolated here: its programs run as you, and can reach your files and processes. "
+                "Run only what you would run in a terminal. 'dockermagic info' says why, and what would help."
+            )
+        chosen = self.trial(self.mode)
+        if chosen is not None and not chosen.fresh_proc:
+            return "The programs of a RUN see this machine's processes in /proc here. 'dockermagic info' says more."
+        return ""
 
     def explain(self) -> dict[str, Any]:
         """For ``dockermagic info``: what runs a RUN here, what it does not isolate, what to install or set."""
@@ -66,37 +95,47 @@ class Probe:
         improve = [trial.hint for trial in self.trials if not trial.works and trial.hint and _better(trial, chosen)]
         return {
             "mode": self.mode,
-            "runs_with": _RUNS_WITH.get(self.mode, "nothing: a RUN is not possible here"),
+            "runs_with": _runs_with(WAYS[self.mode]) if self.mode else "nothing: a RUN is not possible here",
             "kernel": self.kernel,
-            "not_isolated": list(_NOT_ISOLATED.get(self.mode, ()))
-            + (
-                []
-                if chosen is None or chosen.fresh_proc
-                else ["processes: /proc shows those of the host, because a fresh one is refused here"]
-            ),
+            "not_isolated": self.not_isolated(),
             "improve": improve,
             "trials": [asdict(trial) for trial in self.trials],
         }
 
 
-_RUNS_WITH = {
-    "root": "namespaces over overlayfs, ids mapped through",
-    "range": "a user namespace with a range of ids, over overlayfs",
-    "single": "a user namespace with a single id and recorded ownership, over overlayfs",
+_IDS = {
+    "root": "namespaces, ids mapped through",
+    "range": "a user namespace with a range of ids",
+    "single": "a user namespace with a single id and recorded ownership",
 }
 _NETWORK = "the network: a RUN uses the host's unless it asks for none"
+_ONE_ID = "ids: every id inside is the same user outside, so permissions between users inside are not checked"
 _NOT_ISOLATED = {
     "root": ("ids: root inside is root of the host, held by namespaces, capabilities and a seccomp filter", _NETWORK),
     "range": (_NETWORK,),
-    "single": (
-        _NETWORK,
-        "ids: every id inside is the same user outside, so permissions between users inside are not checked",
-    ),
+    "single": (_NETWORK, _ONE_ID),
 }
+_OUTER_PROC = "processes: /proc shows those of the host, because a fresh one is refused here"
+_PROOT = (
+    "files: a program can reach every file that you can",
+    "processes: those of the host are seen and can be signalled",
+    "the network: it is always the host's",
+    _ONE_ID,
+)
+
+
+def _runs_with(way: Way) -> str:
+    if not way.namespaces:
+        return "PRoot over a plain directory, with recorded ownership"
+    return f"{_IDS[way.ids]}, over {'overlayfs' if way.overlay else 'a plain directory'}"
 
 
 def _better(trial: Trial, chosen: Trial | None) -> bool:
-    return chosen is None or MODES.index(trial.mode) < MODES.index(chosen.mode)
+    return chosen is None or _rank(trial) < _rank(chosen)
+
+
+def _rank(trial: Trial) -> int:
+    return ways.index(WAYS[trial.mode])
 
 
 def _boot() -> str:
@@ -107,21 +146,33 @@ def _boot() -> str:
 
 
 def probe(home: Path, *, fresh: bool = False) -> Probe:
-    """What this host allows for a store at ``home``: remembered since the last boot, or tried now."""
+    """What this host allows for a store at ``home``: remembered since the last boot, or tried now.
+
+    What DOCKERMAGIC_SANDBOX asks for is tried, too, where it is a way at all.
+    """
     cache = home / f"probe-{os.geteuid() if hasattr(os, 'geteuid') else 0}.json"
+    found = None if fresh else _remembered(cache)
+    if found is None:
+        found = Probe(_boot(), _uid(), _kernel(), tuple(_try_modes(home)))
+        with contextlib.suppress(OSError):  # the trials say what is wrong with the store
+            _remember(cache, json.dumps({"version": _VERSION, **asdict(found)}))
+    wanted = os.environ.get("DOCKERMAGIC_SANDBOX", "")
+    if wanted not in WAYS:
+        return found
+    trials = found.trials if found.trial(wanted) else (*found.trials, _try(wanted, home))
+    return replace(found, trials=trials, wanted=wanted)
+
+
+def _remembered(cache: Path) -> Probe | None:
     boot = _boot()
-    if not fresh:
-        try:
-            value = json.loads(cache.read_text())
-            if value["version"] == _VERSION and boot and value["boot"] == boot:
-                trials = tuple(Trial(**{**item, "steps": tuple(item["steps"])}) for item in value["trials"])
-                return Probe(boot, value["uid"], value["kernel"], trials)
-        except (OSError, ValueError, KeyError, TypeError):
-            pass
-    found = Probe(boot, _uid(), _kernel(), tuple(_try_modes(home)))
-    with contextlib.suppress(OSError):  # the trials say what is wrong with the store
-        _remember(cache, json.dumps({"version": _VERSION, **asdict(found)}))
-    return found
+    try:
+        value = json.loads(cache.read_text())
+        if value["version"] == _VERSION and boot and value["boot"] == boot:
+            trials = tuple(Trial(**{**item, "steps": tuple(item["steps"])}) for item in value["trials"])
+            return Probe(boot, value["uid"], value["kernel"], trials)
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    return None
 
 
 def _remember(cache: Path, text: str) -> None:
@@ -148,11 +199,16 @@ def _try_modes(home: Path) -> Iterable[Trial]:
     if not sys.platform.startswith("linux"):
         yield Trial("single", False, failed="start", reason=f"no namespaces on {sys.platform}", hint=_OTHER_ENGINE)
         return
-    for mode in MODES:
-        trial = _try(mode, home)
+    failed: dict[str, str] = {}
+    for way in ways:
+        # Without an overlay it is the same again; where something else was refused, it would be so again.
+        if way.namespaces and not way.overlay and failed.get(way.ids) != "overlay":
+            continue
+        trial = _try(way.name, home)
         yield trial
         if trial.works:
             return
+        failed[way.ids] = trial.failed
 
 
 _OTHER_ENGINE = "Use another engine (Docker, Podman or BuildKit) here, or run dockermagic on Linux."
@@ -161,9 +217,10 @@ _OTHER_ENGINE = "Use another engine (Docker, Podman or BuildKit) here, or run do
 def _try(mode: str, home: Path) -> Trial:
     from dockermagic.sandbox import idmap
 
-    if mode == "root" and os.geteuid() != 0:
+    way = WAYS[mode]
+    if way.ids == "root" and os.geteuid() != 0:
         return Trial(mode, False, failed="uid 0", reason="not root")
-    if mode == "range":
+    if way.ids == "range":
         if os.geteuid() == 0:
             return Trial(mode, False, failed="ordinary user", reason="root needs no range of ids")
         problem = idmap.problem()
@@ -232,15 +289,12 @@ def choose(home: Path) -> Trial:
     Raises SandboxUnavailableError that says what was refused and what would help.
     """
     wanted = os.environ.get("DOCKERMAGIC_SANDBOX", "")
-    if wanted and wanted not in MODES:
+    if wanted and wanted not in WAYS:
         raise SandboxUnavailableError(
-            f"DOCKERMAGIC_SANDBOX={wanted} is not a sandbox", hint=f"It is one of {', '.join(MODES)}."
+            f"DOCKERMAGIC_SANDBOX={wanted} is not a sandbox", hint=f"It is one of {', '.join(WAYS)}."
         )
     found = probe(home)
-    if wanted:
-        trial = found.trial(wanted) or _try(wanted, home)
-    else:
-        trial = next((trial for trial in found.trials if trial.works), found.trials[-1])
+    trial = found.trial(found.mode or wanted) or found.trials[-1]
     if not trial.works:
         raise SandboxUnavailableError(
             f"this host does not let dockermagic isolate a RUN: {trial.failed}: {trial.reason}",

@@ -24,6 +24,8 @@ from dockermagic.errors import SandboxError
 from dockermagic.sandbox import (
     capabilities,
     companion,
+    descendants,
+    keeper,
     listener,
     mounts,
     ownership,
@@ -34,13 +36,14 @@ from dockermagic.sandbox import (
     trees,
     wire,
 )
+from dockermagic.sandbox.ways import WAYS, Way
 
 __all__ = ["enter_user_namespace", "main"]
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The resident process's command line."""
+    """The resident process's command line; ``mode`` is the name of a :class:`~dockermagic.sandbox.ways.Way`."""
 
     mode: str
     base: str
@@ -63,13 +66,19 @@ def main(arguments: str) -> NoReturn:
 
 
 def _enter(settings: Settings, channel: socket.socket) -> NoReturn:
+    way = WAYS[settings.mode]
+    if not way.namespaces:
+        # What is left of a RUN that was killed comes to us, and ends with us.
+        syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
+        os.chdir(settings.base)
+        Server(settings, way, channel).serve()
 
     def mapped(pid: int) -> None:
         channel.send(wire.dump({"map": pid}))
         if not channel.recv(16):
             os._exit(1)
 
-    enter_user_namespace(settings.mode, mapped)
+    enter_user_namespace(way.ids, mapped)
     syscalls.unshare(syscalls.CLONE_NEWNS | (syscalls.CLONE_NEWPID if settings.fresh_proc else 0))
     syscalls.mount("none", "/", "", syscalls.MS_REC | syscalls.MS_SLAVE)
     if settings.fresh_proc:
@@ -84,7 +93,7 @@ def _enter(settings: Settings, channel: socket.socket) -> NoReturn:
     syscalls.mount("tmpfs", settings.mount_point, "tmpfs", 0, "mode=755,size=1m")
     for name in stage.PLACES:
         os.mkdir(f"{settings.mount_point}/{name}")
-    Server(settings, channel).serve()
+    Server(settings, way, channel).serve()
 
 
 def enter_user_namespace(mode: str, mapped: Callable[[int], None]) -> None:
@@ -122,12 +131,16 @@ class Server:
     before it is asked for. Other requests are served by a child that is forked for each.
     """
 
-    def __init__(self, settings: Settings, channel: socket.socket) -> None:
+    def __init__(self, settings: Settings, way: Way, channel: socket.socket) -> None:
         self.settings = settings
+        self.way = way
         self.channel = channel
-        self.setting = stage.Setting(settings.mode, settings.base, settings.mount_point, settings.fresh_proc)
+        self.setting = stage.Setting(
+            way.ids, settings.base, settings.mount_point, settings.fresh_proc, way.overlay, way.name
+        )
         # A namespace that is not ours cannot be come back to.
-        self.own_pids = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC) if settings.fresh_proc else None
+        has_own = settings.fresh_proc and way.namespaces
+        self.own_pids = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC) if has_own else None
         self.poll = select.poll()
         self.watched: dict[int, Callable[[], object]] = {}
         self.children: dict[int, Callable[[int], None]] = {}
@@ -135,7 +148,7 @@ class Server:
         self.records: socket.socket | None = None
         self.recording: dict[int, Callable[[bool], None]] = {}
         self.spare: supervise.Run | None = None
-        self.wants_spare = True
+        self.wants_spare = way.overlay
 
     def serve(self) -> NoReturn:
         """Answer requests until the client is gone."""
@@ -151,14 +164,24 @@ class Server:
         gc.freeze()
         gc.disable()
         while True:
-            events = self.poll.poll(0 if self.wants_spare else None)
-            if not events:
+            if not self.turn(0 if self.wants_spare else None):
                 self.wants_spare = False
                 self.spare = self._run(_USUAL)
-            for fd, _ in events:
-                happened = self.watched.get(fd)
-                if happened is not None:
-                    happened()
+
+    def turn(self, timeout: int | None = None) -> bool:
+        """Wait for something to happen, and see to it; False if nothing did in that many milliseconds."""
+        events = self.poll.poll(timeout)
+        for fd, _ in events:
+            happened = self.watched.get(fd)
+            if happened is not None:
+                happened()
+        return bool(events)
+
+    def start_anew(self) -> None:
+        """In a child that becomes a loop of its own: nothing of the parent's is watched any more."""
+        self.poll = select.poll()
+        self.watched, self.children = {}, {}
+        self.wants_spare = False
 
     def kill(self, pid: int) -> None:
         os.kill(pid, signal.SIGKILL if self.own_pids is not None else signal.SIGTERM)
@@ -209,6 +232,8 @@ class Server:
     def _end(self) -> NoReturn:
         for pid in self.children:
             os.kill(pid, signal.SIGKILL)
+        if not self.way.namespaces:
+            descendants.end_below(os.getpid())
         os._exit(0)
 
     def _spare_is_over(self, run: supervise.Run) -> None:
@@ -224,6 +249,8 @@ class Server:
         if "cancel" in request:
             if request["cancel"] in self.calls:
                 os.kill(self.calls[request["cancel"]], signal.SIGTERM)
+        elif request["function"] == "run" and not self.way.overlay:
+            self._keep(stage.Profile(**request["profile"]), payload, fds)
         elif request["function"] == "run":
             profile = stage.Profile(**request["profile"])
             run = self.spare if profile == _USUAL else None
@@ -240,9 +267,26 @@ class Server:
             self._call(request, payload, fds)
 
     def _run(self, profile: stage.Profile, beside: int | None = None) -> supervise.Run:
+        self.start_companion()
+        return supervise.Run(self, profile, self._spare_is_over, beside=beside)
+
+    def _keep(self, profile: stage.Profile, payload: bytes, fds: list[int]) -> None:
+        """A RUN in a working tree has a process of its own around it, since a tree takes its time."""
+
+        def ended(status: int) -> None:
+            if status:
+                self._kill_orphans()
+
+        if self.fork(ended) == 0:
+            self.start_anew()
+            keeper.serve(self, self.way, profile, payload, fds)
+        for fd in fds:
+            os.close(fd)
+
+    def start_companion(self) -> None:
+        """Have one beside this process, where there is a single id."""
         if self.setting.mode == "single" and self.records is None:
             self._start_companion()
-        return supervise.Run(self, profile, self._spare_is_over, beside=beside)
 
     def _start_companion(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -305,14 +349,7 @@ class Server:
 
     def _kill_orphans(self) -> None:
         """A child that was killed left its own children to us: they go too."""
-        try:
-            with open("/proc/thread-self/children", encoding="ascii") as listing:
-                pids = [int(pid) for pid in listing.read().split()]
-        except OSError:
-            return
-        for pid in pids:
-            if pid not in self.children:
-                os.kill(pid, signal.SIGKILL)
+        descendants.end_below(os.getpid(), except_for=set(self.children))
 
 
 def _change_pid_namespace(process: int | None) -> None:
@@ -361,7 +398,13 @@ def _serve_call(setting: stage.Setting, request: dict[str, Any], payload: bytes,
 def _result(
     setting: stage.Setting, request: dict[str, Any], payload: bytes, control: socket.socket, given: list[int]
 ) -> Any:
-    arguments = wire.load(payload or _line(control))
+    arguments = wire.load(payload or wire.line(control))
+    arguments.update(zip(request["fds"], given, strict=True))
+    if request["output"]:
+        arguments["emit"] = lambda value: control.sendall(wire.dump({"output": value}))
+    function = _load(request["function"])
+    if not setting.overlay:
+        return keeper.call(setting, function, request["mounts"], arguments)
     places = {name: f"{setting.mount_point}/call-{name}" for name in request["mounts"]}
     if places:
         syscalls.unshare(syscalls.CLONE_NEWNS)
@@ -371,11 +414,8 @@ def _result(
         mounts.mount_rootfs(rootfs, place, setting.base)
         ownership.mounted(place, rootfs)
     arguments.update(places)
-    arguments.update(zip(request["fds"], given, strict=True))
-    if request["output"]:
-        arguments["emit"] = lambda value: control.sendall(wire.dump({"output": value}))
     try:
-        result = _load(request["function"])(**arguments)
+        result = function(**arguments)
         ownership.save()
     finally:
         # Before the answer: a commit renames what is mounted here, and the next mount stands on it.
@@ -403,13 +443,3 @@ def _load(name: str) -> Callable[..., Any]:
         gc.freeze()
     found: Callable[..., Any] = getattr(sys.modules[module], attribute)
     return found
-
-
-def _line(control: socket.socket) -> bytes:
-    data = bytearray()
-    while not data.endswith(b"\n"):
-        piece = control.recv(1 << 20)
-        if not piece:
-            raise SandboxError("the request ended early")
-        data += piece
-    return bytes(data)

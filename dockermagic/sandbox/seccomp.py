@@ -25,13 +25,15 @@ __all__ = [
     "install",
     "interfaces",
     "notify_program",
+    "owners_program",
+    "proot_program",
     "succeed_program",
 ]
 
 ALLOW = 0x7FFF0000
 NOTIFY = 0x7FC00000
 _ERRNO = 0x00050000
-EPERM, ENOSYS = 1, 38
+EPERM, EINVAL, ENOSYS = 1, 22, 38
 KILL_PROCESS = 0x80000000
 
 # linux/audit.h, by machine: the kernel's name of each interface, and those that share its value with a bit set.
@@ -84,6 +86,11 @@ getresgid32 getgroups32
 """
 GET_IDS = tuple(_GET_IDS.split())
 MKNOD = ("mknod", "mknodat")
+_UNKNOWN_TO_PROOT = """
+statx openat2 faccessat2 fchmodat2 clone3 execveat open_tree fspick mount_setattr name_to_handle_at seccomp
+setxattrat getxattrat listxattrat removexattrat
+"""
+_PR_SET_SECCOMP = 22
 
 
 def _return(action: int) -> Program:
@@ -220,6 +227,36 @@ def succeed_program(machine: str = "") -> bytes:
     return _faking(machine, _errno(0), (*CHOWN, *SET_IDS))
 
 
+@cache
+def owners_program(machine: str = "") -> bytes:
+    """Hand changes of owner and the making of devices to a listener: for programs whose ids PRoot tells."""
+    machine = machine or os.uname().machine
+    if machine not in _MACHINES:
+        return b""
+    return _faking(machine, _return(NOTIFY), CHOWN)
+
+
+@cache
+def proot_program(machine: str = "") -> bytes:
+    """Answer that there is no such call where PRoot would let a path through as it is, and where we know no such call.
+
+    PRoot's own filter is refused, too: without it PRoot sees every call before the other filters do, so that a listener
+    gets the paths that PRoot has translated.
+    """
+    machine = machine or os.uname().machine
+    if machine not in _MACHINES:
+        return b""
+    allow, unknown = _return(ALLOW), _errno(ENOSYS)
+    prctl = _one_of(0, (_PR_SET_SECCOMP,), _errno(EINVAL), allow)
+    actions: dict[str, dict[int, Program]] = {}
+    for interface in _interfaces(machine):
+        known = numbers(interface)
+        table = actions[interface] = dict.fromkeys(known.values(), allow)
+        table |= {known[call]: unknown for call in _UNKNOWN_TO_PROOT.split() if call in known}
+        table[known["prctl"]] = prctl
+    return _pack(_by_interface(machine, actions, unknown, unknown))
+
+
 def _faking(machine: str, action: Program, calls: tuple[str, ...]) -> bytes:
     allow = _return(ALLOW)
     actions: dict[str, dict[int, Program]] = {}
@@ -246,7 +283,7 @@ class _Filter(ctypes.Structure):
 def install(program: bytes, *, listen: bool = False) -> int:
     """Put a filter on this thread for good; with ``listen`` the descriptor of its listener comes back.
 
-    Needs CAP_SYS_ADMIN in the user namespace, since no_new_privs stays off.
+    Needs CAP_SYS_ADMIN in the user namespace, or no_new_privs.
     """
     buffer = ctypes.create_string_buffer(program, len(program))
     described = _Filter(len(program) // 8, ctypes.cast(buffer, ctypes.c_void_p))

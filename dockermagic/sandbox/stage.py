@@ -49,12 +49,17 @@ PLACES = ("root", "proc", "sys", "dev", "devices", "files")
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What the resident process knows and no request says: id mode, directories, what the host allows."""
+    """What the resident process knows and no request says: id mode, directories, what the host allows.
+
+    ``overlay`` off: root filesystems are working trees (:mod:`.worktree`), which are kept under the name ``way``.
+    """
 
     mode: str
     base: str
     mount_point: str
     fresh_proc: bool = True
+    overlay: bool = True
+    way: str = ""
 
 
 @dataclass(frozen=True, slots=True)

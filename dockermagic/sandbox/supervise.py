@@ -44,6 +44,10 @@ class Loop(Protocol):
         """End pid 1 of a namespace, and with it all in it."""
         ...
 
+    def turn(self, timeout: int | None = None) -> bool:
+        """Wait for something to happen, and see to it; False if nothing did in that many milliseconds."""
+        ...
+
     def is_over(self, number: int, recorded: Callable[[bool], None]) -> None:
         """Tell the companion that a run is over; ``recorded`` is called when it has written all down, and how well."""
         ...
@@ -175,9 +179,7 @@ class Run:
         try:
             if self.upper is not None:
                 away = trees.WorkDirectory(str(self.upper.parent / "work"), self.loop.setting.base)
-                leftovers.remove_stubs(
-                    self.upper, [leftovers.Stub(*fields) for fields in self.messages.get("stubs", ())]
-                )
+                leftovers.remove_stubs(self.upper, self._stubs())
             answer = self._result()
         except (DockermagicError, OSError) as error:
             answer = {"error": wire.encode_error(error)}
@@ -187,6 +189,9 @@ class Run:
             pass  # nobody waits for it
         if away is not None:
             away.remove()
+
+    def _stubs(self) -> list[leftovers.Stub]:
+        return [leftovers.Stub(*fields) for fields in self.messages.get("stubs", ())]
 
     def _result(self) -> dict[str, Any]:
         if self.stopped:

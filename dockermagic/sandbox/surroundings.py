@@ -14,6 +14,7 @@ from pathlib import Path
 from dockermagic.errors import SandboxError
 from dockermagic.sandbox import syscalls as sys
 from dockermagic.sandbox.base import Mount, Process, Rootfs, Subpath
+from dockermagic.sandbox.hosts import network_files
 from dockermagic.sandbox.mounts import Stubs, mount_rootfs
 from dockermagic.sandbox.stage import Setting
 from dockermagic.sandbox.trees import NETWORK_FILES
@@ -22,17 +23,6 @@ __all__ = ["Surroundings"]
 
 REPLACED = ("/dev/mqueue", "/dev/shm")
 """What the stage has mounted and a mount of the process takes the place of, rather than cover it."""
-
-
-def _read(path: str) -> bytes:
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return b""
-    try:
-        return os.read(fd, 1 << 20)
-    finally:
-        os.close(fd)
 
 
 class Surroundings:
@@ -48,7 +38,7 @@ class Surroundings:
         """Take what the host has to give. The host's root is still "/"."""
         wanted = [(self._target(mount), mount) for mount in self.process.mounts]
         taken = {target for target, _ in wanted}
-        for path, content in self._network_files():
+        for path, content in network_files(self.process):
             if path not in taken:
                 self.trees.append((path, self._file(content, 0o644, 0, 0, True), False))
         for target, mount in wanted:
@@ -67,23 +57,6 @@ class Surroundings:
         if target == "/":
             raise SandboxError("invalid mount target: a mount cannot cover the root directory")
         return target
-
-    def _network_files(self) -> list[tuple[str, bytes]]:
-        name = self.process.hostname
-        hosts = [
-            "127.0.0.1\tlocalhost" + (f" {name}" if name else ""),
-            "::1\tlocalhost ip6-localhost ip6-loopback",
-            "fe00::0\tip6-localnet",
-            "ff00::0\tip6-mcastprefix",
-            "ff02::1\tip6-allnodes",
-            "ff02::2\tip6-allrouters",
-        ]
-        hosts += [f"{address}\t{host}" for host, address in self.process.extra_hosts]
-        return [
-            ("/etc/hosts", "\n".join(hosts).encode() + b"\n"),
-            ("/etc/hostname", name.encode() + b"\n"),
-            ("/etc/resolv.conf", _read("/etc/resolv.conf")),
-        ]
 
     def _place(self) -> str:
         """A new name in the memory file system of the stage, which nothing inside can see."""

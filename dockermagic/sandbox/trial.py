@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
+import subprocess
 import sys
 from typing import Any, NoReturn
 
-from dockermagic.errors import is_full
-from dockermagic.sandbox import syscalls, trees
+from dockermagic.errors import SandboxError, is_full
+from dockermagic.oci.overlay import OPAQUE, make_whiteout
+from dockermagic.sandbox import proot, seccomp, syscalls, trees
 from dockermagic.sandbox.resident import enter_user_namespace
+from dockermagic.sandbox.ways import WAYS
 
 __all__ = ["main"]
 
@@ -22,6 +26,8 @@ _HINTS = {
     ),
     "id map": "newuidmap was refused: check the lines of this user in /etc/subuid and /etc/subgid.",
     "mount namespace": "Mounting is refused here, probably by the container this runs in.",
+    "PRoot": "Install the package proot; tracing (ptrace) must be allowed where this runs.",
+    "plain directory": "The store's file system keeps no extended attributes: set DOCKERMAGIC_HOME to another one.",
     "overlay": (
         "The store's file system cannot hold an overlay (NFS, or an overlay itself): set DOCKERMAGIC_HOME to one"
         " on a local disk. It takes Linux 5.11 or later."
@@ -43,14 +49,25 @@ def main(mode: str, place: str, mount_point: str) -> NoReturn:
             if not sys.stdin.readline():
                 raise OSError(1, "no ids were mapped")
 
-        enter_user_namespace(mode, mapped)
+        way = WAYS[mode]
+        if not way.namespaces:
+            step = "PRoot"
+            _proot(place)
+            steps.append(step)
+            step = "plain directory"
+            _plain(place)
+            steps.append(step)
+            result["works"] = True
+            print(json.dumps(result), flush=True)
+            os._exit(0)
+        enter_user_namespace(way.ids, mapped)
         steps.append(step)
         step = "mount namespace"
         syscalls.unshare(syscalls.CLONE_NEWNS)
         syscalls.mount("none", "/", "", syscalls.MS_REC | syscalls.MS_SLAVE)
         steps.append(step)
-        step = "overlay"
-        _overlay(place, mount_point)
+        step = "overlay" if way.overlay else "plain directory"
+        _overlay(place, mount_point) if way.overlay else _plain(place)
         steps.append(step)
         step = "pid namespace"
         syscalls.unshare(syscalls.CLONE_NEWPID | syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWUTS)
@@ -80,6 +97,38 @@ def _overlay(place: str, mount_point: str) -> None:
     syscalls.umount(mount_point)
     os.stat("upper/gone")
     trees.remove_work("work")
+
+
+def _plain(place: str) -> None:
+    """What a working tree needs of the store's file system: marks for what was removed and hidden."""
+    os.makedirs(f"{place}/plain/hiding")
+    folder = os.open(f"{place}/plain", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        make_whiteout("gone", folder)
+    finally:
+        os.close(folder)
+    os.setxattr(f"{place}/plain/hiding", OPAQUE, b"y")
+
+
+def _proot(place: str) -> None:
+    """PRoot at work, under the filters that a RUN has around it."""
+    try:
+        command = [proot.find_proot(), "-r", "/", "-w", place]
+    except SandboxError as error:
+        raise OSError(errno.ENOENT, error.message) from None
+    work = "import os; os.stat('/'); child = os.fork() or os._exit(0); os.waitpid(child, 0); os._exit(7)"
+    command += [sys.executable, "-I", "-S", "-c", work]
+
+    def before_exec() -> None:
+        syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+        if program := seccomp.proot_program():
+            seccomp.install(program)
+
+    done = subprocess.run(
+        command, env={}, capture_output=True, text=True, errors="replace", preexec_fn=before_exec, check=False
+    )
+    if done.returncode != 7:
+        raise OSError(errno.EPERM, done.stderr.strip().splitlines()[0] if done.stderr.strip() else "it failed")
 
 
 def _in_child(step: Any) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from dockermagic.errors import SandboxError
@@ -30,9 +30,9 @@ class Identity:
     home: str
 
 
-def _lines(path: str) -> Iterator[list[str]]:
+def _lines(path: str, open_file: Callable[[str, int], int]) -> Iterator[list[str]]:
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+        fd = open_file(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     except OSError:
         return
     try:
@@ -58,15 +58,19 @@ def _field(fields: list[str], index: int) -> str:
     return fields[index] if index < len(fields) else ""
 
 
-def lookup(user: str, *, additional: Iterable[str] = (), root: str = "/") -> Identity:
+def lookup(
+    user: str, *, additional: Iterable[str] = (), root: str = "/", open_file: Callable[[str, int], int] = os.open
+) -> Identity:
     """The identity of ``user``: ``""``, ``name``, ``uid``, each with ``:group`` or ``:gid``.
+
+    ``open_file`` opens a path of the root filesystem, where that is not the root of this process.
 
     An explicit group drops the supplementary groups. A uid that nobody has gets gid 0 and the home "/". Raises
     SandboxError with Docker's words for a name that does not exist and for a number out of range.
     """
     name, _, group = user.partition(":")
-    users = list(_lines(os.path.join(root, "etc/passwd")))
-    groups = list(_lines(os.path.join(root, "etc/group")))
+    users = list(_lines(os.path.join(root, "etc/passwd"), open_file))
+    groups = list(_lines(os.path.join(root, "etc/group"), open_file))
     uid_given, gid_given = _number(name), _number(group)
 
     entry = None

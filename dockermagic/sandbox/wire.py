@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import json
+import socket
 import traceback
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 from dockermagic import errors
 from dockermagic.sandbox.base import Mount, Process, Rootfs, Subpath, Ulimit
 
-__all__ = ["decode_error", "dump", "encode_error", "load", "process_from_json", "rootfs_from_json", "to_json"]
+__all__ = ["decode_error", "dump", "encode_error", "line", "load", "process_from_json", "rootfs_from_json", "to_json"]
 
 
 def dump(value: Any) -> bytes:
@@ -27,6 +28,17 @@ def dump(value: Any) -> bytes:
 def load(data: bytes) -> Any:
     """The value of one message."""
     return json.loads(data)
+
+
+def line(control: socket.socket) -> bytes:
+    """One message of a stream. Raises SandboxError where it ends before that does."""
+    data = bytearray()
+    while not data.endswith(b"\n"):
+        piece = control.recv(1 << 20)
+        if not piece:
+            raise errors.SandboxError("the request ended early")
+        data += piece
+    return bytes(data)
 
 
 def to_json(value: Any) -> Any:

@@ -7,7 +7,7 @@ they are run again. Every operation returns a new chain; nothing here reads a fi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
 
@@ -101,10 +101,11 @@ class Chain:
                 return known
         return next((known for known in self.cells if known.id == cell.id), None)
 
-    def plan(self, cell: Cell, after: str = "") -> Plan:
+    def plan(self, cell: Cell, after: str = "", order: Sequence[str] = ()) -> Plan:
         """Where ``cell`` goes if it is run now: a known one where it stood, another behind all; ``after`` beats both.
 
-        Raises SessionError where ``after`` names no cell on the chain.
+        ``order`` are the ids of the notebook's cells from top to bottom, if the front end tells them: then a new cell
+        goes behind the nearest known one above it. Raises SessionError where ``after`` names no cell on the chain.
         """
         old = self.get(cell)
         others = tuple(known for known in self.cells if known.id not in {cell.id, old.id if old else cell.id})
@@ -112,6 +113,9 @@ class Chain:
         if old is not None:
             earlier = {known.id for known in self.cells[: self.cells.index(old)]}
             index = sum(known.id in earlier for known in others)
+        elif cell.id in order:
+            above = set(order[: order.index(cell.id)])
+            index = max((number for number, known in enumerate(others, 1) if known.id in above), default=0)
         if after:
             index = self._behind(after, cell, old, others, index)
         return Plan(self, cell, old, others, index)
@@ -136,6 +140,20 @@ class Chain:
             on &= {cell.id for cell in self.cells[: deleted[0]]}
         chain = Chain(kept, frozenset(on))
         return Outcome(chain, tuple(cell for cell in self.on if cell.id not in gone and cell not in chain))
+
+    def arranged(self, order: Sequence[str]) -> Outcome:
+        """The chain when the notebook's cells stand in this order; what stood behind the first that moved is stale.
+
+        A cell that the order does not name stays behind the one that it stood behind.
+        """
+        place = {one: number for number, one in enumerate(order)}
+        keys, last = dict[str, int](), -1
+        for cell in self.cells:
+            keys[cell.id] = last = place.get(cell.id, last)
+        cells = tuple(sorted(self.cells, key=lambda cell: keys[cell.id]))
+        on = tuple(cell for cell in cells if cell in self)
+        kept = tuple(cell for cell, _ in takewhile(lambda pair: pair[0] == pair[1], zip(self.on, on, strict=True)))
+        return Outcome(Chain(cells, frozenset(cell.id for cell in kept)), self.on[len(kept) :])
 
     def rebuilt(self, keys: Mapping[str, tuple[str, ...]]) -> Chain:
         """The chain with the keys that cells, by id, have been built to."""

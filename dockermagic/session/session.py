@@ -58,7 +58,8 @@ class Session:
     """One chain, its engine and its place on disk.
 
     ``folder`` is the build context where no cell names another. ``failed`` is what the last failed RUN left behind,
-    ``left`` are the cells that the last failure took off the chain.
+    ``left`` are the cells that the last failure took off the chain. ``order`` are the ids of the notebook's cells as
+    they stood when :meth:`arrange` was called last.
     """
 
     def __init__(
@@ -75,6 +76,8 @@ class Session:
         self.file = (store or SessionStore(engine.home)).open(name)
         self.failed: FailedStep | None = None
         self.left: tuple[Cell, ...] = ()
+        self.order: tuple[str, ...] = ()
+        self._moved: dict[str, Cell] = {}
 
     @property
     def chain(self) -> Chain:
@@ -104,7 +107,7 @@ class Session:
         """
         with self.file.locked():
             state = self.file.read()
-            plan = state.chain.plan(cell, after)
+            plan = state.chain.plan(cell, after, self.order)
             inputs = inputs_of((*plan.below, cell), self.folder)
             self.failed, self.left = None, ()
             try:
@@ -122,7 +125,9 @@ class Session:
             outcome = plan.built(known[cell.id] or (), keys)
             self.file.write(state.then(outcome.chain))
             again = tuple(one for one in plan.below if one.built != keys.get(one.id, one.built))
-            return replace(run, left=outcome.left, again=again)
+            moved = (*self._moved.values(), *outcome.left)
+            self._moved = {}
+            return replace(run, left=tuple(one for one in moved if one not in outcome.chain), again=again)
 
     def replay(self, watch: Watch = unwatched, *, cancel: Cancel | None = None) -> Iterator[Run]:
         """Run the first cell that is not built as it stands and all behind it, in order; one undo takes it all back.
@@ -150,6 +155,19 @@ class Session:
             state = self.file.read()
             outcome = state.chain.without(ids)
             self.file.write(state.then(outcome.chain))
+            self._moved |= {cell.id: cell for cell in outcome.left}
+            return outcome
+
+    def arrange(self, order: Sequence[str]) -> Outcome:
+        """Put the known cells in the order in which they stand in the notebook, and new ones from now on, too."""
+        self.order = tuple(order) or self.order
+        if self.chain.arranged(self.order).chain == self.chain:
+            return Outcome(self.chain)
+        with self.file.locked():
+            state = self.file.read()
+            outcome = state.chain.arranged(self.order)
+            self.file.write(state.then(outcome.chain))
+            self._moved |= {cell.id: cell for cell in outcome.left}
             return outcome
 
     def claim(self, cell: Cell, seen: Collection[str]) -> None:

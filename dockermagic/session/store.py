@@ -11,7 +11,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -144,15 +144,33 @@ class SessionStore:
     def __init__(self, home: Path) -> None:
         self.directory = home / "sessions"
 
-    def open(self, name: SessionName, cell_id: str = "") -> SessionFile:
-        """The session of that name. A renamed notebook's is found by ``cell_id``, if its old path is gone.
+    def open(self, name: SessionName) -> SessionFile:
+        """The session of that name, whether or not there is one yet."""
+        return SessionFile(self.directory / name.filename, name)
 
-        One in which nothing was ever built gives way to it.
+    def adopt(self, name: SessionName, cells: Callable[[], Mapping[str, str]]) -> None:
+        """Let a renamed notebook have its session back: where nothing was ever built under its new path.
+
+        ``cells`` gives its cells' ids with their texts. Its session is one whose old path is gone and that knows one of
+        the ids; where ids were none of a notebook's, one whose whole chain is among the texts.
         """
-        file = SessionFile(self.directory / name.filename, name)
-        if name.kind == "notebook" and cell_id and file.is_blank():
-            self._adopt(file, cell_id)
-        return file
+        file = self.open(name)
+        if not file.is_blank():
+            return
+        orphans = [
+            (path, document)
+            for path, document in self._documents()
+            if document.get("kind") == "notebook" and not Path(str(document.get("name"))).exists()
+        ]
+        known = cells() if orphans else {}
+        texts = [text.strip() for text in known.values()]
+        for path, document in orphans:
+            with contextlib.suppress(KeyError, TypeError, AttributeError, OSError):
+                chain = _chain(document["chain"])
+                same = [cell for cell in chain.on if any(text.endswith(cell.text.strip()) for text in texts)]
+                if any(cell.id in known for cell in chain.cells) or (chain.on and len(same) == len(chain.on)):
+                    os.replace(path, file.path)
+                    return
 
     def snapshots(self) -> frozenset[int]:
         """The layers that the cells of all sessions stand on, as they were built last."""
@@ -176,15 +194,6 @@ class SessionStore:
                 if document.get("kind") == "kernel" and path.stat().st_mtime < limit:
                     path.unlink()
                     path.with_suffix(".lock").unlink(missing_ok=True)
-
-    def _adopt(self, file: SessionFile, cell_id: str) -> None:
-        for path, document in self._documents():
-            if document.get("kind") != "notebook" or Path(str(document.get("name"))).exists():
-                continue
-            with contextlib.suppress(KeyError, TypeError, AttributeError, OSError):
-                if any(cell.id == cell_id for cell in _chain(document["chain"]).cells):
-                    os.replace(path, file.path)
-                    return
 
     def _documents(self) -> Iterator[tuple[Path, dict[str, Any]]]:
         for path in sorted(self.directory.glob("*.json")):

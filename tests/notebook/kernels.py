@@ -27,7 +27,10 @@ class ThisPython(KernelSpecManager):
 
 @dataclass
 class Reply:
-    """What came back for one cell; ``displays`` are the bundles as they stand at the end."""
+    """What came back for one cell; ``displays`` are the bundles as they stand at the end.
+
+    ``marks`` are the ids of the cells that were said to be stale, None where nothing was said.
+    """
 
     status: str = ""
     error: str = ""
@@ -37,6 +40,7 @@ class Reply:
     stderr: str = ""
     displays: list[dict[str, Any]] = field(default_factory=list)
     seconds: float = 0.0
+    marks: list[str] | None = None
 
     @property
     def text(self) -> str:
@@ -130,6 +134,8 @@ class Kernel:
                 else:
                     self.places[place] = reply, len(reply.displays)
                     reply.displays.append(body["data"])
+            elif kind == "comm_open" and body["target_name"] == "dockermagic":
+                reply.marks = body["data"]["stale"]
             elif kind == "error":
                 reply.error, reply.message, reply.traceback = body["ename"], body["evalue"], body["traceback"]
             elif kind == "status" and body["execution_state"] == "idle":

@@ -24,21 +24,25 @@ FLAGS += ["--disable-component-update", "--disable-sync"]
 PATIENCE = 60_000
 
 
-def write_notebook(path: Path, *cells: str) -> None:
+def write_notebook(path: Path, *cells: str, kernel_name: str = "python3") -> None:
     """A notebook of code cells."""
-    kernel = {"name": "python3", "display_name": "Python 3"}
+    kernel = {"name": kernel_name, "display_name": {"python3": "Python 3"}.get(kernel_name, kernel_name)}
     made = [nbformat.v4.new_code_cell(cell) for cell in cells]  # type: ignore[no-untyped-call]
     nbformat.write(nbformat.v4.new_notebook(cells=made, metadata={"kernelspec": kernel}), path)  # type: ignore[no-untyped-call]
 
 
 @contextlib.contextmanager
-def server(folder: Path, *, extension: bool = True, **environment: str) -> Iterator[str]:
-    """A JupyterLab on ``folder``; gives its address. ``extension``: with the package's own lab extension."""
+def server(folder: Path, *, extension: bool = True, app: str = "lab", **environment: str) -> Iterator[str]:
+    """A JupyterLab, or with ``app`` notebook a Notebook 7, on ``folder``; gives its address.
+
+    ``extension``: with the package's own lab extension. The Dockerfile kernel is there in any case.
+    """
     own = folder / ".jupyter"
     extensions = own / "labextensions"
     extensions.mkdir(parents=True)
     if extension:
         shutil.copytree(ROOT / "dockermagic/notebook/labextension", extensions / "dockermagic")
+    shutil.copytree(ROOT / "dockermagic/notebook/kernelspec", own / "data/kernels/dockerfile")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -47,9 +51,11 @@ def server(folder: Path, *, extension: bool = True, **environment: str) -> Itera
     given |= {"JUPYTER_RUNTIME_DIR": str(own / "run"), "IPYTHONDIR": str(own / "ipython"), **environment}
     words = ["--no-browser", f"--port={port}", f"--IdentityProvider.token={TOKEN}", f"--ServerApp.root_dir={folder}"]
     words += ["--allow-root", f"--LabApp.extra_labextensions_path={extensions}", "--LabApp.news_url=None"]
+    words += [f"--JupyterNotebookApp.extra_labextensions_path={extensions}"]
     words += ["--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate", "--ContentsManager.allow_hidden=True"]
     with (folder / ".server.log").open("wb") as log:
-        process = subprocess.Popen([sys.executable, "-m", "jupyterlab", *words], env=given, stdout=log, stderr=log)
+        module = {"lab": "jupyterlab", "notebook": "notebook"}[app]
+        process = subprocess.Popen([sys.executable, "-m", module, *words], env=given, stdout=log, stderr=log)
     try:
         address = f"http://127.0.0.1:{port}"
         end = time.monotonic() + 60
@@ -69,9 +75,10 @@ def server(folder: Path, *, extension: bool = True, **environment: str) -> Itera
 class Notebook:
     """A notebook that is open in the browser."""
 
-    def __init__(self, page: Any, address: str, name: str) -> None:
+    def __init__(self, page: Any, address: str, name: str, *, app: str = "lab") -> None:
         self.page = page
-        page.goto(f"{address}/lab/tree/{name}?token={TOKEN}&reset")
+        place = {"lab": f"lab/tree/{name}?reset&", "notebook": f"notebooks/{name}?"}[app]
+        page.goto(f"{address}/{place}token={TOKEN}")
         page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=PATIENCE)
         page.wait_for_selector(
             "[data-status=idle], .jp-Notebook-ExecutionIndicator", state="attached", timeout=PATIENCE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Iterator
@@ -262,15 +263,51 @@ def test_vs_code_finds_its_cells_again_by_their_text(home: Path, tmp_path: Path)
 
 
 def test_a_renamed_notebook_keeps_its_chain(home: Path, tmp_path: Path) -> None:
+    """Even if the first cell to run is one that was never seen: the file holds the ids of the others."""
     old, new = tmp_path / "old.ipynb", tmp_path / "new.ipynb"
-    old.touch()
+    cells = [{"cell_type": "code", "id": one, "source": text} for one, text in {"a": FROM, "b": ONE}.items()]
+    old.write_text(json.dumps({"cells": cells}))
     with Kernel(home, tmp_path, notebook=str(old)) as kernel:
         run_all(kernel, a=FROM, b=ONE)
     old.rename(new)
     with Kernel(home, tmp_path, notebook=str(new)) as kernel:
-        assert "RUN before any FROM" in kernel.run(TWO, "c").message
-        run_all(kernel, b=ONE, c=TWO)
+        run_all(kernel, c=TWO)
         assert chain(kernel) == "busybox:built echo:built cat:built"
+
+
+def placed(*order: str) -> dict[str, object]:
+    """What the lab extension adds to a request."""
+    return {"dockermagic": {"cells": list(order)}}
+
+
+def test_cells_stand_in_the_chain_as_they_stand_in_the_notebook(kernel: Kernel) -> None:
+    run_all(kernel, a=FROM, b=ONE, c=TWO)
+
+    inserted = kernel.run("%%dockerfile\nENV between=1", "d", metadata=placed("a", "d", "b", "c"))
+    assert "Cells [3] and [4] are stale" in inserted.text
+    assert kernel.run("%dockerfile show", "x").text == "FROM busybox\n\nENV between=1"
+    kernel.run("%dockerfile replay", "x")
+    moved = kernel.run("%dockerfile status", "x", metadata=placed("a", "b", "d", "c"))
+    assert [line.split()[2] for line in moved.text.split("\n") if line.startswith("cell [")] == [
+        *("built", "stale", "stale", "stale")
+    ]
+    again = kernel.run(ONE, "b", metadata=placed("a", "b", "d", "c"))
+    assert "are stale" in again.text
+    kernel.run("%dockerfile replay", "x")
+    assert kernel.run("%dockerfile show", "x").text.split("\n\n")[1:3] == ["RUN echo one > /one", "ENV between=1"]
+
+
+def test_a_front_end_that_tells_the_order_hears_which_cells_are_stale(kernel: Kernel) -> None:
+    order = placed("a", "b", "c")
+    for cell, code in {"a": FROM, "b": ONE, "c": TWO}.items():
+        assert kernel.run(code, cell, metadata=dict(order)).marks == []
+
+    changed = kernel.run(ONE.replace("echo one", "echo two"), "b", metadata=dict(order))
+
+    assert changed.marks == ["c"]
+    assert kernel.run("1 + 1", "x", metadata=dict(order)).marks is None
+    assert kernel.run("%dockerfile replay", "x", metadata=dict(order)).marks == []
+    assert kernel.run(ONE, "b").marks is None
 
 
 @pytest.mark.parametrize(
@@ -437,3 +474,18 @@ def test_two_kernels_on_one_session(home: Path, tmp_path: Path) -> None:
         run_all(other, b=ONE)
         run_all(one, c=TWO)
         assert chain(other) == "busybox:built echo:built cat:built"
+
+
+def test_a_cells_value_is_what_it_built(kernel: Kernel) -> None:
+    """It shows nothing of its own, and can be asked in the next cell."""
+    built = kernel.run("%%dockerfile\nFROM busybox\nRUN echo one > /one", "a")
+    assert len(built.displays) == 1
+
+    asked = kernel.run("assert _.run('cat /one').stdout == 'one\\n'\n_.file('/one').read_text()", "b")
+    assert (asked.status, asked.message, asked.stderr, asked.text) == ("ok", "", "", "'one\\n'")
+    named = kernel.run("%%dockerfile -t app\nCMD true", "c")
+    assert named.status == "ok"
+    by_name = kernel.run("import dockermagic\nprint(dockermagic.image('app').config['Cmd'])\n_", "d")
+    assert by_name.stdout == "['/bin/sh', '-c', 'true']\n" and by_name.displays[0]["text/plain"] == "<image app>"
+    missing = kernel.run("dockermagic.image('nothing')", "e")
+    assert (missing.error, missing.stderr) == ("ImageNotFoundError", "")

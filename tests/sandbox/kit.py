@@ -15,6 +15,7 @@ from dockermagic.records import Records
 from dockermagic.sandbox.base import Cancel, Process, Rootfs
 from dockermagic.sandbox.namespaces import NamespaceSandbox
 from dockermagic.sandbox.snapshot import Active, Snapshot, Snapshotter
+from dockermagic.sandbox.ways import WAYS
 
 BUSYBOX = shutil.which("busybox") or "/bin/busybox"
 PASSWD = """\
@@ -33,6 +34,7 @@ class Room:
     def __init__(self, home: Path, mode: str, *, fresh_proc: bool = True) -> None:
         self.home = home
         self.mode = mode
+        self.ids = WAYS[mode].ids
         self.records = Records(home)
         self.sandbox = NamespaceSandbox(mode, home, fresh_proc=fresh_proc)
         self.snapshots = Snapshotter(home, self.records, self.sandbox)

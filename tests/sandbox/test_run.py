@@ -17,6 +17,7 @@ from dockermagic.errors import BuildInterruptedError, SandboxError
 from dockermagic.sandbox.base import Cancel, Mount, Process, Rootfs, Subpath, Ulimit
 from tests.sandbox.kit import PATH, Room
 
+pytestmark = pytest.mark.plain
 REPO = Path(__file__).parents[2]
 
 
@@ -46,6 +47,7 @@ def test_exit_codes(room: Room, command: str, code: int) -> None:
     assert room.run(command) == code
 
 
+@pytest.mark.isolated
 def test_pid_1_killed_from_outside_is_128_and_the_signal(room: Room) -> None:
     """Only a signal from outside ends pid 1; the kernel's out-of-memory killer sends one."""
     room.step("cp /bin/busybox /bin/abort")
@@ -89,6 +91,7 @@ def test_what_cannot_be_executed(room: Room, args: list[str], code: int, words: 
     assert words in room.err
 
 
+@pytest.mark.isolated
 def test_environment_is_what_was_given(room: Room) -> None:
     os.environ["DOCKERMAGIC_TEST_LEAK"] = "leak"
     try:
@@ -134,14 +137,16 @@ def test_user_that_does_not_exist(room: Room, user: str, words: str) -> None:
         room.run("true", user=user)
 
 
+@pytest.mark.isolated
 def test_supplementary_groups(room: Room) -> None:
-    if room.mode == "single":
+    if room.ids == "single":
         pytest.xfail("a single id has no further groups")
 
     assert set(room.printed("id -G", user="app").split()) == {"1000", "50", "44"}
     assert set(room.printed("id -G", user="app:staff").split()) == {"50"}
 
 
+@pytest.mark.isolated
 def test_working_directory_umask_and_hostname(room: Room) -> None:
     assert room.printed("pwd; umask; hostname", cwd="/srv/new", hostname="box") == "/srv/new\n0022\nbox\n"
     assert room.printed("umask", umask=0o077) == "0077\n"
@@ -159,6 +164,7 @@ def test_descriptors(room: Room) -> None:
     assert room.printed(["ls", "/proc/self/fd"]).split() == ["0", "1", "2", "3"]  # 3 is the directory that ls reads
 
 
+@pytest.mark.isolated
 def test_dev(room: Room) -> None:
     names = "console core fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero"
 
@@ -167,11 +173,13 @@ def test_dev(room: Room) -> None:
     assert room.run("echo x > /dev/full") != 0
 
 
+@pytest.mark.isolated
 def test_only_own_processes_are_seen(room: Room) -> None:
     assert room.printed("echo $$; ls /proc | grep -c '^[0-9]'") == "1\n3\n"  # sh, ls and grep
 
 
 @pytest.mark.parametrize("path", ["/proc/kcore", "/proc/keys", "/proc/timer_list"])
+@pytest.mark.isolated
 def test_masked_files_are_empty(room: Room, path: str) -> None:
     assert room.printed(f"test ! -e {path} || cat {path} | wc -c") in ("", "0\n")
 
@@ -187,6 +195,7 @@ def test_the_kernel_is_read_only(room: Room, command: str) -> None:
     "command",
     ["mount -t tmpfs x /tmp", "unshare -r true", "hostname changed"],
 )
+@pytest.mark.isolated
 def test_what_no_process_may(room: Room, command: str) -> None:
     assert room.run(command) != 0
 
@@ -207,6 +216,7 @@ def test_modes_of_devices_are_its_own(room: Room) -> None:
     assert room.printed("stat -c %a /dev/null") == "666\n"
 
 
+@pytest.mark.isolated
 def test_capabilities_and_filter(room: Room) -> None:
     status = dict(line.split(":\t") for line in room.printed("cat /proc/self/status").splitlines() if ":\t" in line)
 
@@ -219,17 +229,20 @@ def test_an_ordinary_user_has_no_capabilities(room: Room) -> None:
     assert "CapEff:\t0000000000000000" in room.printed("cat /proc/self/status", user="app")
 
 
+@pytest.mark.isolated
 def test_capabilities_can_be_dropped(room: Room) -> None:
     assert "CapEff:\t0000000000000000" in room.printed("cat /proc/self/status", cap_drop=("ALL",))
     assert room.run("chroot / /bin/true", cap_drop=("sys_chroot",)) != 0
 
 
+@pytest.mark.isolated
 def test_insecure_may_mount(room: Room) -> None:
     assert room.printed("mount -t tmpfs x /tmp && ls /tmp", security="insecure") == ""
 
 
+@pytest.mark.isolated
 def test_setuid_programs_work(room: Room) -> None:
-    if room.mode == "single":
+    if room.ids == "single":
         pytest.xfail("a single id cannot become another")
     room.step("mkdir /s; cp /bin/busybox /s/crontab")
     room.run(["/s/crontab", "-l"], user="app")
@@ -244,6 +257,7 @@ def test_setuid_programs_work(room: Room) -> None:
 # --- network
 
 
+@pytest.mark.isolated
 def test_host_files(room: Room) -> None:
     printed = room.printed("cat /etc/hosts /etc/hostname", hostname="box", extra_hosts=(("db", "10.0.0.9"),))
 
@@ -254,6 +268,7 @@ def test_host_files(room: Room) -> None:
     assert room.run("echo x >> /etc/hosts") != 0
 
 
+@pytest.mark.isolated
 def test_no_network(room: Room) -> None:
     assert room.printed("ls /sys/class/net; ip -o addr show lo | grep -c inet\\ ", network="none") == "lo\n1\n"
     assert room.run("ping -c 1 -w 1 192.0.2.1", network="none") != 0
@@ -266,6 +281,7 @@ def test_host_network(room: Room) -> None:
 # --- mounts
 
 
+@pytest.mark.isolated
 def test_mounts(room: Room, tmp_path: Path) -> None:
     base = room.snapshots.rootfs(room.top)
     (tmp_path / "cache").mkdir()
@@ -293,6 +309,7 @@ def test_mounts(room: Room, tmp_path: Path) -> None:
     assert not (room.snapshots.rootfs(room.top).lowers[0] / "etc/z").exists()
 
 
+@pytest.mark.isolated
 def test_a_mount_point_behind_a_link_stays_inside(room: Room, tmp_path: Path) -> None:
     """An absolute link in the image never leads to the host."""
     room.step(f"mkdir -p /real; ln -s /real /link; ln -s {tmp_path} /outside")
@@ -316,16 +333,19 @@ def test_a_mount_whose_source_is_missing(room: Room) -> None:
         room.run("true", mounts=(Mount("bind", "/x", Path("/no/such")),))
 
 
+@pytest.mark.isolated
 def test_shared_memory_and_limits(room: Room) -> None:
     assert room.printed("df -k /dev/shm | tail -1 | awk '{print $2}'", shm_size=8 << 20) == "8192\n"
     assert room.printed("ulimit -n; ulimit -c", ulimits=(Ulimit("nofile", 77, 88), Ulimit("core", 0, 0))) == "77\n0\n"
 
 
+@pytest.mark.isolated
 def test_read_only_root(room: Room) -> None:
     assert room.run("echo x > /x", readonly_root=True) != 0
     assert room.printed("echo x > /tmp/x; cat /tmp/x", readonly_root=True, mounts=(Mount("tmpfs", "/tmp"),)) == "x\n"
 
 
+@pytest.mark.overlay
 def test_nothing_of_the_host_is_visible(room: Room) -> None:
     printed = room.printed("cat /proc/self/mountinfo /proc/mounts; ls -la / /proc/1/root/")
 
@@ -353,6 +373,7 @@ def test_nothing_of_the_host_is_visible(room: Room) -> None:
         ("chmod 700 /home/app", {"home", "home/app"}),
     ],
 )
+@pytest.mark.core
 def test_what_a_layer_holds(room: Room, command: str, entries: set[str]) -> None:
     assert set(room.layer(room.step(command))) == entries
 
@@ -425,6 +446,7 @@ def test_a_very_deep_chain(room: Room) -> None:
 # --- the end
 
 
+@pytest.mark.core
 def test_what_is_left_behind_dies(room: Room) -> None:
     """A process in the background ends with the command, and does not hold its output open."""
     started = time.monotonic()
@@ -433,6 +455,7 @@ def test_what_is_left_behind_dies(room: Room) -> None:
     assert time.monotonic() - started < 60
 
 
+@pytest.mark.core
 def test_cancel(room: Room) -> None:
     cancel = Cancel()
     lines = []
@@ -466,6 +489,7 @@ def test_an_error_of_the_output_function_stops_the_process(room: Room) -> None:
     assert room.printed("echo again") == "again\n"
 
 
+@pytest.mark.isolated
 def test_terminal(room: Room) -> None:
     room.written = {1: b"", 2: b""}
     master, slave = os.openpty()
@@ -538,6 +562,7 @@ def _running(marker: str) -> list[int]:
     return found
 
 
+@pytest.mark.isolated
 def test_where_a_fresh_proc_is_refused(id_mode: str, engine_home: Path) -> None:
     """As in a container with a masked /proc: the outer one is bound, and all else is as ever."""
     with Room(engine_home, id_mode, fresh_proc=False) as room:

@@ -152,6 +152,39 @@ def test_a_deleted_cell_leaves(before: str, gone: str, expected: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("before", "order", "expected"),
+    [
+        ("a1 b1 c1", "abc", "a1 b1 c1"),
+        ("a1 b1 c1", "acb", "a1 (c1) (b1)"),
+        ("a1 b1 c1", "bac", "(b1) (a1) (c1)"),
+        ("a1 b1 c1 d1", "axbxd", "a1 b1 c1 d1"),
+        ("a1 b1 c1 d1", "bad", "(b1) (c1) (a1) (d1)"),
+        ("a1 b1 c1 a2", "acb", "a2 (c1) (b1)"),
+        ("a1 b1 c1", "", "a1 b1 c1"),
+    ],
+)
+def test_cells_follow_the_order_of_the_notebook(before: str, order: str, expected: str) -> None:
+    assert expected == drawn(chained(before).arranged(order).chain)
+
+
+@pytest.mark.parametrize(
+    ("before", "word", "order", "expected"),
+    [
+        ("a1 b1", "c1", "acb", "a1 c1 (b1)"),
+        ("a1 b1", "c1", "abc", "a1 b1 c1"),
+        ("a1 b1", "c1", "cab", "c1 (a1) (b1)"),
+        ("a1 b1", "c1", "axcyb", "a1 c1 (b1)"),
+        ("a1 b1", "c1", "ab", "a1 b1 c1"),
+        ("a1 b1 c1 b2", "d1", "abdc", "a1 b2 d1 (c1)"),
+    ],
+)
+def test_a_new_cell_goes_where_it_stands_in_the_notebook(before: str, word: str, order: str, expected: str) -> None:
+    plan = chained(before).plan(cell(word), order=order)
+
+    assert expected == drawn(plan.built(keys(plan), below(plan)).chain)
+
+
+@pytest.mark.parametrize(
     ("before", "word", "expected"),
     [
         ("a1:n b1", "c1:n", "c1 b1"),

@@ -109,8 +109,10 @@ def test_a_renamed_notebook_keeps_its_session(tmp_path: Path) -> None:
     store.open(SessionName("notebook", "/gone/old.ipynb")).write(State(CHAIN))
     renamed = SessionName("notebook", "/gone/new.ipynb")
 
-    assert State() == store.open(renamed, "another").read()
-    assert State(CHAIN) == store.open(renamed, "b").read()
+    store.adopt(renamed, lambda: {"another": "RUN another"})
+    assert State() == store.open(renamed).read()
+    store.adopt(renamed, lambda: {"new": "", "b": ""})
+    assert State(CHAIN) == store.open(renamed).read()
     assert State() == store.open(SessionName("notebook", "/gone/old.ipynb")).read()
 
 
@@ -127,7 +129,20 @@ def test_a_session_with_a_past_does_not_give_way(tmp_path: Path, state: State, e
     renamed = SessionName("notebook", "/gone/new.ipynb")
     store.open(renamed).write(state)
 
-    assert store.open(renamed, "b").read() == expected
+    store.adopt(renamed, lambda: {"b": ""})
+    assert store.open(renamed).read() == expected
+
+
+def test_a_session_whose_ids_did_not_last_is_found_by_its_whole_text(tmp_path: Path) -> None:
+    store = SessionStore(tmp_path)
+    texts = {str(number): f"%%dockerfile\n{cell.text}\n" for number, cell in enumerate(CHAIN.cells)}
+    store.open(SessionName("notebook", "/gone/old.ipynb")).write(State(CHAIN))
+    renamed = SessionName("notebook", "/gone/new.ipynb")
+
+    store.adopt(renamed, lambda: {"0": texts["1"]})
+    assert State() == store.open(renamed).read()
+    store.adopt(renamed, lambda: texts)
+    assert State(CHAIN) == store.open(renamed).read()
 
 
 def test_a_copied_notebook_has_a_session_of_its_own(tmp_path: Path) -> None:
@@ -136,7 +151,9 @@ def test_a_copied_notebook_has_a_session_of_its_own(tmp_path: Path) -> None:
     original.touch()
     store.open(SessionName("notebook", str(original))).write(State(CHAIN))
 
-    assert State() == store.open(SessionName("notebook", str(tmp_path / "copy.ipynb")), "a").read()
+    copy = SessionName("notebook", str(tmp_path / "copy.ipynb"))
+    store.adopt(copy, lambda: {"a": ""})
+    assert State() == store.open(copy).read()
 
 
 def test_old_sessions_of_kernels_are_forgotten(tmp_path: Path) -> None:

@@ -1,3 +1,6 @@
+// What JupyterLab and Notebook 7 need to know of dockermagic, as three plugins: cards in notebooks whose kernel is gone,
+// Dockerfile colours in %%dockerfile cells, and the cells' order for the kernel with marks on stale cells in return.
+//
 // JupyterLab and Notebook 7 show a widget as an error where its kernel is gone, although the card stands right beside it
 // in the same bundle. This extension draws outputs that bear a card's own type: the card at once, and in its place the
 // live widget as soon as, and only if, it can be had. It is written in the form in which JupyterLab loads extensions, so
@@ -17,7 +20,7 @@
     return (await Object.values(versions)[0].get())();
   };
 
-  const load = async () => {
+  const cards = async () => {
     const [{ Panel }, { IRenderMimeRegistry }, { INotebookTracker }] = await Promise.all([
       shared("@lumino/widgets"),
       shared("@jupyterlab/rendermime"),
@@ -97,14 +100,179 @@
     };
   };
 
+  // The first line of a cell says in which language the rest is. Dockerfile is JupyterLab's own mode; it is laid over the
+  // notebook's language, and taken away when the line changes.
+  const MAGIC = /^\s*%%(dockerfile|python3?)(?=\s|$)/;
+  const MIME = /** @type {Record<string, string>} */ ({ dockerfile: "text/x-dockerfile", python: "text/x-python" });
+
+  const colours = async () => {
+    const [{ Compartment, Prec, RangeSetBuilder }, { Decoration, EditorView, ViewPlugin }, codemirror] =
+      await Promise.all([shared("@codemirror/state"), shared("@codemirror/view"), shared("@jupyterlab/codemirror")]);
+    const { EditorExtensionRegistry, IEditorExtensionRegistry, IEditorLanguageRegistry } = codemirror;
+
+    /** The language that a cell's first line names, or "". @param {any} state */
+    const named = (state) => {
+      for (let number = 1; number <= state.doc.lines; number++) {
+        const { text } = state.doc.line(number);
+        if (text.trim()) return MAGIC.exec(text)?.[1].replace("3", "") ?? "";
+      }
+      return "";
+    };
+
+    /** @param {any} languages */
+    const extension = (languages) => {
+      const language = new Compartment();
+      const line = Decoration.line({ class: "dm-magic" });
+
+      /** The magic's own line. @param {any} state */
+      const marks = (state) => {
+        const builder = new RangeSetBuilder();
+        for (let number = 1; number <= state.doc.lines; number++) {
+          const { from, text } = state.doc.line(number);
+          if (!text.trim()) continue;
+          if (MAGIC.test(text)) builder.add(from, from, line);
+          break;
+        }
+        return builder.finish();
+      };
+
+      const plugin = ViewPlugin.fromClass(
+        class {
+          /** @param {any} view */
+          constructor(view) {
+            this.view = view;
+            this.language = "";
+            this.decorations = marks(view.state);
+            this.follow();
+          }
+
+          /** @param {any} update */
+          update(update) {
+            if (!update.docChanged) return;
+            this.decorations = marks(update.state);
+            this.follow();
+          }
+
+          destroy() {
+            this.gone = true;
+          }
+
+          /** An editor cannot be changed while it is being drawn: the language comes a moment later. */
+          async follow() {
+            const wanted = named(this.view.state);
+            if (wanted === this.language) return;
+            this.language = wanted;
+            const spec = wanted && (await languages.getLanguage(MIME[wanted]));
+            await null;
+            if (this.gone || this.language !== wanted) return;
+            const effects = language.reconfigure(spec?.support ? Prec.highest(spec.support) : []);
+            this.view.dispatch({ effects });
+          }
+        },
+        { decorations: (/** @type {any} */ made) => made.decorations },
+      );
+      const theme = EditorView.baseTheme({
+        ".dm-magic, .dm-magic span": { color: "var(--jp-mirror-editor-meta-color)" },
+      });
+      return [language.of([]), plugin, theme];
+    };
+
+    return {
+      id: "dockermagic:colours",
+      description: "Colours %%dockerfile cells as Dockerfiles.",
+      autoStart: true,
+      requires: [IEditorExtensionRegistry, IEditorLanguageRegistry],
+      /** @param {any} app @param {any} extensions @param {any} languages */
+      activate: (app, extensions, languages) => {
+        const made = extension(languages);
+        extensions.addExtension({
+          name: "dockermagic:colours",
+          factory: () => EditorExtensionRegistry.createImmutableExtension(made),
+        });
+      },
+    };
+  };
+
+  // With each request that may be one of ours go the ids of the notebook's cells, from top to bottom; the kernel answers
+  // with the ids of those that are stale.
+  const OURS = "dockermagic";
+  const OUR_CODE = /^\s*%%?docker/m;
+  const STALE = "Stale: something above it changed. Run it, or %dockerfile replay.";
+  const STYLE = `
+    .jp-Cell.dm-stale > .jp-Cell-inputWrapper .jp-InputPrompt { opacity: 1; }
+    .jp-Cell.dm-stale > .jp-Cell-inputWrapper .jp-InputPrompt::after {
+      content: "stale"; display: block; font-size: 10px; line-height: 1; letter-spacing: 0.03em;
+      color: var(--jp-warn-color0, #b26a00);
+    }
+    .jp-Cell.dm-stale > .jp-Cell-inputWrapper .jp-InputArea-editor {
+      box-shadow: inset 2px 0 0 var(--jp-warn-color1, #f0a030);
+    }`;
+
+  const order = async () => {
+    const { INotebookTracker } = await shared("@jupyterlab/notebook");
+
+    /** @param {any} panel @param {Set<string>} stale */
+    const mark = (panel, stale) => {
+      for (const cell of panel.content.widgets) {
+        const is = stale.has(cell.model.id);
+        cell.toggleClass("dm-stale", is);
+        const prompt = cell.node.querySelector(".jp-InputPrompt");
+        if (prompt && is) prompt.title = STALE;
+        else prompt?.removeAttribute("title");
+      }
+    };
+
+    /** @param {any} panel */
+    const cells = (panel) => panel.content.widgets.map((/** @type {any} */ cell) => cell.model.id);
+
+    /** @param {any} panel @param {any} kernel */
+    const watch = (panel, kernel) => {
+      if (!kernel || kernel[OURS]) return;
+      kernel[OURS] = true;
+      const request = kernel.requestExecute.bind(kernel);
+      kernel.requestExecute = (/** @type {any} */ content, /** @type {any} */ dispose, /** @type {any} */ metadata) => {
+        const ours = kernel.name === "dockerfile" || OUR_CODE.test(content.code);
+        return request(content, dispose, ours ? { ...metadata, [OURS]: { cells: cells(panel) } } : metadata);
+      };
+      kernel.registerCommTarget(OURS, (/** @type {any} */ comm, /** @type {any} */ message) => {
+        mark(panel, new Set(message.content.data.stale));
+      });
+    };
+
+    /** @param {any} panel */
+    const meet = (panel) => {
+      const { sessionContext } = panel;
+      watch(panel, sessionContext.session?.kernel);
+      sessionContext.kernelChanged.connect((/** @type {any} */ sender, /** @type {any} */ change) => {
+        mark(panel, new Set());
+        watch(panel, change.newValue);
+      });
+    };
+
+    return {
+      id: "dockermagic:order",
+      description: "Tells the kernel the order of the cells, and marks stale cells.",
+      autoStart: true,
+      requires: [INotebookTracker],
+      /** @param {any} app @param {any} tracker */
+      activate: (app, tracker) => {
+        const style = document.createElement("style");
+        style.textContent = STYLE;
+        document.head.append(style);
+        tracker.forEach(meet);
+        tracker.widgetAdded.connect((/** @type {any} */ sender, /** @type {any} */ panel) => meet(panel));
+      },
+    };
+  };
+
   const container = {
     /** @param {any} given */
     init: async (given) => void (scope = given),
     /** @param {string} name */
     get: async (name) => {
       if (name !== "./extension") throw new Error(`dockermagic has no ${name}`);
-      const plugin = await load();
-      return () => ({ __esModule: true, default: plugin });
+      const plugins = await Promise.all([cards(), colours(), order()]);
+      return () => ({ __esModule: true, default: plugins });
     },
   };
   const known = /** @type {any} */ (globalThis);
