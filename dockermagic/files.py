@@ -13,6 +13,7 @@ from typing import IO, Any
 
 from dockermagic.build.request import FailedStep
 from dockermagic.catalog import Change, tree_entry
+from dockermagic.errors import UsageError
 from dockermagic.view import TreeEntry, Waste, WastedPath
 
 __all__ = ["Changed", "Files", "Found", "Layers", "Page"]
@@ -22,6 +23,9 @@ Layers = Sequence[int] | FailedStep
 
 _TREE = "dockermagic.oci.filetree"
 _FIND = "dockermagic.oci.filefind"
+
+MUCH = 500_000
+"""Bytes of a directory that are worth a word."""
 
 LARGEST_COPY = 512 << 20
 """Bytes of a file or folder that are handed out as one."""
@@ -146,8 +150,19 @@ class Files:
         stack, fds = self.directories(layers), {"out": file.fileno()}
         return bool(self._call(f"{_FIND}:pack", fds=fds, layers=stack, path=path, limit=LARGEST_COPY)["tar"])
 
-    def wasted(self, layers: Layers, limit: int = 20) -> Waste:
-        """What is stored and never seen, because an upper layer replaces or removes it."""
+    def wasted(self, layers: Layers, limit: int = 20, *, suspects: Sequence[str] = ()) -> Waste:
+        """What is stored and never seen, because an upper layer replaces or removes it.
+
+        Of the directories ``suspects`` those that hold much are ``left``.
+        """
         found = self._call(f"{_TREE}:wasted", layers=self.directories(layers), limit=limit)
         paths = (WastedPath(one["path"], one["bytes"], one["count"]) for one in found["paths"])
-        return Waste(found["bytes"], found["total"], found["efficiency"], tuple(paths))
+        left = []
+        for suspect in suspects:
+            above, _, name = suspect.rpartition("/")
+            try:
+                entries = self.page(layers, above or "/", sizes=True).entries
+            except UsageError:
+                continue
+            left += [WastedPath(suspect, one.size, 0) for one in entries if one.name == name and one.size >= MUCH]
+        return Waste(found["bytes"], found["total"], found["efficiency"], tuple(paths), tuple(left))

@@ -124,7 +124,7 @@ class HistoryRow:
     """A step of an image's history: ``created`` is an RFC 3339 time, ``size`` bytes, ``image_id`` '' where not known.
 
     ``cell`` is the cell that made it, ``cached`` whether its layer was reused there (None: not known). An ``empty``
-    step made no layer.
+    step made no layer. ``reason`` says why it was built, ``seconds`` how long that took.
     """
 
     created: str
@@ -135,6 +135,8 @@ class HistoryRow:
     cell: str = ""
     cached: bool | None = None
     empty: bool = False
+    reason: str = ""
+    seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,12 +150,16 @@ class WastedPath:
 
 @dataclass(frozen=True, slots=True)
 class Waste:
-    """Bytes of an image that nobody sees, of a ``total``; ``efficiency`` is between 0 and 1; the worst ``paths``."""
+    """Bytes of an image that nobody sees, of a ``total``; ``efficiency`` is between 0 and 1; the worst ``paths``.
+
+    ``left`` are caches and the like that are still to be seen and that an image seldom needs.
+    """
 
     bytes: int
     total: int
     efficiency: float
     paths: tuple[WastedPath, ...] = ()
+    left: tuple[WastedPath, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

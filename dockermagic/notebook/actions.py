@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from argparse import Namespace
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +16,7 @@ from dockermagic.expect import examine
 from dockermagic.export import export
 from dockermagic.handles import Image
 from dockermagic.notebook import views
+from dockermagic.notebook.advice import KNOWN
 from dockermagic.notebook.answers import result_view
 from dockermagic.notebook.assist import help_word
 from dockermagic.notebook.cellshow import CellShow
@@ -23,6 +26,7 @@ from dockermagic.notebook.identity import Sender, sender
 from dockermagic.notebook.marks import marking
 from dockermagic.notebook.sources import failed_explorer, image_explorer, run_explorer
 from dockermagic.notebook.stage import in_kernel
+from dockermagic.notebook.terminals import show_terminal
 from dockermagic.oci.reference import Reference
 from dockermagic.session import Chain, Session, labels
 from dockermagic.verbs import SUMMARIES
@@ -35,6 +39,8 @@ if TYPE_CHECKING:
     from dockermagic.notebook.magics import DockerMagics
 
 __all__ = ["check", "look", "run_cell", "verb"]
+
+INTERACTIVE = frozenset({"-i", "-it", "-ti", "--interactive"})
 
 
 def run_cell(magics: DockerMagics, arguments: Namespace, body: str) -> Image | None:
@@ -77,6 +83,7 @@ def look(magics: DockerMagics, arguments: Namespace) -> None:
         "history": _history,
         "tree": _tree,
         "diff": _diff,
+        "shell": _shell,
         "undo": _undo,
         "reset": _reset,
         "replay": _replay,
@@ -89,7 +96,8 @@ def look(magics: DockerMagics, arguments: Namespace) -> None:
 
 def verb(magics: DockerMagics, words: Sequence[str]) -> None:
     """``%docker VERB ...``; the exit code is left in ``_exit_code``, as it is for ``!command``."""
-    console = CellConsole(magics.bench.engine)
+    keys = words[:1] == ["run"] and any(word in INTERACTIVE for word in words)
+    console = CellConsole(magics.bench.engine, keys=keys)
     if not words or words[0] in ("help", "--help", "-h"):
         lines = "".join(f"  {name:<9} {summary}\n" for name, summary in SUMMARIES.items())
         console.write(f"Usage:  {console.program} COMMAND\n\nCommands:\n{lines}")
@@ -128,7 +136,10 @@ def _history(magics: DockerMagics, session: Session, arguments: Namespace) -> No
     run = session.build(" ".join(arguments.words))
     if run.stage is None:
         raise SessionError(f"{run.cell.label} builds nothing", hint="A history begins with FROM.")
-    show(views.history_view(magics.bench.engine.stage_history(run.stage), run, str(session.name)))
+    engine = magics.bench.engine
+    shown = views.history_view(engine.stage_history(run.stage), run, f"History of {run.cell.label}")
+    suspects = [path for path, _ in KNOWN if path not in ("/tmp", "/var/tmp", "/root/.cache", "/var/log")]
+    show(replace(shown, waste=engine.files.wasted(run.stage.snapshots, suspects=suspects)))
 
 
 def _tree(magics: DockerMagics, session: Session, arguments: Namespace) -> None:
@@ -142,6 +153,19 @@ def _tree(magics: DockerMagics, session: Session, arguments: Namespace) -> None:
         run = session.build(arguments.cell)
         explorer = run_explorer(engine, session, run) if run.stage else None
         show(views.tree_view(engine, run, path), explorer=explorer)
+
+
+def _shell(magics: DockerMagics, session: Session, arguments: Namespace) -> None:
+    engine, word = magics.bench.engine, " ".join(arguments.words) or arguments.cell
+    if arguments.failed:
+        begin = partial(engine.shell, _failure(session), magics.bench.cards(session).config)
+        show_terminal("Shell in what the failed RUN left", begin, instead="dockermagic run -it IMAGE sh")
+        return
+    run = session.build(word)
+    if run.stage is None:
+        raise SessionError(f"{run.cell.label} builds nothing", hint="A shell needs files: a FROM comes first.")
+    begin = partial(engine.shell, run.stage.snapshots, run.stage.config.get("config") or {})
+    show_terminal(f"Shell after {run.cell.label}", begin, instead="dockermagic run -it IMAGE sh")
 
 
 def _diff(magics: DockerMagics, session: Session, arguments: Namespace) -> None:
@@ -182,7 +206,7 @@ def _moved(what: str, before: Chain, now: Chain) -> None:
 
 def _replay(magics: DockerMagics, session: Session, arguments: Namespace) -> None:
     cards = magics.bench.cards(session)
-    shown = CellShow(cards)
+    shown = CellShow(cards, mirrored=True)
     cancel = shown.cancel
     runs = session.replay(lambda script: shown.watch(script), cancel=cancel)
     count = 0
@@ -193,7 +217,7 @@ def _replay(magics: DockerMagics, session: Session, arguments: Namespace) -> Non
                 break
             shown.done(run)
         count += 1
-        shown = CellShow(cards, cancel=cancel)
+        shown = CellShow(cards, mirrored=True, cancel=cancel)
     if not count:
         show(MessageView("Nothing is stale: every cell is built as it stands.", state="good"))
 

@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import contextvars
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
+from dockermagic.build.request import FailedStep
 from dockermagic.engine import Engine
 from dockermagic.errors import BuildInterruptedError, DockermagicError
 from dockermagic.events import Emit, Progress
 from dockermagic.notebook import views
 from dockermagic.notebook.buildfoot import Acts
-from dockermagic.notebook.display import BuildDisplay
-from dockermagic.notebook.sources import failed_explorer, run_explorer
-from dockermagic.notebook.stage import Output
+from dockermagic.notebook.display import BuildDisplay, Handlers
+from dockermagic.notebook.sources import failed_explorer, run_explorer, snapshots_before
+from dockermagic.notebook.terminals import Terminals
 from dockermagic.sandbox.base import Cancel
 from dockermagic.session import Cell, Run, Script, Session
 from dockermagic.view import build_view
@@ -29,7 +31,10 @@ __all__ = ["Cards", "CellShow"]
 KEPT = 300
 """Cards that are remembered; a notebook has fewer."""
 
-LOOK = "What the failed RUN left is kept until the next build: %dockerfile diff --failed shows it."
+LOOK = (
+    "What the failed RUN left is kept until the next build: %dockerfile diff --failed shows it, "
+    "%dockerfile shell --failed opens a shell in it."
+)
 
 
 class Cards:
@@ -41,11 +46,13 @@ class Cards:
         self._shown: dict[str, CellShow] = {}
         self._lock = threading.RLock()
         self._busy = threading.Lock()
+        self.config: Mapping[str, Any] = {}
+        """The image config of the run before, for a shell where the next one fails."""
 
-    def place(self, cell: Cell) -> Output | None:
-        """Where a cell's card stands."""
+    def display(self, cell: Cell) -> BuildDisplay | None:
+        """The card of a cell."""
         shown = self._shown.get(cell.id)
-        return shown.display.place if shown is not None and shown.display is not None else None
+        return shown.display if shown is not None else None
 
     def settled(self, shown: CellShow, because: str) -> None:
         """A card is done: remember it, and tell all others what has become of their cells."""
@@ -120,14 +127,17 @@ class CellShow:
     """Shows one run of a session's cell. A context manager: leaving it by an error shows what failed.
 
     Hand :attr:`watch` and :attr:`cancel` to the session and the outcome to :meth:`done`. ``in_place``: in the cell's
-    own output and not in that of the cell that runs.
+    own output and not in that of the cell that runs; ``mirrored``: in the end in both.
     """
 
-    def __init__(self, cards: Cards, *, in_place: bool = False, cancel: Cancel | None = None) -> None:
+    def __init__(
+        self, cards: Cards, *, in_place: bool = False, mirrored: bool = False, cancel: Cancel | None = None
+    ) -> None:
         self.cards = cards
         self.session = cards.session
         self.engine = cards.engine
         self.in_place = in_place
+        self.mirrored = mirrored
         self.cancel = cancel or Cancel()
         self.cell: Cell | None = None
         self.built: tuple[str, ...] | None = None
@@ -143,10 +153,10 @@ class CellShow:
         return self.display.emit
 
     def _begin(self, cell: Cell, script: Script) -> None:
-        place = self.cards.place(cell) if self.in_place else None
-        if self.in_place and place is None:
+        own = self.cards.display(cell) if self.in_place else None
+        if self.in_place and own is None:
             return
-        instructions = views.instructions_of(script)
+        instructions, place = views.instructions_of(script), own.place if own is not None else None
         self.display = BuildDisplay(instructions, cell=cell.label, stop=self.cancel.set, place=place)
 
     def done(self, run: Run) -> None:
@@ -154,6 +164,8 @@ class CellShow:
         self.cell = run.cell
         known = self.session.chain.get(run.cell)
         self.built = known.built if known is not None else None
+        if run.stage is not None:
+            self.cards.config = run.stage.config.get("config") or {}
         begun = self.display is not None
         if self.display is None:
             self._begin(run.cell, run.script)
@@ -162,7 +174,13 @@ class CellShow:
             view = views.card(self.display.view() if begun else fresh, run, self.engine)
             explorer = run_explorer(self.engine, self.session, run) if run.stage else None
             acts = Acts(files=explorer is not None, chain=True)
-            self.display.finish(view, acts=acts, handlers={"replay": self.cards.replay}, explorer=explorer)
+            heard = {"replay": self.cards.replay}
+            self.display.finish(view, acts=acts, handlers=heard, explorer=explorer)
+            own = self.cards.display(run.cell) if self.mirrored else None
+            if own is not None:
+                own.take_over(self.display)
+                own.finish(view, acts=acts, handlers=heard, explorer=explorer)
+                self.display = own
         self.cards.settled(self, f"{run.cell.label} changed")
 
     def __enter__(self) -> Self:
@@ -179,9 +197,23 @@ class CellShow:
             self.display.failed(
                 notes=(LOOK,) if kept else (),
                 stale=[cell.label for cell in self.session.left],
-                acts=Acts(chain=True, kept=kept),
-                handlers={"replay": self.cards.replay, "again": self.cards.again(self.cell)},
+                acts=Acts(chain=True, kept=kept, shell=kept),
+                handlers=self._failed_handlers(self.cell, failed if kept else None),
                 explorer=failed_explorer(self.engine, failed) if kept and failed is not None else None,
             )
             self.display.__exit__(kind, error, trace)
         self.cards.settled(self, f"{self.cell.label} failed" if self.cell else "a cell before it failed")
+
+    def _failed_handlers(self, cell: Cell, failed: FailedStep | None) -> Handlers:
+        handlers: dict[str, Callable[[dict[str, Any]], Any]] = {
+            "replay": self.cards.replay,
+            "again": self.cards.again(cell),
+        }
+        if failed is not None and self.display is not None:
+            place, shell = self.display.place, self.engine.shell
+            kinds = {
+                "failed": partial(shell, failed, self.cards.config),
+                "before": partial(shell, snapshots_before(failed), self.cards.config),
+            }
+            handlers |= Terminals(lambda: place.widget, kinds).handlers()
+        return handlers

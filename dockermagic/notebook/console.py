@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, BinaryIO, cast
 
 from dockermagic.containers.request import ContainerResult, RunRequest
@@ -13,6 +14,8 @@ from dockermagic.errors import UsageError
 from dockermagic.events import Emit
 from dockermagic.notebook.answers import view_of
 from dockermagic.notebook.display import BuildDisplay, ContainerDisplay, show
+from dockermagic.notebook.stage import widgets_possible
+from dockermagic.notebook.terminals import show_terminal
 from dockermagic.sandbox.base import Cancel
 from dockermagic.terminal import printer
 from dockermagic.verbs.base import Shown
@@ -23,8 +26,9 @@ __all__ = ["CellConsole"]
 class ShownRuns:
     """An engine whose containers are shown while they run."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, keys: bool) -> None:
         self.engine = engine
+        self.keys = keys
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.engine, name)
@@ -33,6 +37,11 @@ class ShownRuns:
         self, request: RunRequest, *, output: Callable[[int, bytes], None], began: object = None
     ) -> ContainerResult:
         """Run a container on display; one with a terminal of its own writes to the cell's stdout."""
+        if request.tty and self.keys and widgets_possible():
+            title = " ".join(["run", request.image, *request.command])
+            begin = partial(self.engine.run_in_terminal, request)
+            show_terminal(title, begin, instead=f"dockermagic run -it {request.image}")
+            return ContainerResult(0, "", request.name)
         if request.tty:
             return self.engine.run(request, output=output)
         cancel = Cancel()
@@ -43,7 +52,10 @@ class ShownRuns:
 
 
 class CellConsole:
-    """A verb's console in a cell: its answers are displays and the cell's stdout."""
+    """A verb's console in a cell: its answers are displays and the cell's stdout.
+
+    ``keys``: somebody wants to type (``-i``), so that a container with a terminal gets one in the page.
+    """
 
     program = "%docker"
     width = 0
@@ -51,8 +63,8 @@ class CellConsole:
     stdin_is_terminal = False
     stdout_is_terminal = True
 
-    def __init__(self, engine: Engine) -> None:
-        self.engine = cast(Engine, ShownRuns(engine))
+    def __init__(self, engine: Engine, *, keys: bool = False) -> None:
+        self.engine = cast(Engine, ShownRuns(engine, keys))
 
     def stdout(self) -> BinaryIO:
         raise UsageError("a cell has no standard output for bytes", hint="Write to a file: -o FILE.")

@@ -156,6 +156,10 @@ class BuildDisplay(Live):
             self.shown = view
             self.place.done(str(buildcard.build_card(view, self._acts)), bundle(view))
 
+    def take_over(self, other: BuildDisplay) -> None:
+        """Have the output that another display of the same cell has heard."""
+        self._whole = other._whole
+
     def _saved(self, message: dict[str, Any]) -> tuple[IO[bytes], str]:
         """The whole output of a step, as far as it was kept."""
         log = self._whole.get(str(message.get("of", "")).partition(":")[2])

@@ -6,6 +6,7 @@ import re
 
 from dockermagic.events import now
 from dockermagic.notebook import dockertext
+from dockermagic.notebook.advice import advice
 from dockermagic.notebook.ansi import to_html
 from dockermagic.notebook.markup import (
     TEXT,
@@ -33,6 +34,8 @@ from dockermagic.view import (
     InfoView,
     MessageView,
     SessionView,
+    Waste,
+    WastedPath,
     warning_text,
 )
 
@@ -48,10 +51,12 @@ __all__ = [
     "live_container",
     "message_card",
     "session_card",
+    "waste_note",
 ]
 
 NUMBER = "text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums"
 CONTAINER_LINES = 1000
+MOST_ADVICE = 8
 OUTPUT = "background:transparent;padding:9px 12px;max-height:30rem;overflow:auto;border-radius:0"
 
 
@@ -73,7 +78,32 @@ def history_card(view: HistoryView) -> Html:
     total = sum(one.size for one in view.rows)
     layers = sum(one.size > 0 for one in view.rows)
     title = view.title or "History"
-    return card(head(title, many(layers, "layer"), human_size(total)), history_table(view))
+    facts = [many(layers, "layer"), human_size(total)]
+    if view.waste is not None and view.waste.total:
+        facts.append(f"{100 * view.waste.efficiency:.1f} % efficient")
+    return card(head(title, *facts), history_table(view), waste_note(view.waste))
+
+
+def waste_note(waste: Waste | None) -> Html:
+    """Bytes that nobody sees, with what causes them and what to do; empty where there is nothing to say."""
+    if waste is None or not (waste.bytes or waste.left):
+        return Html("")
+    groups: dict[str, list[WastedPath]] = {}
+    for one in (*waste.left, *waste.paths):
+        groups.setdefault(advice(one.path), []).append(one)
+    items = []
+    for words, paths in list(groups.items())[:MOST_ADVICE]:
+        size = human_size(sum(one.bytes for one in paths))
+        named = join([code(one.path) for one in paths[:3]], " ")
+        more = muted(f" and {len(paths) - 3} more") if len(paths) > 3 else ""
+        left = " left in the image" if all(one.count == 0 for one in paths) else ""
+        style = "margin:3px 0;overflow-wrap:anywhere"
+        items.append(
+            el("li", join([size, left, " in ", named, more]), el("div", words, style="color:@soft"), style=style)
+        )
+    first = f"{human_size(waste.bytes)} of {human_size(waste.total)} are stored and never seen." if waste.bytes else ""
+    words = el("strong", first or "The image holds what it does not need.", style="font-weight:600")
+    return note(words, el("ul", *items, style="margin:4px 0 0;padding-left:20px"), tone="soft")
 
 
 def history_table(view: HistoryView) -> Html:
@@ -82,7 +112,9 @@ def history_table(view: HistoryView) -> Html:
     rows = []
     for one in view.rows:
         words = clip(created_by_words(one.created_by), 300)
-        beside = [made for made in (one.cell, "CACHED" if one.cached else "") if made]
+        how = "CACHED" if one.cached else "built" if one.cached is False else ""
+        how += f" in {duration(one.seconds)}" if how == "built" and one.seconds else ""
+        beside = [made for made in (one.cell, how, one.reason) if made]
         under = el("div", " · ".join(beside), style="color:@soft;font-size:12px") if beside else ""
         text = el("code", dockertext.instruction(words), style=_CODE)
         rows.append(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from dockermagic.notebook import treeview
+from dockermagic.notebook.advice import advice
 from dockermagic.notebook.ansi import plain_lines
 from dockermagic.notebook.buildcard import (
     file_words,
@@ -54,9 +55,11 @@ def _build(view: BuildView) -> str:
     facts = layer_facts(view)
     facts += [duration(view.seconds)] if view.seconds is not None else []
     name = f"{view.cell} " if view.cell else ""
-    title = f"{name}{summary(view)}" + (f": {', '.join(facts)}" if facts else "")
+    word = summary(view)
+    title = f"{name}{'is stale' if word == 'stale' else word}" + (f": {', '.join(facts)}" if facts else "")
     title += f" -> {', '.join(view.images)}" if view.images else ""
     lines = [title[:1].upper() + title[1:]]
+    lines += [f"Stale: {view.outdated}. %dockerfile replay builds it again."] if view.outdated else []
     lines += [line for step in shown_steps(view) for line in _step(step)]
     for warning in view.warnings:
         message = warning_text(warning)
@@ -94,7 +97,17 @@ def _step(step: StepView) -> list[str]:
 
 
 def _history(view: HistoryView) -> str:
-    return history_lines(view.rows)
+    return history_lines(view.rows) + _waste(view)
+
+
+def _waste(view: HistoryView) -> str:
+    if view.waste is None or not (view.waste.bytes or view.waste.left):
+        return ""
+    waste = view.waste
+    lines = [f"{human_size(waste.bytes)} of {human_size(waste.total)} wasted, {100 * waste.efficiency:.1f} % efficient"]
+    for one in (*waste.left, *waste.paths)[: treeview.MOST_WASTE]:
+        lines.append(f"  {human_size(one.bytes):>8}  {one.path}: {advice(one.path)}")
+    return "\n" + "\n".join(lines)
 
 
 def _images(view: ImagesView) -> str:
@@ -139,6 +152,8 @@ def _changes(view: ChangesView) -> str:
 
 def _container(view: ContainerView) -> str:
     state = "running" if view.exit_code is None else f"exit code {view.exit_code}"
+    if view.stopped:
+        state = "stopped" if view.exit_code is None else f"stopped, {state}"
     taken = f" after {duration(view.seconds)}" if view.seconds is not None else ""
     title = f"{' '.join([view.image, command_line(view.command)]).strip()}: {state}{taken}"
     found = plain_lines(view.output)

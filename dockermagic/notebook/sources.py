@@ -12,7 +12,7 @@ from dockermagic.notebook.explorer import Explorer, Source, State
 from dockermagic.session import Run, Session
 from dockermagic.tables import clip
 
-__all__ = ["failed_explorer", "image_explorer", "run_explorer"]
+__all__ = ["failed_explorer", "image_explorer", "run_explorer", "snapshots_before"]
 
 MOST_IMAGES = 50
 LABEL = 80
@@ -50,9 +50,15 @@ def run_explorer(engine: Engine, session: Session, run: Run) -> Explorer:
 
 def failed_explorer(engine: Engine, failed: FailedStep) -> Explorer:
     """What a failed RUN left, against what was there before it."""
-    before = tuple(int(directory.parent.name) for directory in failed.parents)
-    source = Source((State("before the failed RUN", before), State("what the failed RUN left", failed)), 0)
+    source = Source(
+        (State("before the failed RUN", snapshots_before(failed)), State("what the failed RUN left", failed)), 0
+    )
     return Explorer(lambda: engine.files, {"failed": lambda: source, "tree": lambda: source})
+
+
+def snapshots_before(failed: FailedStep) -> tuple[int, ...]:
+    """The layers that a failed RUN stood on."""
+    return tuple(int(directory.parent.name) for directory in failed.parents)
 
 
 def image_explorer(engine: Engine, name: str) -> Explorer:

@@ -16,6 +16,9 @@ __all__ = ["MOST", "change_facts", "changes_card", "explored_card", "mode_text",
 MOST = 600
 """Entries in one page."""
 
+MOST_WASTE = 20
+"""Paths that are named in a text about wasted bytes."""
+
 MOST_IN_ONE = 120
 """Entries of one directory in a page."""
 

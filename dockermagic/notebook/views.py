@@ -11,6 +11,7 @@ from dockermagic.build.request import FailedStep
 from dockermagic.catalog import HistoryRow
 from dockermagic.engine import Engine
 from dockermagic.files import Changed, Layers
+from dockermagic.notebook.sources import snapshots_before
 from dockermagic.session import Run, Script, Session
 
 __all__ = [
@@ -39,8 +40,22 @@ def instructions_of(script: Script) -> tuple[view.Instruction, ...]:
     part = script.parts[-1]
     return tuple(
         view.Instruction(index, text, script.line_in_cell(line))
-        for index, text, line in zip(part.indices, part.originals, part.lines, strict=True)
+        for index, text, line in zip(part.indices, _as_written(script), part.lines, strict=True)
     )
+
+
+def _as_written(script: Script) -> list[str]:
+    """The last cell's instructions with the lines, comments and here-documents that they have in it."""
+    part = script.parts[-1]
+    lines = script.text.split("\n")
+    ends = [*(line - 1 for line in part.lines[1:]), part.line - 1 + part.cell.text.rstrip("\n").count("\n") + 1]
+    out = []
+    for begin, end in zip(part.lines, ends, strict=True):
+        own = lines[begin - 1 : end]
+        while len(own) > 1 and (not own[-1].strip() or own[-1].lstrip().startswith("#")):
+            own.pop()
+        out.append("\n".join(own))
+    return out
 
 
 def card(shown: view.BuildView, run: Run, engine: Engine) -> view.BuildView:
@@ -83,7 +98,8 @@ def history_view(rows: Sequence[HistoryRow], run: Run | None = None, title: str 
             part = run.script.part_of(step.index)
             if number < len(shown) and part is not None:
                 cached = step.cached if step.snapshot is not None else None
-                shown[number] = replace(shown[number], cell=part.cell.label, cached=cached)
+                row = replace(shown[number], cell=part.cell.label, cached=cached)
+                shown[number] = row if cached else replace(row, reason=step.reason, seconds=step.seconds or None)
     return view.HistoryView(tuple(shown), title)
 
 
@@ -116,12 +132,12 @@ def changes_view(engine: Engine, run: Run) -> view.ChangesView:
 
 def failed_tree(engine: Engine, failed: FailedStep, path: str = "/") -> view.TreeView:
     """One directory of what a failed RUN left behind, against what was there before it."""
-    return _listed(engine, failed, _parents(failed), path, "Files after the failed RUN", "the state before it")
+    return _listed(engine, failed, snapshots_before(failed), path, "Files after the failed RUN", "the state before it")
 
 
 def failed_changes(engine: Engine, failed: FailedStep) -> view.ChangesView:
     """What a failed RUN had changed."""
-    return _changes(engine, failed, _parents(failed), "What the failed RUN changed")
+    return _changes(engine, failed, snapshots_before(failed), "What the failed RUN changed")
 
 
 def _listed(engine: Engine, layers: Layers, base: Layers, path: str, title: str, against: str) -> view.TreeView:
@@ -139,10 +155,6 @@ def _listed(engine: Engine, layers: Layers, base: Layers, path: str, title: str,
 
 def _counted(shown: view.TreeView, changed: Changed) -> view.TreeView:
     return replace(shown, added=changed.added, modified=changed.modified, removed=changed.removed)
-
-
-def _parents(failed: FailedStep) -> tuple[int, ...]:
-    return tuple(int(directory.parent.name) for directory in failed.parents)
 
 
 def _changes(engine: Engine, layers: Layers, base: Sequence[int], title: str) -> view.ChangesView:

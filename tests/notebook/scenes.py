@@ -24,6 +24,8 @@ from dockermagic.view import (
     TreeEntry,
     TreeView,
     View,
+    Waste,
+    WastedPath,
     build_view,
 )
 
@@ -220,6 +222,13 @@ def history() -> HistoryView:
             ),
         ),
         "History of demo:latest",
+        Waste(
+            21_400_000,
+            176_000_000,
+            0.878,
+            (WastedPath("/app/model.bin", 19_000_000, 1), WastedPath("/usr/lib/python3/x.pyc", 2_400_000, 2)),
+            (WastedPath("/var/lib/apt/lists", 18_200_000, 0),),
+        ),
     )
 
 

@@ -1,0 +1,149 @@
+"""Terminals in a card: sessions of the engine, opened when a page asks, their output sent a frame's worth at a time."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+from dockermagic.errors import UsageError
+from dockermagic.notebook import modules
+from dockermagic.notebook.bundle import bundle
+from dockermagic.notebook.markup import card, el, head
+from dockermagic.notebook.stage import Output, widgets_possible
+from dockermagic.view import MessageView
+
+if TYPE_CHECKING:
+    from dockermagic.notebook.widgets import CardWidget
+
+__all__ = ["Begin", "Line", "Terminals", "show_terminal"]
+
+FRAME = 0.016
+PIECE = 128 << 10
+MOST_ROWS, MOST_COLUMNS = 500, 1000
+
+
+class TerminalSession(Protocol):
+    """The part of a session that a page needs; see :mod:`dockermagic.containers.terminal`."""
+
+    def write(self, data: bytes) -> None: ...
+    def resize(self, rows: int, columns: int) -> None: ...
+    def acknowledge(self, count: int) -> None: ...
+    def close(self) -> None: ...
+
+
+class Begin(Protocol):
+    """Starts a session."""
+
+    def __call__(
+        self, *, output: Callable[[bytes], None], ended: Callable[[int], None], rows: int, columns: int
+    ) -> TerminalSession: ...
+
+
+class Line:
+    """A session's output on its way to the page: gathered for a frame and sent as one message, the exit code last."""
+
+    def __init__(self, send: Callable[[dict[str, Any], list[bytes]], None]) -> None:
+        self._send = send
+        self._waiting = bytearray()
+        self._code: int | None = None
+        self._changed = threading.Condition()
+        threading.Thread(target=self._run, name="dockermagic-line", daemon=True).start()
+
+    def output(self, data: bytes) -> None:
+        """Take output in."""
+        with self._changed:
+            self._waiting += data
+            self._changed.notify_all()
+
+    def ended(self, code: int) -> None:
+        """Nothing more will come."""
+        with self._changed:
+            self._code = code
+            self._changed.notify_all()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or self._code is not None)
+                if self._code is None:
+                    self._changed.wait_for(lambda: len(self._waiting) >= PIECE or self._code is not None, FRAME)
+                piece = bytes(self._waiting[:PIECE])
+                del self._waiting[:PIECE]
+                over = self._code is not None and not self._waiting
+            self._send({"code": self._code} if over else {}, [piece] if piece else [])
+            if over:
+                return
+
+
+class Terminals:
+    """The terminals of one card. ``kinds`` begin sessions by name; opening one again ends the one before it."""
+
+    def __init__(self, widget: Callable[[], CardWidget | None], kinds: Mapping[str, Begin]) -> None:
+        self._widget = widget
+        self._kinds = kinds
+        self._open: dict[str, TerminalSession] = {}
+        self._latest: dict[str, str] = {}
+
+    def handlers(self) -> dict[str, Callable[[dict[str, Any]], Any]]:
+        """Answers by the kind of message."""
+        return {
+            "terminal.open": self._opened,
+            "terminal.keys": lambda message: self._session(message, lambda one: one.write(_keys(message))),
+            "terminal.size": lambda message: self._session(message, lambda one: one.resize(*_size(message))),
+            "terminal.shown": lambda message: self._session(
+                message, lambda one: one.acknowledge(max(0, int(message.get("count", 0))))
+            ),
+            "terminal.end": lambda message: self._session(message, lambda one: one.close()),
+        }
+
+    def _opened(self, message: dict[str, Any]) -> bool:
+        kind, name = str(message.get("of", "")), str(message.get("terminal", ""))
+        begin = self._kinds.get(kind)
+        if begin is None:
+            raise UsageError("there is nothing to open a terminal in any more", hint="Run the cell again.")
+        before = self._open.pop(self._latest.get(kind, ""), None)
+        if before is not None:
+            before.close()
+
+        def send(content: dict[str, Any], pieces: list[bytes]) -> None:
+            widget = self._widget()
+            if widget is not None:
+                widget.send({"t": f"terminal.{name}", **content}, pieces)
+
+        line = Line(send)
+        rows, columns = _size(message)
+        self._latest[kind] = name
+        self._open[name] = begin(output=line.output, ended=line.ended, rows=rows, columns=columns)
+        return True
+
+    def _session(self, message: dict[str, Any], act: Callable[[TerminalSession], None]) -> None:
+        session = self._open.get(str(message.get("of", "")))
+        if session is not None:
+            act(session)
+
+
+def _keys(message: dict[str, Any]) -> bytes:
+    text = str(message.get("text", ""))
+    return text.encode("latin-1", "replace") if message.get("binary") else text.encode("utf-8", "replace")
+
+
+def _size(message: dict[str, Any]) -> tuple[int, int]:
+    rows, columns = int(message.get("rows", 24)), int(message.get("columns", 80))
+    return max(1, min(rows, MOST_ROWS)), max(1, min(columns, MOST_COLUMNS))
+
+
+def show_terminal(title: str, begin: Begin, *, instead: str) -> None:
+    """Show a terminal that begins when somebody looks. ``instead`` is the command that does the same in a terminal.
+
+    Raises UsageError where nothing can show one.
+    """
+    if not widgets_possible():
+        raise UsageError("a terminal needs a notebook that shows widgets", hint=f"In a terminal of yours: {instead}")
+    place = Output()
+    terminals = Terminals(lambda: place.widget, {"run": begin})
+    inside = modules.place("terminal", "terminal", of="run")
+    page = str(card(head(title), el("div", inside, style="padding:0 12px 12px")))
+    still = bundle(MessageView(f"{title}: a terminal stood here.", hint=f"In a terminal of yours: {instead}"))
+    place.live(page, still, terminals.handlers(), insists=True)
+    place.done(page, still)

@@ -1,0 +1,77 @@
+"""Cards that stay true: a cell that became stale says so in its own output, and stops when it is built again."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dockermagic.engine import Engine
+from dockermagic.errors import SandboxError
+from tests.notebook.kernels import Kernel
+
+pytestmark = pytest.mark.skipif(not shutil.which("busybox"), reason="busybox is not installed")
+
+FIRST = "%%dockerfile\nFROM busybox\nENV WHO=world"
+SECOND = "%%dockerfile\nRUN echo $WHO > /who"
+THIRD = "%%dockerfile\nRUN cat /who"
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("cards") / "home"
+    with Engine(home) as engine:
+        try:
+            engine.base("busybox")
+        except SandboxError as error:
+            pytest.skip(error.message)
+    return home
+
+
+@pytest.fixture
+def kernel(home: Path, tmp_path: Path) -> Iterator[Kernel]:
+    with Kernel(home, tmp_path, name=tmp_path.name) as kernel:
+        yield kernel
+
+
+def test_a_stale_cell_says_so_at_once_and_until_it_is_replayed(kernel: Kernel) -> None:
+    cells = [kernel.run(text, f"cell-{number}") for number, text in enumerate((FIRST, SECOND, THIRD))]
+    assert [cell.text.split(" ")[2] for cell in cells] == ["built:", "built:", "built:"]
+
+    changed = kernel.run(FIRST.replace("world", "you"), "cell-0")
+
+    for cell in cells[1:]:
+        assert "is stale" in cell.text.split("\n")[0]
+        assert "Stale: cell [5] changed" in cell.text
+        assert "is stale" in cell.displays[0]["text/html"]
+    assert "Cells [3] and [4] are stale" in changed.text
+
+    replayed = kernel.run("%dockerfile replay", "replay")
+
+    assert len(replayed.displays) == 2
+    assert [cell.displays[0]["text/plain"].split(":")[0] for cell in cells[1:]] == ["Cell [3] built", "Cell [4] built"]
+    assert "stale" not in changed.text
+
+
+def test_undo_brings_a_card_back(kernel: Kernel) -> None:
+    kernel.run(FIRST, "cell-0")
+    second = kernel.run(SECOND, "cell-1")
+    before = second.text
+    kernel.run(FIRST.replace("world", "you"), "cell-0")
+    assert "is stale" in second.text
+
+    kernel.run("%dockerfile undo", "undo")
+
+    assert second.text == before
+
+
+def test_a_cell_that_fails_makes_the_later_ones_say_so(kernel: Kernel) -> None:
+    kernel.run(FIRST, "cell-0")
+    second = kernel.run(SECOND, "cell-1")
+    failed = kernel.run(FIRST + "\nRUN exit 3", "cell-0")
+
+    assert failed.status == "error"
+    assert "cell [4] failed" in second.text
+    assert "%dockerfile diff --failed" in failed.text
