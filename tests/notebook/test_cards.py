@@ -38,7 +38,6 @@ def kernel(home: Path, tmp_path: Path) -> Iterator[Kernel]:
 
 def test_a_stale_cell_says_so_at_once_and_until_it_is_replayed(kernel: Kernel) -> None:
     cells = [kernel.run(text, f"cell-{number}") for number, text in enumerate((FIRST, SECOND, THIRD))]
-    assert [cell.text.split(" ")[2] for cell in cells] == ["built:", "built:", "built:"]
 
     changed = kernel.run(FIRST.replace("world", "you"), "cell-0")
 
