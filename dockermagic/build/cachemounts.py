@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+import time
 from pathlib import Path
 
-from dockermagic.build.copying import Copier, Look
-from dockermagic.build.ownership import Owners, get_owner
+from dockermagic.build.copier import Copier, Look
+from dockermagic.build.copying import opened_layer
 from dockermagic.build.selection import Tree, clean, select
+from dockermagic.oci.overlay import Status
+from dockermagic.sandbox.ownership import meant
 
 __all__ = ["create"]
 
@@ -21,16 +24,15 @@ def create(
 
     The caller sees to it that nobody else makes the same one meanwhile.
     """
-    os.umask(0)
     aside = f"{directory}.new"
     if os.path.lexists(aside):  # left by a process that was killed
         shutil.rmtree(aside)
     Path(aside).mkdir(mode=0o755)
-    if source is not None:
-        copier = Copier(aside, Look(), f"{directory}.owners")
-        for group in select(Tree(source, owner=get_owner), clean(path)):
-            copier.group(group, source, "/", from_context=False)
-        copier.finish()
-    Owners(aside, f"{directory}.owners").set(aside, uid, gid, stat.S_IFDIR | mode)
-    os.chmod(aside, mode)
+    with opened_layer(aside, [], f"{directory}.owners") as layer:
+        if source is not None:
+            copier = Copier(layer, Look())
+            for group in select(Tree(source, meant=meant), clean(path)):
+                copier.group(group, source, "/", from_context=False)
+        layer.own(layer.tree.fd(""), "", Status(stat.S_IFDIR | mode, uid, gid))
+        layer.describe("", mode, time.time_ns())
     os.rename(aside, directory)

@@ -11,8 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dockermagic.build.copying import file_digest
-from dockermagic.build.selection import Entry, Group, Tree, clean, digest_files, digest_groups, select
+from dockermagic.build.selection import Entry, Group, Tree, clean, digest_files, digest_groups, file_digest, select
 from dockermagic.dockerfile import ignore
 from dockermagic.errors import ContextError
 from dockermagic.records import Records, declare

@@ -18,10 +18,10 @@ from dockermagic.build.graph import (
     Vertex,
     digest_of,
 )
+from dockermagic.build.remote import size_limit
 from dockermagic.build.workshop import Workshop
 from dockermagic.dockerfile.gitref import GitRef, parse_git_ref
 from dockermagic.errors import BuildError
-from dockermagic.sandbox.base import Rootfs
 from dockermagic.sandbox.snapshot import Active, Snapshot
 
 __all__ = ["copy_sources", "execute_copy", "local_snapshot"]
@@ -73,9 +73,7 @@ def execute_copy(op: Copy, active: Active, shop: Workshop) -> None:
 
 def _copy(op: Copy, active: Active, shop: Workshop, stack: contextlib.ExitStack) -> None:
     sources: list[dict[str, Any]] = []
-    mounts = {"root": Rootfs((), active.rootfs.upper) if op.link else active.rootfs}
-    if isinstance(op.source, Vertex):
-        mounts["source"] = shop.rootfs(op.source)
+    mounts = {"source": shop.rootfs(op.source)} if isinstance(op.source, Vertex) else {}
     selected = False
     for item in op.files:
         match item:
@@ -103,6 +101,8 @@ def _copy(op: Copy, active: Active, shop: Workshop, stack: contextlib.ExitStack)
         "dockermagic.build.copying:copy",
         mounts=mounts,
         cancel=shop.cancel,
+        upper=str(active.rootfs.upper),
+        lowers=[] if op.link else [str(lower) for lower in active.rootfs.lowers],
         destination=op.destination,
         sources=sources,
         chown=op.chown,
@@ -111,8 +111,7 @@ def _copy(op: Copy, active: Active, shop: Workshop, stack: contextlib.ExitStack)
         parents=op.parents,
         unpack=op.unpack,
         is_add=op.is_add,
-        link=op.link,
-        record=str(active.directory / "ownership.json"),
+        limit=size_limit(),
     )
 
 

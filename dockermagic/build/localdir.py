@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import IO
 
+from dockermagic.build.extract import Limit
 from dockermagic.errors import ArchiveError, UsageError, full_disk_error, is_full
 from dockermagic.oci.rooted import Directories, clean, remove_tree
 from dockermagic.oci.tarheader import BLOCK_DEVICE, CHARACTER, DIRECTORY, FIFO, FILE, LINK, SYMLINK, Entry
@@ -24,18 +25,17 @@ def write_directory(
     directory: Path,
     *,
     devices: bool = True,
-    most_bytes: int | None = None,
-    most_files: int | None = None,
+    limit: Limit | None = None,
 ) -> int:
     """Write the files of a tar into ``directory``, which is made if missing; how many devices were left out.
 
     The files belong to whoever calls. What is there already stays unless it has the name of something new; nothing is
     written through a link. Each file appears whole or not at all. Raises UsageError, StoreFullError, and ArchiveError
-    for a broken archive, one that would leave the directory, and one beyond the limits.
+    for a broken archive, one that would leave the directory, and one beyond the limit.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        target = _Target(directory, devices, most_bytes, most_files)
+        target = _Target(directory, devices, limit)
     except OSError as error:
         raise UsageError(f"cannot write {directory}: {os.strerror(error.errno or 0)}") from None
     try:
@@ -56,11 +56,10 @@ def write_directory(
 class _Target:
     """The directory while it is written. Directories get their modes and times when all is there."""
 
-    def __init__(self, directory: Path, devices: bool, most_bytes: int | None, most_files: int | None) -> None:
+    def __init__(self, directory: Path, devices: bool, limit: Limit | None) -> None:
         self.left_out = 0
         self._devices = devices
-        self._bytes_left = most_bytes
-        self._files_left = most_files
+        self._limit = limit
         self._tree = Directories(str(directory))
         self._directories: list[tuple[str, int, int]] = []
 
@@ -69,7 +68,8 @@ class _Target:
         path = clean(entry.name, "the entry")
         if not path:
             return
-        self._count(entry)
+        if self._limit is not None:
+            self._limit.count(entry)
         above, _, name = path.rpartition("/")
         here = os.dup(self._reach(above))
         aside = f".{secrets.token_hex(6)}.tmp"
@@ -92,16 +92,6 @@ class _Target:
             raise
         finally:
             os.close(here)
-
-    def _count(self, entry: Entry) -> None:
-        if self._files_left is not None:
-            self._files_left -= 1
-        if self._bytes_left is not None:
-            self._bytes_left -= entry.real_size or entry.size
-        if (self._files_left or 0) < 0 or (self._bytes_left or 0) < 0:
-            raise ArchiveError(
-                "the archive unpacks to more than is allowed", hint="Raise $DOCKERMAGIC_ADD_LIMIT, in bytes."
-            )
 
     def _reach(self, path: str) -> int:
         """The directory at a path; archives may leave out the entries of directories."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from dockermagic.build.extract import Limit
 from dockermagic.build.localdir import write_directory
 from dockermagic.build.remote import Downloads, size_limit
 from dockermagic.build.repositories import Repositories
@@ -27,7 +28,6 @@ from dockermagic.sandbox.base import Cancel
 __all__ = ["OpenedContext", "is_remote", "open_context", "open_named"]
 
 BLOCK = 1 << 20
-MOST_FILES = 2_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +163,6 @@ def _unpack(head: bytes, read: Callable[[int], bytes], directory: Path, name: st
     pieces = [head]
     blocks = decompressed(lambda: pieces.pop() if pieces else read(BLOCK))
     try:
-        write_directory(blocks, directory, devices=False, most_bytes=size_limit(), most_files=MOST_FILES)
+        write_directory(blocks, directory, devices=False, limit=Limit(size_limit()))
     except ArchiveError as error:
         raise ContextError(f"the archive {name} cannot be unpacked: {error.message}", hint=error.hint) from None

@@ -74,9 +74,9 @@ def execute(vertex: Vertex, parent: Solved, active: Active, shop: Workshop, log:
         case MakeDirectory(path=path, user=user):
             shop.sandbox.call(
                 "dockermagic.build.copying:make_directory",
-                mounts={"root": active.rootfs},
                 cancel=shop.cancel,
+                upper=str(active.rootfs.upper),
+                lowers=[str(lower) for lower in active.rootfs.lowers],
                 path=path,
                 user=user,
-                record=str(active.directory / "ownership.json"),
             )

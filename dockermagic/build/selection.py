@@ -6,6 +6,7 @@ worker. Nothing follows a link out of the tree's root: ``..`` is clamped and abs
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import posixpath
@@ -15,9 +16,21 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-__all__ = ["Entry", "Group", "Paths", "Tree", "clean", "digest_files", "digest_groups", "resolve", "select"]
+from dockermagic.oci.overlay import Status
+from dockermagic.oci.rooted import follow
 
-MAX_LINKS = 40
+__all__ = [
+    "Entry",
+    "Group",
+    "Paths",
+    "Tree",
+    "clean",
+    "digest_files",
+    "digest_groups",
+    "file_digest",
+    "resolve",
+    "select",
+]
 
 
 class Paths(Protocol):
@@ -32,15 +45,14 @@ class Paths(Protocol):
         ...
 
 
-Owner = Callable[[str, os.stat_result], tuple[int, int, int]]
-
-
-def _as_it_is(path: str, status: os.stat_result) -> tuple[int, int, int]:
-    return status.st_uid, status.st_gid, status.st_mode
+_BLOCK = 1 << 20
+Meant = Callable[[str, os.stat_result], Status]
 
 
 class Entry(NamedTuple):
     """A file to copy: ``target`` is relative to the group's place ('' for the group itself), ``path`` to the root.
+
+    ``link`` is where a symbolic link leads, and a device's numbers as ``major:minor``.
 
     A tuple, since there are as many of them as files: it is made fast, and is its own JSON value.
     """
@@ -79,10 +91,10 @@ class Group:
 class Tree:
     """Files below ``root`` as selection sees them: what ``ignore`` leaves out is not there."""
 
-    def __init__(self, root: str, ignore: Paths | None = None, *, owner: Owner = _as_it_is) -> None:
+    def __init__(self, root: str, ignore: Paths | None = None, *, meant: Meant | None = None) -> None:
         self.root = root
         self.ignore = ignore
-        self.owner = owner
+        self.meant = meant
 
     def absolute(self, path: str) -> str:
         """Where a relative path is on disk."""
@@ -115,10 +127,17 @@ class Tree:
                 yield item.name, status
 
     def entry(self, target: str, path: str, status: os.stat_result) -> Entry:
-        """An entry from a status."""
-        uid, gid, mode = self.owner(self.absolute(path), status)
-        link = os.readlink(self.absolute(path)) if stat.S_ISLNK(status.st_mode) else ""
-        size = status.st_size if stat.S_ISREG(status.st_mode) else 0
+        """An entry from a status; ``meant`` knows of owners and types that the file system cannot hold."""
+        mode, uid, gid, size, link = status.st_mode, status.st_uid, status.st_gid, 0, ""
+        if self.meant is not None:
+            found = self.meant(self.absolute(path), status)
+            mode, uid, gid = found.mode, found.uid, found.gid
+            if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+                link = f"{found.device[0]}:{found.device[1]}"
+        if stat.S_ISREG(mode):
+            size = status.st_size
+        elif stat.S_ISLNK(mode):
+            link = os.readlink(self.absolute(path))
         identity = (status.st_dev, status.st_ino, status.st_nlink)
         return Entry(target, path, mode, uid, gid, size, status.st_mtime_ns, *identity, link, status.st_ctime_ns)
 
@@ -145,29 +164,20 @@ def clean(path: str) -> str:
 
 def resolve(tree: Tree, path: str) -> str | None:
     """The path with every link followed inside the root; None where nothing is there."""
-    todo = [part for part in path.split("/") if part not in ("", ".")][::-1]
-    here: list[str] = []
-    links = 0
-    while todo:
-        part = todo.pop()
-        if part == "..":
-            here = here[:-1]
-            continue
-        below = "/".join([*here, part])
+
+    def link(below: str) -> str | None:
         status = tree.lstat(below)
         if status is None:
-            return None
-        if stat.S_ISLNK(status.st_mode):
-            links += 1
-            if links > MAX_LINKS:
-                return None
-            link = os.readlink(tree.absolute(below))
-            if link.startswith("/"):
-                here = []
-            todo += [item for item in link.split("/") if item not in ("", ".")][::-1]
-        else:
-            here.append(part)
-    return "/".join(here)
+            raise FileNotFoundError(below)
+        return os.readlink(tree.absolute(below)) if stat.S_ISLNK(status.st_mode) else None
+
+    try:
+        found, missing = follow(path, link)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        return None
+    return None if missing else found
 
 
 def is_pattern(path: str) -> bool:
@@ -363,3 +373,17 @@ def digest_files(groups: Iterable[Group], content: Callable[[Entry], str], *, ow
         if path:
             found[path] = hashlib.sha256(line.encode("utf-8", "surrogateescape")).hexdigest()[:16]
     return found
+
+
+def file_digest(path: str) -> str:
+    """sha256 of a regular file's content."""
+    file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        total = hashlib.sha256()
+        while data := os.read(file, _BLOCK):
+            total.update(data)
+            if len(data) < _BLOCK:  # a regular file gives less only at its end
+                break
+        return total.hexdigest()
+    finally:
+        os.close(file)

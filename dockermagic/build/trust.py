@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dockermagic.build.rootpath import resolve_inside
 from dockermagic.errors import UsageError
+from dockermagic.oci.rooted import follow, link_below
 from dockermagic.sandbox.base import Mount
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def look(root: str) -> dict[str, Any]:
     places: list[str] = []
     bundle = ""
     for path in BUNDLES:
-        existing, missing = resolve_inside(root, path)
+        existing, missing = follow(path, link_below(root))
         place = f"/{existing}"
         if missing or place in places or not stat.S_ISREG(os.lstat(f"{root}/{existing}").st_mode):
             continue

@@ -24,13 +24,12 @@ from dockermagic.oci.overlay import (
     is_own_attribute,
     is_whiteout,
 )
-from dockermagic.oci.rooted import Directories, join, remove_tree
+from dockermagic.oci.rooted import Directories, follow, join, remove_tree
 
 __all__ = ["NEW_FILE", "OLD_FILE", "GrowingLayer", "set_attributes", "write_all"]
 
 NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 OLD_FILE = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
-_LINKS_FOLLOWED = 40
 _LONGEST_PATH = 4096
 _REFUSED = (errno.EPERM, errno.EINVAL, errno.EACCES, errno.EOVERFLOW)
 _NO_ATTRIBUTE = (errno.EPERM, errno.ENOTSUP, errno.EINVAL, errno.EACCES)
@@ -47,8 +46,8 @@ class GrowingLayer:
         self.owners = Ownership(ownership)
         self._lowers = Stack(lowers)
         self._made: dict[str, tuple[int, int, Mapping[str, bytes]]] = {}
-        self._resolved: dict[str, str] = {}
-        self._opaque: set[str] = set()
+        self._resolved: dict[tuple[str, str], str] = {}
+        self._alone: set[str] = set()  # directories below which nothing of the lower layers is seen
         root = self.tree.fd("")
         found = os.fstat(root)
         self.describe("", stat.S_IMODE(found.st_mode) & ~stat.S_ISGID, found.st_mtime_ns)
@@ -74,20 +73,46 @@ class GrowingLayer:
 
     # -- directories
 
-    def directory(self, path: str) -> str:
+    def directory(self, path: str, top: str = "") -> str:
         """Where a directory of the image really is, made in this layer if it is not there yet.
 
         One that a lower layer has gets the attributes it has there; one that no layer has is root's, with mode 0755.
+        The path, and every link on its way, is read below ``top``.
         """
-        found = self._resolved.get(path)
+        found = self._resolved.get((path, top))
         if found is None:
-            found = path if path in self._made else self._walk(path, make=True) or ""
-            self._resolved[path] = found
+            found = join(top, path) if join(top, path) in self._made else self._make(path, top)
+            self._resolved[path, top] = found
         return found
 
-    def existing(self, path: str) -> str | None:
+    def existing(self, path: str, top: str = "") -> str | None:
         """Where a directory of the image really is, without making anything; None if there is none."""
-        return path if path in self._made else self._walk(path, make=False)
+        if join(top, path) in self._made:
+            return join(top, path)
+        found, missing = self.locate(path, top)
+        return None if missing else found
+
+    def locate(self, path: str, top: str = "") -> tuple[str, list[str]]:
+        """Follow the links of a path below ``top``: what of it exists in the image, and what is missing below that."""
+
+        def link(below: str) -> str | None:
+            parent, _, name = join(top, below).rpartition("/")
+            found = self.find(parent, name)
+            if found is None:
+                raise FileNotFoundError(below)
+            if not stat.S_ISLNK(found[1].st_mode):
+                return None
+            return os.readlink(name, dir_fd=self._layer(found[0]).fd(parent))
+
+        try:
+            existing, missing = follow(path, link)
+        except OSError as error:
+            if error.errno != errno.ELOOP:
+                raise
+            raise ArchiveError(f"too many symbolic links on the way to {path!r:.300}") from None
+        if len(existing) + len(top) >= _LONGEST_PATH:
+            raise ArchiveError(f"too long a path behind {path!r:.100}")
+        return (join(top, existing) if existing else top), missing
 
     def make_directory(self, parent: str, name: str) -> str:
         """Make sure of a directory below a resolved one, in place of anything else the layer has; returns its path."""
@@ -106,13 +131,15 @@ class GrowingLayer:
         return path
 
     def describe(self, path: str, mode: int, mtime_ns: int, xattrs: Mapping[str, bytes] | None = None) -> None:
-        """What a directory gets at the end."""
-        self._made[path] = (mode, mtime_ns, xattrs or {})
+        """What a directory gets at the end; without ``xattrs`` it keeps those it was to get."""
+        if xattrs is None:
+            xattrs = self._made[path][2] if path in self._made else {}
+        self._made[path] = (mode, mtime_ns, xattrs)
 
     def hide(self, path: str) -> None:
         """Make a directory of this layer hide what the layers below have there."""
         os.setxattr(self.tree.fd(path), OPAQUE, b"y")
-        self._opaque.add(path)
+        self._alone.add(path)
 
     def find(self, parent: str, name: str) -> tuple[int, os.stat_result] | None:
         """What the image has below a resolved directory: the layer, -1 for this one, and what it is there."""
@@ -122,53 +149,48 @@ class GrowingLayer:
                 return None if is_whiteout(found) else (-1, found)
             except FileNotFoundError:
                 pass
-        if self._opaque and self._is_hidden(parent):
+        if self.is_alone(parent):
             return None
         return self._lowers.lookup(join(parent, name))
 
-    def _walk(self, path: str, *, make: bool) -> str | None:
-        waiting = path.split("/")[::-1] if path else []
-        at, followed = "", 0
-        while waiting:
-            part = waiting.pop()
-            if part in ("", "."):
-                continue
+    def read(self, path: str, *, most: int) -> bytes:
+        """The start of a regular file of the image, links followed inside it; b"" where there is none."""
+        place, missing = self.locate(path)
+        parent, _, name = place.rpartition("/")
+        found = None if missing else self.find(parent, name)
+        if found is None or not stat.S_ISREG(found[1].st_mode):
+            return b""
+        with open(os.open(name, OLD_FILE, dir_fd=self._layer(found[0]).fd(parent)), "rb") as file:
+            return file.read(most)
+
+    def _make(self, wanted: str, top: str) -> str:
+        """Make this layer's directories for what of the path exists below, and what is missing."""
+        existing, missing = self.locate(wanted, top)
+        at = ""
+        for part in existing.split("/") if existing else ():
+            path = join(at, part)
+            if path not in self._made:
+                found = self.find(at, part)
+                if found is None or not stat.S_ISDIR(found[1].st_mode):
+                    raise ArchiveError(f"the layer has entries below {path!r:.300}, which is no directory")
+                self.make_directory(at, part)
+                self._like_lower(path, *found)
+            at = path
+        for number, part in enumerate(missing):
             if part == "..":
-                at = at.rpartition("/")[0]
-                continue
-            below = join(at, part)
-            if below in self._made:
-                at = below
-                continue
-            found = self.find(at, part)
-            if found is None:
-                if not make:
-                    return None
-                at = self.make_directory(at, part)
-            elif stat.S_ISDIR(found[1].st_mode):
-                if make:
-                    self.make_directory(at, part)
-                    self._like_lower(below, *found)
-                at = below
-            elif stat.S_ISLNK(found[1].st_mode):
-                followed += 1
-                if followed > _LINKS_FOLLOWED:
-                    raise ArchiveError(f"too many symbolic links on the way to {path!r:.300}")
-                target = os.readlink(part, dir_fd=self._layer(found[0]).fd(at))
-                at = "" if target.startswith("/") else at
-                waiting += target.split("/")[::-1]
-            else:
-                raise ArchiveError(f"the layer has entries below {below!r:.300}, which is no directory")
-            if len(at) >= _LONGEST_PATH:
-                raise ArchiveError(f"too long a path behind {path!r:.100}")
+                above = at.rpartition("/")[0][len(top) :].lstrip("/")
+                return self.directory(join(above, "/".join(missing[number + 1 :])), top)
+            at = self.make_directory(at, part)
+            self._alone.add(at)
         return at
 
-    def _is_hidden(self, path: str) -> bool:
+    def is_alone(self, path: str) -> bool:
+        """Whether nothing of the layers below is seen in a directory of this layer."""
         while path:
-            if path in self._opaque:
+            if path in self._alone:
                 return True
             path = path.rpartition("/")[0]
-        return False
+        return not self._lowers.layers
 
     def _layer(self, layer: int) -> Directories:
         return self.tree if layer < 0 else self._lowers.layers[layer]
@@ -204,7 +226,7 @@ class GrowingLayer:
         below = f"{path}/"
         for gone in [each for each in self._made if each == path or each.startswith(below)]:
             del self._made[gone]
-            self._opaque.discard(gone)
+            self._alone.discard(gone)
 
     def own(self, file: int, path: str, status: Status, *, is_new: bool = False) -> None:
         """Give an open file or directory its owner, or record the owner that it cannot have."""
@@ -234,6 +256,35 @@ class GrowingLayer:
             if error.errno not in _REFUSED:
                 raise
             self.owners.record(path, status, file=None)
+
+    def special(self, parent: str, name: str, status: Status, mtime_ns: int, target: str = "") -> None:
+        """Make a symbolic link to ``target``, a pipe, a socket or a device, in place of what the layer had there."""
+        here, path = self.tree.fd(parent), join(parent, name)
+        mode = stat.S_IMODE(status.mode)
+        if stat.S_ISLNK(status.mode):
+            self.fresh(here, name, path, lambda: os.symlink(target, name, dir_fd=here))
+        elif stat.S_ISFIFO(status.mode):
+            self.fresh(here, name, path, lambda: os.mkfifo(name, mode, dir_fd=here))
+        else:
+            device = os.makedev(*status.device)
+            try:
+                self.fresh(here, name, path, lambda: os.mknod(name, status.mode, device, dir_fd=here))
+            except PermissionError:
+                self._placeholder(here, name, path, status, mtime_ns)
+                return
+        self.own_name(here, name, path, status)
+        if not stat.S_ISLNK(status.mode):  # a change of owner clears what says setuid, and so does making a pipe
+            os.chmod(name, mode, dir_fd=here)
+        os.utime(name, ns=(mtime_ns, mtime_ns), dir_fd=here, follow_symlinks=False)
+
+    def _placeholder(self, here: int, name: str, path: str, status: Status, mtime_ns: int) -> None:
+        """An empty file in place of a device that may not be made here; the record says what it is."""
+        descriptor = os.open(name, NEW_FILE, 0o600, dir_fd=here)
+        try:
+            self.owners.record(path, status, file=descriptor)
+            os.utime(descriptor, ns=(mtime_ns, mtime_ns))
+        finally:
+            os.close(descriptor)
 
     def copy_up(self, parent: str, name: str) -> None:
         """Copy a file of a lower layer into this one, to be linked to."""

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from collections import OrderedDict
+from collections.abc import Callable
 
 from dockermagic.errors import ArchiveError
 
-__all__ = ["Directories", "clean", "join", "remove_tree"]
+__all__ = ["Directories", "clean", "follow", "join", "link_below", "remove_tree"]
 
 _OPEN_AT_ONCE = 64
 _DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+_LINKS_FOLLOWED = 40
 _LONGEST_PATH = 4096
 _LONGEST_NAME = 255
 
@@ -36,6 +39,50 @@ def clean(name: str, what: str) -> str:
 def join(directory: str, name: str) -> str:
     """A path below the root."""
     return f"{directory}/{name}" if directory else name
+
+
+def follow(path: str, link: Callable[[str], str | None]) -> tuple[str, list[str]]:
+    """Walk a path below a root, one component at a time: what of it exists, and the components missing below that.
+
+    ``link`` says what is at a path that has no links in it: the target of a symbolic link, None for anything else;
+    it raises FileNotFoundError or NotADirectoryError where nothing is. ``..`` stays inside the root, and an absolute
+    target starts at it. Nothing is remembered from call to call: a link may have changed. Raises OSError (ELOOP) for
+    a circle.
+    """
+    waiting = path.split("/")[::-1]
+    here: list[str] = []
+    followed = 0
+    while waiting:
+        part = waiting.pop()
+        if part in ("", "."):
+            continue
+        if part == "..":
+            here = here[:-1]
+            continue
+        try:
+            target = link("/".join((*here, part)))
+        except (FileNotFoundError, NotADirectoryError):
+            return "/".join(here), [part, *(each for each in reversed(waiting) if each not in ("", "."))]
+        if target is None:
+            here.append(part)
+            continue
+        followed += 1
+        if followed > _LINKS_FOLLOWED:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+        if target.startswith("/"):
+            here = []
+        waiting += target.split("/")[::-1]
+    return "/".join(here), []
+
+
+def link_below(root: str) -> Callable[[str], str | None]:
+    """What :func:`follow` asks, of the files below a directory."""
+
+    def link(path: str) -> str | None:
+        place = f"{root}/{path}"
+        return os.readlink(place) if stat.S_ISLNK(os.lstat(place).st_mode) else None
+
+    return link
 
 
 class Directories:

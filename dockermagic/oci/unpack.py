@@ -26,7 +26,7 @@ from dockermagic.oci.rooted import clean, join
 from dockermagic.oci.tarheader import BLOCK_DEVICE, CHARACTER, DIRECTORY, FIFO, FILE, LINK, SYMLINK, Entry
 from dockermagic.oci.tarstream import TarReader
 
-__all__ = ["LIMIT", "unpack"]
+__all__ = ["LIMIT", "Maker", "unpack"]
 
 LIMIT = 1 << 40
 """The most that a layer may unpack to where the caller sets no bound: 1 TiB."""
@@ -64,7 +64,7 @@ def unpack(
     try:
         with clear_errors(directory):
             reader = TarReader(source)
-            maker = _Maker(layer, reader)
+            maker = Maker(layer, reader)
             for entry in reader:
                 maker.add(entry)
             reader.drain()
@@ -90,35 +90,37 @@ def unpack(
     }
 
 
-class _Maker:
-    """Makes the entries of a tar in a layer."""
+class Maker:
+    """Makes the entries of a tar in a layer, below its directory ``top``; ``what`` is the tar's name in an error."""
 
-    def __init__(self, layer: GrowingLayer, reader: TarReader) -> None:
+    def __init__(self, layer: GrowingLayer, reader: TarReader, *, top: str = "", what: str = "layer") -> None:
         self.entries = self.bytes = 0
+        self._top = top
+        self._what = what
         self._layer = layer
         self._reader = reader
 
     def add(self, entry: Entry) -> None:
         """Make one entry, in place of what the layer had there."""
-        path = clean(entry.name, "the layer's entry")
+        path = clean(entry.name, f"the {self._what}'s entry")
         if not (0 <= entry.uid <= _HIGHEST_ID and 0 <= entry.gid <= _HIGHEST_ID):
-            raise ArchiveError(f"the layer's entry {entry.name!r:.300} has the owner {entry.uid}:{entry.gid}")
+            raise ArchiveError(f"the {self._what}'s entry {entry.name!r:.300} has the owner {entry.uid}:{entry.gid}")
         self.entries += 1
         if entry.xattrs:
             entry.xattrs = {key: value for key, value in entry.xattrs.items() if not is_own_attribute(key)}
         if not path:
             if entry.kind == DIRECTORY:
-                self._describe("", entry)
+                self._describe(self._top, entry)
             return
         above, _, name = path.rpartition("/")
         if WHITEOUT in above and any(part.startswith(WHITEOUT) for part in above.split("/")):
             if above.startswith(".wh..wh."):
                 return  # what aufs kept for itself
-            raise ArchiveError(f"the layer's entry {entry.name!r:.300} is below a whiteout")
+            raise ArchiveError(f"the {self._what}'s entry {entry.name!r:.300} is below a whiteout")
         if name.startswith(WHITEOUT):
             self._whiteout(above, name, entry)
             return
-        parent = self._layer.directory(above)
+        parent = self._layer.directory(above, self._top)
         if entry.kind == FILE:
             self._file(parent, name, entry)
         elif entry.kind == DIRECTORY:
@@ -193,44 +195,20 @@ class _Maker:
         self._layer.describe(path, entry.mode, entry.mtime_ns, entry.xattrs)
 
     def _special(self, parent: str, name: str, entry: Entry) -> None:
-        layer, here, path = self._layer, self._layer.tree.fd(parent), join(parent, name)
+        if entry.kind == SYMLINK and (not entry.link or len(os.fsencode(entry.link)) >= 4096):
+            raise ArchiveError(f"the {self._what}'s symbolic link {entry.name!r:.300} leads to {entry.link!r:.100}")
         status = Status(_TYPES[entry.kind] | entry.mode, entry.uid, entry.gid, (entry.major, entry.minor))
-        if entry.kind == SYMLINK:
-            if not entry.link or len(os.fsencode(entry.link)) >= 4096:
-                raise ArchiveError(f"the layer's symbolic link {entry.name!r:.300} leads to {entry.link!r:.100}")
-            layer.fresh(here, name, path, lambda: os.symlink(entry.link, name, dir_fd=here))
-        elif entry.kind == FIFO:
-            layer.fresh(here, name, path, lambda: os.mkfifo(name, entry.mode, dir_fd=here))
-        else:
-            device = os.makedev(entry.major, entry.minor)
-            try:
-                layer.fresh(here, name, path, lambda: os.mknod(name, status.mode, device, dir_fd=here))
-            except PermissionError:
-                self._placeholder(here, name, path, status, entry.mtime_ns)
-                return
-        layer.own_name(here, name, path, status)
-        if entry.kind != SYMLINK:  # a change of owner clears what says setuid, and so does making a pipe
-            os.chmod(name, entry.mode, dir_fd=here)
-        os.utime(name, ns=(entry.mtime_ns, entry.mtime_ns), dir_fd=here, follow_symlinks=False)
-
-    def _placeholder(self, here: int, name: str, path: str, status: Status, mtime_ns: int) -> None:
-        """An empty file in place of a device that may not be made here; the record says what it is."""
-        descriptor = os.open(name, NEW_FILE, 0o600, dir_fd=here)
-        try:
-            self._layer.owners.record(path, status, file=descriptor)
-            os.utime(descriptor, ns=(mtime_ns, mtime_ns))
-        finally:
-            os.close(descriptor)
+        self._layer.special(parent, name, status, entry.mtime_ns, entry.link)
 
     def _link(self, parent: str, name: str, entry: Entry) -> None:
         layer = self._layer
-        target = clean(entry.link, "the target of the layer's hard link")
+        target = clean(entry.link, f"the target of the {self._what}'s hard link")
         above, _, base = target.rpartition("/")
-        source = layer.existing(above)
+        source = layer.existing(above, self._top)
         found = layer.find(source, base) if source is not None and base else None
         if source is None or found is None or stat.S_ISDIR(found[1].st_mode):
             raise ArchiveError(
-                f"the layer's hard link {entry.name!r:.300} leads to {entry.link!r:.300}, which is no file"
+                f"the {self._what}'s hard link {entry.name!r:.300} leads to {entry.link!r:.300}, which is no file"
             )
         path = join(parent, name)
         if join(source, base) == path:
@@ -273,14 +251,14 @@ class _Maker:
     def _whiteout(self, above: str, name: str, entry: Entry) -> None:
         layer = self._layer
         if name == OPAQUE_MARK:
-            layer.hide(layer.directory(above))
+            layer.hide(layer.directory(above, self._top))
             return
         if name.startswith(WHITEOUT + WHITEOUT):
             return  # what aufs kept for itself
         removed = name[len(WHITEOUT) :]
         if removed in ("", ".", ".."):
-            raise ArchiveError(f"the layer's whiteout {entry.name!r:.300} names no file")
-        parent = layer.directory(above)
+            raise ArchiveError(f"the {self._what}'s whiteout {entry.name!r:.300} names no file")
+        parent = layer.directory(above, self._top)
         here = layer.tree.fd(parent)
         try:
             found = os.stat(removed, dir_fd=here, follow_symlinks=False)

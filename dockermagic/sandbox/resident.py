@@ -415,15 +415,13 @@ def _result(
         ownership.mounted(place, rootfs)
     arguments.update(places)
     try:
-        result = function(**arguments)
-        ownership.save()
+        return function(**arguments)
     finally:
         # Before the answer: a commit renames what is mounted here, and the next mount stands on it.
         for name, place in places.items():
             _unmount(place)
             if upper := request["mounts"][name]["upper"]:
                 trees.remove_work(os.path.join(os.path.dirname(upper), "work"))
-    return result
 
 
 def _unmount(place: str) -> None:

@@ -255,6 +255,16 @@ COPY = [
     whole("copy-from-image", "FROM scratch\nCOPY --from=busybox /etc/passwd /bin/sh /x/\n"),
     whole("copy-to-scratch", "FROM scratch\nCOPY a.txt /\n"),
     whole("copy-from-removed", "FROM busybox AS one\nRUN rm /etc/group\nFROM busybox\nCOPY --from=one /etc /x\n"),
+    case("copy-one-directory-twice", "COPY dir dir /x/", {"dir/a": "x", "dir/b": Link("dir/a", hard=True)}),
+    case("copy-hard-links-apart", "COPY a b /x/", {"a": "x", "b": Link("a", hard=True)}),
+    case("copy-into-setgid-directory", "RUN mkdir -m 2777 /x && chgrp 7 /x\nCOPY dir /x"),
+    whole(
+        "copy-device",
+        "FROM busybox AS one\nRUN mkfifo /p && chown 3:4 /p && ln -s p /l && chown -h 5:6 /l && mkdir /d && mv /p /l /d\n"
+        "FROM busybox\nCOPY --from=one /d /x\n",
+    ),
+    Case("chown-name-upon-scratch", "FROM scratch\nCOPY --chown=www-data <<f /\nf\n", {}, fails=True),
+    Case("workdir-user-upon-scratch", "FROM scratch\nUSER www-data\nWORKDIR /w\n", {}, fails=True),
     refused("copy-missing", "COPY nothing /"),
     case("copy-glob-missing", "COPY nothing* /"),
     refused("copy-ignored-source", "COPY a.txt /", TREE | {".dockerignore": "a.txt\n"}),

@@ -26,14 +26,14 @@ def test_a_mount_arrives_as_a_path(room: Room) -> None:
     assert not any((room.home / "mnt").iterdir())
 
 
-def test_a_mount_with_an_upper_directory_takes_changes(room: Room) -> None:
+def test_a_function_writes_a_layer_with_the_ids_of_the_image(room: Room) -> None:
     active = room.prepare()
     room.sandbox.call(
         "dockermagic.build.copying:make_directory",
-        mounts={"root": active.rootfs},
+        upper=str(active.rootfs.upper),
+        lowers=[str(lower) for lower in active.rootfs.lowers],
         path="/a/b",
         user="1000:1000",
-        record=str(active.directory / "ownership.json"),
     )
     layer = room.layer(room.snapshots.commit(active, "made"))
 
