@@ -221,11 +221,16 @@ def component_regex(pattern: str) -> re.Pattern[str]:
 
 
 def matches(tree: Tree, pattern: str, *, deep: bool = False) -> list[str]:
-    """The paths that a wildcard matches. ``deep`` lets ``**`` span directories (``COPY --parents``)."""
+    """The paths that a wildcard matches. ``deep`` lets ``**`` span directories (``COPY --parents``).
+
+    No match is no error. Raises FileNotFoundError where the directory before the first wildcard is not there.
+    """
     parts = pattern.split("/")
     split = next((index for index, part in enumerate(parts) if is_pattern(part)), len(parts))
     base = resolve(tree, "/".join(parts[:split]))
     if base is None:
+        if not deep:
+            raise FileNotFoundError("/".join(parts[:split]))
         return []
     status = tree.lstat(base)
     if status is None or not stat.S_ISDIR(status.st_mode):

@@ -263,6 +263,8 @@ COPY = [
         "FROM busybox AS one\nRUN mkfifo /p && chown 3:4 /p && ln -s p /l && chown -h 5:6 /l && mkdir /d && mv /p /l /d\n"
         "FROM busybox\nCOPY --from=one /d /x\n",
     ),
+    refused("copy-glob-in-missing-directory", "COPY nothing/* /x/"),
+    refused("copy-glob-below-missing-directory", "COPY nothing/x*/y /x/glob"),
     Case("chown-name-upon-scratch", "FROM scratch\nCOPY --chown=www-data <<f /\nf\n", {}, fails=True),
     Case("workdir-user-upon-scratch", "FROM scratch\nUSER www-data\nWORKDIR /w\n", {}, fails=True),
     refused("copy-missing", "COPY nothing /"),
