@@ -107,6 +107,8 @@ class Contexts:
             if name not in self.contexts:
                 directory = self.directory(name)
                 patterns, file = self._ignore(name, directory)
+                if not name and self.request.left_out:
+                    patterns, file = [*self.request.left_out, *patterns], file or "the notebook's own folder as context"
                 # What lasts for this build alone is not worth remembering.
                 brief = name in self._fetched or (not name and self.request.context_from)
                 cache = None if brief else self.caches(str(directory))

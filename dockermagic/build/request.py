@@ -49,7 +49,8 @@ class BuildRequest:
 
     ``text`` is the whole Dockerfile. ``context`` is a directory (None: empty); if it was made for this build alone,
     ``context_from`` says of what (a URL, ``-``) and ``context_time`` when that was made. ``filename`` names the
-    Dockerfile in messages and finds ``FILENAME.dockerignore``. ``stages`` asks for further stages by index, beside the
+    Dockerfile in messages and finds ``FILENAME.dockerignore``; ``left_out`` are patterns that count before those of the
+    ignore file. ``stages`` asks for further stages by index, beside the
     target: a notebook builds every stage that its cell touches. Instructions before ``first`` are built in silence, and
     ``no_cache`` does not count for them. ``trail`` is the name under which the keys are remembered for the next build's
     reasons; by default that of the Dockerfile and its context.
@@ -59,6 +60,7 @@ class BuildRequest:
     context: Path | None = None
     filename: str = "Dockerfile"
     ignore: tuple[str, ...] | None = None
+    left_out: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     build_args: Mapping[str, str] = field(default_factory=dict)
     target: str = ""

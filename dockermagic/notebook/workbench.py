@@ -82,8 +82,9 @@ class Workbench:
             key = SessionName("kernel", self.kernel)
         cell_id = sender.cell_id if sender.lasting else ""
         if key not in self.sessions:
-            folder = path.parent if path is not None and path.parent.is_dir() else Path.cwd()
-            self.sessions[key] = Session(key, self.engine, folder=folder, store=self.store)
+            here = path is not None and path.parent.is_dir()
+            folder, notebook = (path.parent, path.name) if path is not None and here else (Path.cwd(), "")
+            self.sessions[key] = Session(key, self.engine, folder=folder, notebook=notebook, store=self.store)
         if key.kind == "notebook" and path is not None:
             self.store.adopt(key, lambda: cells_of(path) | {cell_id: ""})
         self.latest = key

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,10 +19,11 @@ FILENAME = "Dockerfile"
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """What a chain is built with besides its text."""
+    """What a chain is built with besides its text; ``left_out`` are patterns of what is no part of the context."""
 
     context: Path | None
     build_args: tuple[tuple[str, str], ...] = ()
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +54,11 @@ class Standing:
     reason: str = ""
 
 
-def inputs_of(cells: Sequence[Cell], folder: Path | None) -> Inputs:
+def inputs_of(cells: Sequence[Cell], folder: Path | None, notebook: str = "") -> Inputs:
     """The context and the build args of a chain, which has one of each for all its cells.
+
+    Where no cell names a context, it is ``folder`` without the ``notebook`` in it and what Jupyter keeps of it: else a
+    ``COPY . .`` would be another one after every save.
 
     Raises SessionError where two cells want different ones.
     """
@@ -74,8 +79,11 @@ def inputs_of(cells: Sequence[Cell], folder: Path | None) -> Inputs:
                     hint="A chain has one value for each build arg, as `docker build` has: change it there.",
                 )
             args[name] = (cell, value)
-    chosen = Path(context[1]) if context else folder
-    return Inputs(chosen, tuple((name, value) for name, (_, value) in args.items()))
+    given = tuple((name, value) for name, (_, value) in args.items())
+    if context:
+        return Inputs(Path(context[1]), given)
+    own = (re.sub(r"([\\*?\[\]!#])", r"\\\1", notebook), "**/.ipynb_checkpoints") if notebook else ()
+    return Inputs(folder, given, own)
 
 
 def request_for(script: Script, inputs: Inputs, *, trail: str = "", no_cache: bool = False) -> BuildRequest:
@@ -85,6 +93,7 @@ def request_for(script: Script, inputs: Inputs, *, trail: str = "", no_cache: bo
         script.text,
         inputs.context,
         FILENAME,
+        left_out=inputs.left_out,
         tags=part.cell.tags,
         build_args=dict(inputs.build_args),
         target=part.cell.target,

@@ -57,9 +57,9 @@ def unwatched(script: Script) -> Emit:
 class Session:
     """One chain, its engine and its place on disk.
 
-    ``folder`` is the build context where no cell names another. ``failed`` is what the last failed RUN left behind,
-    ``left`` are the cells that the last failure took off the chain. ``order`` are the ids of the notebook's cells as
-    they stood when :meth:`arrange` was called last.
+    ``folder`` is the build context where no cell names another, without the file ``notebook`` in it. ``failed`` is what
+    the last failed RUN left behind, ``left`` are the cells that the last failure took off the chain. ``order`` are the
+    ids of the notebook's cells as they stood when :meth:`arrange` was called last.
     """
 
     def __init__(
@@ -68,11 +68,13 @@ class Session:
         engine: Builder,
         *,
         folder: Path | None = None,
+        notebook: str = "",
         store: SessionStore | None = None,
     ) -> None:
         self.name = name
         self.engine = engine
         self.folder = folder
+        self.notebook = notebook
         self.file = (store or SessionStore(engine.home)).open(name)
         self.failed: FailedStep | None = None
         self.left: tuple[Cell, ...] = ()
@@ -108,7 +110,7 @@ class Session:
         with self.file.locked():
             state = self.file.read()
             plan = state.chain.plan(cell, after, self.order)
-            inputs = inputs_of((*plan.below, cell), self.folder)
+            inputs = inputs_of((*plan.below, cell), self.folder, self.notebook)
             self.failed, self.left = None, ()
             try:
                 script = Script.of((*plan.below, cell))
@@ -214,7 +216,7 @@ class Session:
         if cell not in chain:
             raise SessionError(f"{cell.label} is not on the chain", hint="Run it again, or replay the session.")
         cells = (*chain.on[: chain.on.index(cell)], replace(cell, tags=(), target=""))
-        return self._build(Script.of(cells), inputs_of(cells, self.folder), watch)
+        return self._build(Script.of(cells), inputs_of(cells, self.folder, self.notebook), watch)
 
     def status(self) -> tuple[Standing, ...]:
         """How each known cell stands, in order: stale is whose key now is not the key that it was built to."""
@@ -223,7 +225,7 @@ class Session:
         parts = {part.cell.id: part for part in script.parts}
         if not chain.ids or script.parts[-1].after < 0:
             return tuple(standing_of(cell, parts.get(cell.id), ()) for cell in chain.cells)
-        request = request_for(script, inputs_of(chain.on, self.folder))
+        request = request_for(script, inputs_of(chain.on, self.folder, self.notebook))
         request = replace(request, tags=(), target="", stages=tuple(range(script.parts[-1].after + 1)), first=0)
         try:
             now = self.engine.keys(request)

@@ -389,6 +389,27 @@ def test_the_context_is_the_notebooks_folder_or_another(kernel: Kernel, tmp_path
     assert kernel.run("%docker run --rm app cat /file", "x").text.startswith("there")
 
 
+def test_saving_the_notebook_changes_no_copy(home: Path, tmp_path: Path) -> None:
+    """The notebook itself and Jupyter's checkpoints are no part of the context, unless a cell names the folder."""
+    folder = tmp_path / "course [1]"
+    (folder / ".ipynb_checkpoints").mkdir(parents=True)
+    notebook = folder / "lesson [a].ipynb"
+    notebook.write_text("saved")
+    (folder / "other.ipynb").write_text("data")
+    copy, look = "%%dockerfile\nFROM busybox\nCOPY . /all/", "%%dockerfile --name look\nRUN ls -A /all/"
+    with Kernel(home, folder, notebook=str(notebook)) as kernel:
+        kernel.run(copy, cell="a")
+        seen = kernel.run(look, cell="b").text
+        assert "other.ipynb" in seen and "lesson" not in seen and "checkpoints" not in seen
+
+        notebook.write_text("saved again")
+        (folder / ".ipynb_checkpoints/lesson-checkpoint.ipynb").write_text("saved again")
+
+        assert kernel.run(copy, cell="a").text.count("CACHED") == 2
+        given = kernel.run("%%dockerfile -s given -c .\nFROM busybox\nCOPY . /all/\nRUN ls -A /all/", cell="c")
+        assert "lesson [a].ipynb" in given.text
+
+
 def test_build_args_and_stages(kernel: Kernel) -> None:
     run_all(
         kernel,
