@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from dockermagic.dockerfile.gitref import GitRef, parse_git_ref
 from dockermagic.dockerfile.literals import boolean
 from dockermagic.errors import ArchiveError, ContextError
 from dockermagic.oci.compression import decompressed, detect
-from dockermagic.oci.rooted import remove_tree
+from dockermagic.oci.lock import temporary_directory
 from dockermagic.oci.tarstream import TarReader
 from dockermagic.sandbox.base import Cancel
 
@@ -81,7 +80,7 @@ def open_context(
         if not _is_archive(head):
             yield OpenedContext(None, head + file.read(), time)
             return
-        directory = stack.enter_context(_temporary())
+        directory = stack.enter_context(_temporary(home))
         _unpack(head, file.read, directory, name)
         yield OpenedContext(directory, None, time)
 
@@ -95,7 +94,7 @@ def open_named(value: str, request: BuildRequest, home: Path, cancel: Cancel | N
             yield opened
         return
     download = Downloads(home / "downloads", request, cancel).get(value)
-    with _temporary() as directory:
+    with _temporary(home) as directory:
         place = directory / download.name
         shutil.copyfile(download.path, place)
         place.chmod(0o600)
@@ -116,19 +115,13 @@ def _checkout(ref: GitRef, request: BuildRequest, home: Path, cancel: Cancel | N
 
 
 @contextlib.contextmanager
-def _temporary() -> Iterator[Path]:
-    """A directory that its owner alone can look into; what is in it is removed, whatever its modes."""
-    directory = Path(tempfile.mkdtemp(prefix="dockermagic-context-"))
-    try:
+def _temporary(home: Path) -> Iterator[Path]:
+    """A directory that its owner alone can look into; what is in it is removed, after a kill -9 by the next one."""
+    with temporary_directory(home / "contexts", "context-") as directory:
+        directory.chmod(0o700)
         inner = directory / "context"
         inner.mkdir(0o755)
         yield inner
-    finally:
-        above = os.open(directory.parent, os.O_RDONLY)
-        try:
-            remove_tree(directory.name, above)
-        finally:
-            os.close(above)
 
 
 def _readable(path: str) -> IO[bytes]:

@@ -99,9 +99,6 @@ def is_http_url(text: str) -> bool:
     return text.startswith(("http://", "https://"))
 
 
-SYMBOLIC = re.compile(r"([ugoa]*)([-+=])([rwxXst]*|[ugo])")
-
-
 def parse_chmod(text: str) -> None:
     """Raises :class:`DockerfileSyntaxError` unless it is an octal mode up to 7777 or a symbolic one."""
     if re.fullmatch(r"[0-7]+", text):
@@ -129,7 +126,7 @@ def apply_chmod(text: str, mode: int, is_directory: bool) -> int:
     for clause in text.split(","):
         who = clause[: len(clause) - len(clause.lstrip("ugoa"))]
         targets = set("ugo") if not who or "a" in who else set(who)
-        for operator, what in re.findall(r"([-+=])([rwxXst]*|[ugo])", clause[len(who) :]):
+        for operator, what in re.findall(r"([-+=])([ugo]|[rwxXst]*)", clause[len(who) :]):
             mode = _apply(mode, targets, operator, what, is_directory)
     return mode
 

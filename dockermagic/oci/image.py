@@ -74,11 +74,6 @@ class Image:
         config = replace(self.config, rootfs=diff_ids, history=(*self.config.history, history))
         return Image(config, (*self.layers, layer.descriptor))
 
-    def append_history(self, history: HistoryEntry) -> Image:
-        """This image with one more step that made no layer."""
-        entry = replace(history, empty_layer=True)
-        return Image(replace(self.config, history=(*self.config.history, entry)), self.layers)
-
     def with_config(self, config: ContainerConfig) -> Image:
         """This image, run in another way."""
         return Image(replace(self.config, config=config), self.layers)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
+
+from dockermagic.oci.rooted import remove_tree
 
 __all__ = ["claim", "hold", "is_alive", "new_file", "temporary_directory"]
 
@@ -53,11 +54,14 @@ def new_file(directory: Path, prefix: str = "") -> tuple[int, Path]:
 
 @contextlib.contextmanager
 def temporary_directory(folder: Path, prefix: str) -> Iterator[Path]:
-    """A directory below ``folder`` that is gone afterwards. What killed processes left there goes, too."""
+    """A directory below ``folder`` that is gone afterwards, whatever the modes of what is in it.
+
+    What killed processes left there goes, too.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for left in folder.glob(f"{prefix}*.d"):
         if not is_alive(left.with_suffix("")):
-            shutil.rmtree(left, ignore_errors=True)
+            _remove(left)
     descriptor, note = new_file(folder, prefix)
     directory = note.with_suffix(".d")
     try:
@@ -65,9 +69,18 @@ def temporary_directory(folder: Path, prefix: str) -> Iterator[Path]:
         directory.chmod(0o755)
         yield directory
     finally:
-        shutil.rmtree(directory, ignore_errors=True)
+        _remove(directory)
         note.unlink(missing_ok=True)
         os.close(descriptor)
+
+
+def _remove(directory: Path) -> None:
+    with contextlib.suppress(OSError):
+        above = os.open(directory.parent, os.O_RDONLY)
+        try:
+            remove_tree(directory.name, above)
+        finally:
+            os.close(above)
 
 
 def is_alive(path: Path) -> bool:

@@ -18,6 +18,7 @@ import errno
 import os
 import stat
 import struct
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -376,10 +377,17 @@ class Listener:
         if self.upper is None or not self.special:
             return
         owners = Ownership(ownership_file(str(self.upper)))
+        moved: dict[int, Status] = {}
+        found: list[tuple[str, Status]] = []
         for (_, inode), (place, wanted) in self.special.items():
             inside = self._find(place.lstrip("/"), inode, stat.S_IFMT(wanted.mode))
             if inside is None:
-                continue
+                moved[inode] = wanted
+            else:
+                found.append((inside, wanted))
+        if moved:
+            found += [(inside, moved[inode]) for inside, inode in _inodes(self.upper) if inode in moved]
+        for inside, wanted in found:
             if wanted.uid or wanted.gid:
                 owners.record(inside, wanted, file=None)
             else:
@@ -401,6 +409,20 @@ class Listener:
         except OSError:
             return None
         return place if stat.S_IFMT(found.st_mode) == kind else None
+
+
+def _inodes(upper: Path) -> Iterator[tuple[str, int]]:
+    """All that is in a layer and no directory."""
+    pending = [""]
+    while pending:
+        folder = pending.pop()
+        with os.scandir(upper / folder) as entries:
+            for entry in entries:
+                path = os.path.join(folder, entry.name)
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append(path)
+                else:
+                    yield path, entry.inode()
 
 
 class _GoneError(Exception):

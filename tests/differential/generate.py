@@ -201,7 +201,7 @@ def sources(context: dict[str, Item]) -> st.SearchStrategy[str]:
             "?",
             "*/sub",
             "no*match",
-            "e/*",
+            "nope/*",
             ".[a-z]*",
             "missing",
         ),

@@ -405,7 +405,8 @@ def test_saving_the_notebook_changes_no_copy(home: Path, tmp_path: Path) -> None
         notebook.write_text("saved again")
         (folder / ".ipynb_checkpoints/lesson-checkpoint.ipynb").write_text("saved again")
 
-        assert kernel.run(copy, cell="a").text.count("CACHED") == 2
+        again = kernel.run(copy, cell="a").text
+        assert "CACHED" in again and "not CACHED" not in again
         given = kernel.run("%%dockerfile -s given -c .\nFROM busybox\nCOPY . /all/\nRUN ls -A /all/", cell="c")
         assert "lesson [a].ipynb" in given.text
 

@@ -24,6 +24,8 @@ def owners(room: Room, command: str, **options: object) -> Owners:
         ("mkdir -p /d/e; touch /d/e/f; chown -R 5:6 /d", {"d": (5, 6), "d/e": (5, 6), "d/e/f": (5, 6)}),
         ("ln -s nowhere /l; chown -h 9:9 /l", {"l": (9, 9)}),
         ("ln -s nowhere /l; chown -h 9:9 /l; mv /l /m", {"m": (9, 9)}),
+        ("mkfifo /p; ln -s p /l; chown -h 9:9 /p /l; mkdir /d; mv /p /l /d",
+         {"d": (0, 0), "d/l": (9, 9), "d/p": (9, 9)}),
         ("touch /f; ln -s f /l; chown 9:9 /l", {"f": (9, 9), "l": (0, 0)}),
         ("mkfifo /p; chown 3:4 /p", {"p": (3, 4)}),
         ("chown app /etc/passwd", {"etc": (0, 0), "etc/passwd": (1000, 0)}),
