@@ -54,7 +54,6 @@ def call(
             places[name] = str(alone)
             ownership.mounted(str(alone), Rootfs((), alone))
         result = function(**arguments, **places)
-        ownership.save()
         for tree in trees.values():
             tree.keep() if tree.upper is not None else tree.clean()
         return result
