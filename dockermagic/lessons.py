@@ -18,6 +18,7 @@ from dockermagic.errors import DockermagicError, UsageError
 __all__ = ["Lesson", "shipped_lessons"]
 
 _MAGIC = re.compile(r"%%dockerfile\b(?P<line>.*)|%%writefile\s+(?:\S*/)?(?:Dockerfile|\S*\.Dockerfile)\s*$")
+_LOOPBACK = ("127.0.0.1:", "localhost:")
 _WANTED = re.compile(r"\s*[%!]?\s*(?:%docker|dockermagic)\s+(?:prepare|base|pull)\s+(?P<words>.+)")
 
 
@@ -43,7 +44,8 @@ class Lesson:
     def bases(self) -> tuple[str, ...]:
         """The images that its cells stand on, each once: those of FROM, of ``%docker prepare``, ``base`` and ``pull``.
 
-        Stages and what the lesson itself gives a name are none of them; neither is a FROM with a variable in it.
+        Stages and what the lesson itself gives a name are none of them; neither is a FROM with a variable in it, nor
+        what lies in a registry on this machine, which a lesson starts itself.
         """
         found: list[str] = []
         own: set[str] = {"scratch"}
@@ -59,7 +61,8 @@ class Lesson:
             for line in source.split("\n"):
                 if wanted := _WANTED.match(line):
                     found += [word for word in wanted["words"].split() if not word.startswith("-")]
-        return tuple(name for name in dict.fromkeys(found) if name and name not in own and "$" not in name)
+        wanted = (name for name in dict.fromkeys(found) if name and name not in own and "$" not in name)
+        return tuple(name for name in wanted if not name.startswith(_LOOPBACK))
 
     def reads(self) -> tuple[Path, ...]:
         """What its Dockerfile cells read of the notebook's folder: contexts, and the sources of COPY and ADD."""

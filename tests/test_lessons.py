@@ -8,7 +8,7 @@ import nbformat
 import pytest
 
 from dockermagic.errors import DockermagicError
-from dockermagic.lessons import Lesson
+from dockermagic.lessons import Lesson, shipped_lessons
 
 
 def lesson(folder: Path, *cells: str) -> Lesson:
@@ -30,6 +30,13 @@ def test_its_bases_are_those_of_from_and_of_what_it_prepares(tmp_path: Path) -> 
     )
 
     assert read.bases() == ("python:3.9", "busybox", "debian:bookworm-slim", "alpine")
+
+
+def test_the_shipped_lessons_stand_on_four_images() -> None:
+    """Those that ``prepare`` without words gets."""
+    names = {name for path in shipped_lessons().glob("**/*.ipynb") for name in Lesson.read(path).bases()}
+
+    assert names == {"busybox", "debian:bookworm-slim", "python:3.9", "python:alpine"}
 
 
 def test_a_file_that_is_no_notebook_is_an_error_in_words(tmp_path: Path) -> None:
