@@ -24,7 +24,7 @@ _WANTED = re.compile(r"\s*[%!]?\s*(?:%docker|dockermagic)\s+(?:prepare|base|pull
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """A notebook: its place and the sources of its code cells."""
+    """A notebook: its place and the sources of its code cells, without those that are marked ``raises-exception``."""
 
     path: Path
     cells: tuple[str, ...]
@@ -34,7 +34,7 @@ class Lesson:
         """Read a notebook of format 4. Raises DockermagicError."""
         try:
             document: Any = json.loads(path.read_text(encoding="utf-8"))
-            cells = [cell for cell in document["cells"] if cell["cell_type"] == "code"]
+            cells = [cell for cell in document["cells"] if cell["cell_type"] == "code" and not _fails(cell)]
             return cls(path, tuple("".join(cell["source"]) for cell in cells))
         except OSError as error:
             raise DockermagicError(f"cannot read {path}: {error.strerror}") from None
@@ -61,8 +61,8 @@ class Lesson:
             for line in source.split("\n"):
                 if wanted := _WANTED.match(line):
                     found += [word for word in wanted["words"].split() if not word.startswith("-")]
-        wanted = (name for name in dict.fromkeys(found) if name and name not in own and "$" not in name)
-        return tuple(name for name in wanted if not name.startswith(_LOOPBACK))
+        bases = (name for name in dict.fromkeys(found) if name and name not in own and "$" not in name)
+        return tuple(name for name in bases if not name.startswith(_LOOPBACK))
 
     def reads(self) -> tuple[Path, ...]:
         """What its Dockerfile cells read of the notebook's folder: contexts, and the sources of COPY and ADD."""
@@ -76,6 +76,11 @@ class Lesson:
             found += folders or _copied(body)
         paths = [Path(name.strip("/")) for name in found if "$" not in name and "*" not in name and ".." not in name]
         return tuple(dict.fromkeys(path for path in paths if path != Path()))
+
+
+def _fails(cell: Any) -> bool:
+    """Whether the cell fails on purpose."""
+    return "raises-exception" in cell.get("metadata", {}).get("tags", ())
 
 
 def _copied(body: str) -> Iterator[str]:
