@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dockermagic.build.request import FailedStep
+from dockermagic.conversion import pieces
 from dockermagic.errors import SessionError, UsageError
 from dockermagic.expect import examine
-from dockermagic.export import export
+from dockermagic.export import docker_command, export
 from dockermagic.handles import Image
 from dockermagic.notebook import views
 from dockermagic.notebook.advice import KNOWN
@@ -22,17 +23,19 @@ from dockermagic.notebook.assist import help_word
 from dockermagic.notebook.cellshow import CellShow
 from dockermagic.notebook.console import CellConsole
 from dockermagic.notebook.display import show
-from dockermagic.notebook.identity import Sender, sender
+from dockermagic.notebook.identity import Sender, sender, texts_above
 from dockermagic.notebook.marks import marking
 from dockermagic.notebook.sources import failed_explorer, image_explorer, run_explorer
 from dockermagic.notebook.stage import in_kernel
 from dockermagic.notebook.terminals import show_terminal
 from dockermagic.oci.reference import Reference
-from dockermagic.session import Chain, Session, labels
+from dockermagic.sandbox.base import Cancel
+from dockermagic.session import Cell, Chain, Session, labels
 from dockermagic.verbs import SUMMARIES
 from dockermagic.verbs import run as run_verb
 from dockermagic.verbs.expect import checks_of, checks_of_file
 from dockermagic.verbs.values import with_environment
+from dockermagic.verification import verify
 from dockermagic.view import MessageView
 
 if TYPE_CHECKING:
@@ -88,6 +91,8 @@ def look(magics: DockerMagics, arguments: Namespace) -> None:
         "reset": _reset,
         "replay": _replay,
         "export": _export,
+        "load": _load,
+        "verify": _verify,
         "help": _help,
     }[arguments.action]
     with marking(who, magics.bench.sessions.values()):
@@ -227,8 +232,44 @@ def _export(magics: DockerMagics, session: Session, arguments: Namespace) -> Non
         raise UsageError(
             "%dockerfile export needs the name of one file", hint="For example: %dockerfile export Dockerfile"
         )
-    path = export(session, Path(arguments.words[0]).expanduser(), force=arguments.force)
-    show(MessageView(f"The Dockerfile is in {path}.", state="good"))
+    notes = None
+    if arguments.markdown:
+        if session.name.kind != "notebook":
+            raise SessionError(
+                "it is not known which notebook this is",
+                hint="In a terminal: dockermagic convert NOTEBOOK.ipynb Dockerfile",
+            )
+        notes = texts_above(Path(session.name.value))
+    path = export(session, Path(arguments.words[0]).expanduser(), force=arguments.force, notes=notes)
+    hint = f"Docker builds it with: {docker_command(session, path)}"
+    show(MessageView(f"The Dockerfile is in {path}.", hint=hint, state="good"))
+
+
+def _load(magics: DockerMagics, session: Session, arguments: Namespace) -> None:
+    """Each instruction becomes a cell that is called after its line, so that a changed file can be loaded again."""
+    if len(arguments.words) != 1:
+        raise UsageError("%dockerfile load needs the name of one file", hint="For example: %dockerfile load Dockerfile")
+    path = Path(arguments.words[0]).expanduser()
+    try:
+        found = pieces(path.read_text("utf-8", "surrogateescape"))
+    except OSError as error:
+        raise SessionError(f"cannot read {path}: {error.strerror}") from None
+    session.reset()
+    cards = magics.bench.cards(session)
+    cancel = Cancel()
+    for piece in found:
+        if not piece.text:
+            continue
+        name = f"{path.name}:{piece.line}"
+        cell = Cell(name, piece.text, name=name, above=piece.line - 1, context=str(path.resolve().parent))
+        with CellShow(cards, cancel=cancel) as shown:
+            shown.done(session.run(cell, shown.watch, cancel=cancel))
+
+
+def _verify(magics: DockerMagics, session: Session, arguments: Namespace) -> None:
+    with CellConsole(magics.bench.engine).progress("auto", "replay from nothing") as emit:
+        verdict = verify(magics.bench.engine, session, emit)
+    show(views.verdict_view(verdict))
 
 
 def _help(magics: DockerMagics, session: Session, arguments: Namespace) -> None:

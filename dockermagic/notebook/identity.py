@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["ORDER", "Sender", "cells_of", "kernel_name", "lines_above", "notebook_path", "sender"]
+__all__ = ["ORDER", "Sender", "cells_of", "kernel_name", "lines_above", "notebook_path", "sender", "texts_above"]
 
 ORDER = "dockermagic"
 """Under this key of a request's metadata the lab extension tells the order of the cells."""
@@ -67,6 +67,21 @@ def cells_of(notebook: Path) -> dict[str, str]:
         return {cell["id"]: "".join(cell["source"]) for cell in cells if "id" in cell}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
+
+
+def texts_above(notebook: Path) -> dict[str, list[str]]:
+    """The texts of a saved notebook by the id of the code cell that they stand above; none where it cannot be read."""
+    found: dict[str, list[str]] = {}
+    waiting: list[str] = []
+    try:
+        for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
+            if cell["cell_type"] == "markdown":
+                waiting.append("".join(cell["source"]))
+            elif cell["cell_type"] == "code":
+                found[cell.get("id", "")], waiting = waiting, []
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return found
 
 
 def kernel_name(connection_file: str) -> str:

@@ -14,8 +14,8 @@ from IPython.core.inputtransformer2 import TransformerManager
 from traitlets import Instance, Type
 
 from dockermagic import __version__
+from dockermagic.celltext import asked_about, is_complete, read_cell
 from dockermagic.notebook.assist import complete_dockerfile, help_dockerfile, help_word
-from dockermagic.notebook.celltext import asked_about, is_complete, read_cell
 from dockermagic.notebook.magics import register
 
 __all__ = ["DockerfileKernel", "DockerfileShell", "launch"]

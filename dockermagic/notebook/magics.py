@@ -45,7 +45,10 @@ cell_magic: Decorators = magic.cell_magic
 line_magic: Decorators = magic.line_magic
 no_var_expand: Decorator = magic.no_var_expand
 
-ACTIONS = ("show", "status", "history", "tree", "diff", "shell", "undo", "reset", "replay", "export", "help")
+ACTIONS = (
+    *("show", "status", "history", "tree", "diff", "shell", "undo", "reset", "replay"),
+    *("export", "load", "verify", "help"),
+)
 
 
 def register(shell: InteractiveShell) -> DockerMagics:
@@ -120,20 +123,24 @@ class DockerMagics(magic.Magics):
 
     @magic_arguments("dockerfile")
     @argument("action", nargs="?", default="status", help=" | ".join(ACTIONS))
-    @argument("words", nargs="*", help="PATH for tree, CELL for diff and history, FILE for export, WORD for help.")
+    @argument(
+        "words", nargs="*", help="PATH for tree, CELL for diff and history, FILE for export and load, WORD for help."
+    )
     @argument("-s", "--session", default="", metavar="SESSION", help="Another session than the notebook's own.")
     @argument("--cell", default="", metavar="CELL", help="tree: as it was after this cell.")
     @argument("--image", default="", metavar="NAME", help="tree: of an image.")
     @argument("--failed", action="store_true", help="tree, diff, shell: in what the last failed RUN left.")
     @argument("--force", action="store_true", help="export: replace a file that holds something else.")
+    @argument("--markdown", action="store_true", help="export: with the saved notebook's texts as comments.")
     @line_magic("dockerfile")
     def dockerfile_line(self, line: str) -> None:
         """Look at the session's Dockerfile, or change it.
 
         show: the Dockerfile. status: its cells. history: its layers. tree [PATH]: its files. diff [CELL]: what a cell
-        changed. shell [CELL]: a terminal on top of it. undo: back to the chain before. reset: an
-        empty chain. replay: run what is stale. export FILE. help WORD: what an instruction, a --flag, a $VARIABLE or an
-        image is.
+        changed. shell [CELL]: a terminal on top of it. undo: back to the chain before. reset: an empty chain. replay:
+        run what is stale. export FILE: write the Dockerfile. load FILE: take one in, in place of the chain. verify:
+        whether a build from nothing gives the same. help WORD: what an instruction, a --flag, a $VARIABLE or an image
+        is.
         """
         from dockermagic.notebook import actions
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import zip_longest
 from typing import Any
 
 from dockermagic import view
@@ -13,6 +14,8 @@ from dockermagic.engine import Engine
 from dockermagic.files import Changed, Layers
 from dockermagic.notebook.sources import snapshots_before
 from dockermagic.session import Run, Script, Session
+from dockermagic.tables import many, short_id
+from dockermagic.verification import Verdict
 
 __all__ = [
     "card",
@@ -27,10 +30,14 @@ __all__ = [
     "instructions_of",
     "session_view",
     "tree_view",
+    "verdict_view",
 ]
 
 SHOWN = 600
 """Changed paths that a page without a widget holds."""
+
+SHOWN_PATHS = 20
+"""Paths that a verdict names."""
 
 NO_HISTORY = frozenset({"FROM", "ONBUILD"})
 
@@ -194,3 +201,32 @@ def session_view(session: Session) -> view.SessionView:
     names = tuple(dict.fromkeys(tag for cell in session.chain.on for tag in cell.tags))
     name = "of this kernel" if session.name.kind == "kernel" else str(session.name)
     return view.SessionView(name, rows, str(session.folder or ""), names)
+
+
+def verdict_view(verdict: Verdict) -> view.MessageView:
+    """Whether a replay gave the same, layer by layer, and what differs if not."""
+    pairs = zip_longest(verdict.now, verdict.replayed, fillvalue="")
+    layers = [
+        f"layer {short_id(now)}: the same" if now == then else f"layer {_short(now)}: {_short(then)} when replayed"
+        for now, then in pairs
+    ]
+    if verdict.identical:
+        return view.MessageView("Verified: a replay from nothing gives the same layers.", tuple(layers), state="good")
+    if verdict.equal:
+        hint = "Layers with other times have other digests."
+        text = "Verified: a replay from nothing gives the same files and config; only times differ."
+        return view.MessageView(text, tuple(layers), hint, state="good")
+    fields = [
+        f"config {one.field}: {one.before or 'nothing'}, {one.after or 'nothing'} when replayed"
+        for one in verdict.fields
+    ]
+    paths = [f"{one.state} {one.path}" + (f" ({', '.join(one.what)})" if one.what else "") for one in verdict.paths]
+    left = len(paths) - SHOWN_PATHS
+    more = [f"and {many(left, 'more path')}"] if left > 0 else []
+    hint = "The network, the clock and chance give other results each time: pin versions, and base images by digest."
+    lines = (*fields, *paths[:SHOWN_PATHS], *more, *layers)
+    return view.MessageView("A replay from nothing gives something else.", lines, hint, state="less")
+
+
+def _short(digest: str) -> str:
+    return short_id(digest) if digest else "none"

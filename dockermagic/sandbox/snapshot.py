@@ -489,7 +489,10 @@ class Snapshotter:
             return
         from dockermagic.sandbox import syscalls
 
-        fd = os.open(self.base, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fd = os.open(self.base, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return  # the whole store has been removed
         try:
             syscalls.syncfs(fd)
         finally:

@@ -90,6 +90,12 @@ class Session:
         """The chain as a Dockerfile."""
         return Script.of(self.chain.on)
 
+    def request(self) -> BuildRequest:
+        """The build of the chain as it stands, as ``docker build`` would do it: the last stage of the Dockerfile."""
+        cells = self.chain.on
+        request = request_for(Script.of(cells), inputs_of(cells, self.folder))
+        return replace(request, target="", stages=(), first=0)
+
     # ---- what changes the chain -------------------------------------------------------------------------------------
 
     def run(

@@ -56,6 +56,7 @@ SUMMARIES: dict[str, str] = {
     "fsck": "Check the store, and clear what processes that died left behind",
     "demo": "Build the first notebook, run its image and show what was made",
     "lab": "Open JupyterLab on the notebooks",
+    "convert": "Make a notebook of a Dockerfile, or a Dockerfile of a notebook",
     "kernel": "Make the Dockerfile kernel of this environment known to Jupyter",
     "version": "Show the version",
 }
@@ -105,6 +106,7 @@ MODULES: dict[str, str] = {
     "reset": "prune",
     "demo": "learn",
     "lab": "learn",
+    "convert": "convert",
     "kernel": "kernel",
     "version": "host",
 }

@@ -15,8 +15,8 @@ from typing import Any
 import jupyter_kernel_test
 import pytest
 
+from dockermagic.celltext import KernelCell, asked_about, is_complete, read_cell
 from dockermagic.engine import Engine
-from dockermagic.notebook.celltext import KernelCell, asked_about, is_complete, read_cell
 from tests.notebook.kernels import DockerfileKernel, Reply
 
 

@@ -511,3 +511,47 @@ def test_a_cells_value_is_what_it_built(kernel: Kernel) -> None:
     assert by_name.stdout == "['/bin/sh', '-c', 'true']\n" and by_name.displays[0]["text/plain"] == "<image app>"
     missing = kernel.run("dockermagic.image('nothing')", "e")
     assert (missing.error, missing.stderr) == ("ImageNotFoundError", "")
+
+
+def test_a_dockerfile_is_loaded_exported_and_verified(kernel: Kernel, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "file").write_text("here")
+    (tmp_path / "in" / ".dockerignore").write_text("secret\n")
+    dockerfile = tmp_path / "in" / "Dockerfile"
+    dockerfile.write_text("# The base.\nFROM busybox\nCOPY file /\n\nENV a=b\nRUN cat /file\n")
+
+    loaded = kernel.run("%dockerfile load in/Dockerfile", "a")
+    assert (loaded.status, loaded.message) == ("ok", "")
+    assert kernel.run("%dockerfile show", "x").text == "FROM busybox\n\nCOPY file /\n\nENV a=b\n\nRUN cat /file"
+    assert "cell Dockerfile:3" in kernel.run("%dockerfile status", "x").text
+    dockerfile.write_text(dockerfile.read_text() + "RUN exit 3\n")
+    assert ":7: RUN exit 3" in kernel.run("%dockerfile load in/Dockerfile", "a").message
+    kernel.run("%dockerfile undo", "x")
+
+    exported = kernel.run("%dockerfile export Out", "x")
+    assert f"docker build -f Out {tmp_path / 'in'}" in exported.text
+    assert (tmp_path / "Out.dockerignore").read_text() == "secret\n"
+    verified = kernel.run("%dockerfile verify", "x")
+    assert (verified.status, verified.stderr, verified.message) == ("ok", "", "")
+    assert "Verified: a replay from nothing gives the same" in verified.text
+    assert "dockermagic.invalid" not in kernel.run("%docker images", "x").text
+    assert "all CACHED" in kernel.run("%dockerfile load in/Dockerfile", "a").text
+
+
+def test_a_replay_that_gives_something_else_says_what(kernel: Kernel) -> None:
+    run_all(kernel, a=FROM, b="%%dockerfile\nRUN cat /proc/sys/kernel/random/uuid > /chance")
+
+    verified = kernel.run("%dockerfile verify", "x")
+
+    assert "A replay from nothing gives something else." in verified.text
+    assert "changed /chance (content" in verified.text
+    assert "all CACHED" in kernel.run("%%dockerfile\nRUN cat /proc/sys/kernel/random/uuid > /chance", "b").text
+
+
+def test_an_export_has_the_notebooks_texts_as_comments(kernel: Kernel, tmp_path: Path) -> None:
+    texts = [("markdown", "t", "# A title\n\nwith words"), ("code", "a", FROM), ("code", "p", "1"), ("code", "b", ONE)]
+    cells = [{"cell_type": kind, "id": one, "source": text} for kind, one, text in texts]
+    (tmp_path / "lesson.ipynb").write_text(json.dumps({"cells": cells}))
+    run_all(kernel, a=FROM, b=ONE, x="%dockerfile export --markdown Out")
+
+    assert (tmp_path / "Out").read_text() == "# # A title\n#\n# with words\nFROM busybox\n\nRUN echo one > /one\n"
