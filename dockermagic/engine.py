@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from dockermagic.containers.request import RunRequest
 from dockermagic.errors import ContainerError, ImageNotFoundError, RegistryError
-from dockermagic.events import Emit, Event, Status
+from dockermagic.events import Emit, Event, Status, Warning
 from dockermagic.exchange import Exchange
 from dockermagic.rooms import default_home, silence
 from dockermagic.upkeep import Upkeep
@@ -81,6 +81,8 @@ class Engine(Exchange, Upkeep):
         # What the build stands on stays until it is done, even if another process removes the image meanwhile.
         with self._lock, self.store.lease():
             result = self.builder.build(request, emit, cancel)
+            if any(not step.cached for step in result.steps) and (notice := self.sandbox_notice()):
+                emit(Warning("", 1, notice))
         self._keep_to_bound()
         return result
 
@@ -288,7 +290,7 @@ class Engine(Exchange, Upkeep):
         from dockermagic.sandbox.probe import probe
 
         self.home.mkdir(parents=True, exist_ok=True)
-        return host_info(self.home, probe(self.home))
+        return host_info(self.home, probe(self.home, self.wanted_sandbox))
 
     # containers
 

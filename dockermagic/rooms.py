@@ -44,6 +44,7 @@ class Rooms:
     def __init__(self, home: Path | str | None = None) -> None:
         self.home = Path(home).absolute() if home is not None else default_home()
         self._lock = threading.RLock()
+        self._wanted = ""
 
     def close(self) -> None:
         """End what runs for this engine. Idempotent; the next use opens it again."""
@@ -77,7 +78,27 @@ class Rooms:
     def sandbox(self) -> NamespaceSandbox:
         from dockermagic.sandbox.namespaces import open_sandbox
 
-        return open_sandbox(self.home)
+        return open_sandbox(self.home, self.wanted_sandbox)
+
+    @property
+    def wanted_sandbox(self) -> str:
+        """The sandbox asked for: by :meth:`use_sandbox`, the environment or the config file; '' for the best."""
+        from dockermagic.settings import settings
+
+        return self._wanted or os.environ.get("DOCKERMAGIC_SANDBOX", "") or settings().sandbox
+
+    def use_sandbox(self, name: str) -> None:
+        """Use the sandbox of this name from now on, '' for the best; what ran in another one ends."""
+        if name != self._wanted:
+            self.close()
+            self._wanted = name
+
+    def sandbox_notice(self) -> str:
+        """What a person has to know of the sandbox, in plain words, the first time it is asked in a session."""
+        from dockermagic.sandbox.probe import probe, told
+
+        notice = probe(self.home, self.wanted_sandbox).notice()
+        return notice if notice and not told(self.home) else ""
 
     @cached_property
     def snapshotter(self) -> Snapshotter:

@@ -16,6 +16,9 @@ administrator has set holds::
 
     [limits]
     layer = "100GB"                           # what one layer may unpack to (1 TB)
+
+    [sandbox]
+    use = "proot"                             # instead of the best that 'dockermagic info' finds
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +39,7 @@ _KNOWN: dict[str, tuple[str, ...]] = {
     "registries": ("insecure", "mirrors"),
     "store": ("keep", "shared"),
     "limits": ("layer",),
+    "sandbox": ("use",),
 }
 
 
@@ -52,6 +56,7 @@ class Settings:
     keep: int | None = None
     shared: Path | None = None
     layer_limit: int = 1 << 40
+    sandbox: str = ""
 
 
 def parse_size(text: str) -> int:
@@ -84,7 +89,7 @@ def settings() -> Settings:
 
 def _merged(below: Settings, path: Path) -> Settings:
     document = _document(path)
-    registries, store, limits = (document.get(name, {}) for name in _KNOWN)
+    registries, store, limits, sandbox = (document.get(name, {}) for name in _KNOWN)
     mirrors = dict(below.mirrors)
     for name, addresses in _table(registries, "mirrors", path).items():
         mirrors[name] = (*_words(addresses, f"mirrors of {name}", path), *mirrors.get(name, ()))
@@ -95,6 +100,7 @@ def _merged(below: Settings, path: Path) -> Settings:
         _smaller(below.keep, _size(store, "keep", path)),
         Path(shared).expanduser() if shared else below.shared,
         _smaller(below.layer_limit, _size(limits, "layer", path)) or below.layer_limit,
+        _text(sandbox, "use", path) or below.sandbox,
     )
 
 
@@ -165,4 +171,4 @@ def _with_environment(found: Settings) -> Settings:
     for name, addresses in named.items():
         mirrors[name] = (*addresses, *mirrors.get(name, ()))
     shared = os.environ.get("DOCKERMAGIC_SHARED_STORE", "")
-    return Settings(mirrors, found.insecure, found.keep, Path(shared) if shared else found.shared, found.layer_limit)
+    return replace(found, mirrors=mirrors, shared=Path(shared) if shared else found.shared)

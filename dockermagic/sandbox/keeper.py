@@ -24,7 +24,7 @@ from dockermagic.sandbox.base import Mount, Rootfs, Subpath
 from dockermagic.sandbox.stage import Profile, Setting
 from dockermagic.sandbox.supervise import Loop, Run
 from dockermagic.sandbox.ways import Way
-from dockermagic.sandbox.worktree import WorkTree, check_out
+from dockermagic.sandbox.worktree import WorkTree, check_out, find_used
 
 __all__ = ["call", "serve"]
 
@@ -66,8 +66,11 @@ def _alone(rootfs: Rootfs) -> Path | None:
     return rootfs.lowers[0] if len(rootfs.lowers) == 1 and rootfs.upper is None else None
 
 
-def serve(loop: Home, way: Way, profile: Profile, payload: bytes, fds: list[int]) -> NoReturn:
-    """In a child of the resident process: run the process of a request, answer, and end. ``fds`` as for a ``run``."""
+def serve(loop: Home, way: Way, profile: Profile, payload: bytes, fds: list[int], *, beside: bool = False) -> NoReturn:
+    """In a child of the resident process: run the process of a request, answer, and end. ``fds`` as for a ``run``.
+
+    ``beside``: in the working tree that somebody runs in already; what is changed there is kept at his end.
+    """
     code = 1
     try:
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -75,7 +78,7 @@ def serve(loop: Home, way: Way, profile: Profile, payload: bytes, fds: list[int]
         control = socket.socket(fileno=fds[0])
         try:
             job = wire.load(payload or wire.line(control))
-            answer = _run(loop, way, profile, job, control, fds[1:])
+            answer = _run(loop, way, profile, job, control, fds[1:], beside)
         except BaseException as error:
             if not isinstance(error, (DockermagicError, OSError)):
                 traceback.print_exc()
@@ -87,7 +90,13 @@ def serve(loop: Home, way: Way, profile: Profile, payload: bytes, fds: list[int]
 
 
 def _run(
-    loop: Home, way: Way, profile: Profile, job: dict[str, Any], control: socket.socket, streams: list[int]
+    loop: Home,
+    way: Way,
+    profile: Profile,
+    job: dict[str, Any],
+    control: socket.socket,
+    streams: list[int],
+    beside: bool,
 ) -> dict[str, Any]:
     rootfs, process = wire.rootfs_from_json(job["rootfs"]), wire.process_from_json(job["process"])
 
@@ -97,6 +106,9 @@ def _run(
 
     with contextlib.ExitStack() as stack:
         tree: WorkTree | None = None
+        used = find_used(loop.setting.base, loop.setting.way, rootfs) if beside else None
+        if used is not None:
+            rootfs = Rootfs((), used)
         if rootfs.lowers:
             tree = check_out(loop.setting.base, loop.setting.way, rootfs, check)
             stack.callback(tree.release)

@@ -1,4 +1,4 @@
-"""The sandbox of namespaces over overlayfs, in its three id modes."""
+"""The sandbox: processes and functions through one resident process, in whatever way this host allows."""
 
 from __future__ import annotations
 
@@ -16,19 +16,22 @@ from dockermagic.sandbox.worker import Worker
 __all__ = ["NamespaceSandbox", "open_sandbox"]
 
 
-def open_sandbox(home: Path) -> NamespaceSandbox:
-    """The best sandbox this host allows for a store at ``home``; nothing is started before it is needed.
+def open_sandbox(home: Path, wanted: str = "") -> NamespaceSandbox:
+    """The best sandbox this host allows for a store at ``home``, or the one that is wanted by name (:mod:`.ways`).
+
+    Nothing is started before it is needed.
 
     Raises SandboxUnavailableError where there is none.
     """
-    trial = choose(home)
+    trial = choose(home, wanted)
     return NamespaceSandbox(trial.mode, home, fresh_proc=trial.fresh_proc)
 
 
 class NamespaceSandbox:
     """Runs processes through one resident process; see :class:`dockermagic.sandbox.base.Sandbox` for the contract.
 
-    ``home`` is the store's directory. :meth:`close` ends the resident process; the interpreter's end does so as well.
+    ``home`` is the store's directory, ``mode`` the name of a way. :meth:`close` ends the resident process; the
+    interpreter's end does so as well.
     """
 
     def __init__(self, mode: str, home: Path, *, fresh_proc: bool = True) -> None:

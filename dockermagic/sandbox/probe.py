@@ -145,19 +145,22 @@ def _boot() -> str:
         return ""
 
 
-def probe(home: Path, *, fresh: bool = False) -> Probe:
+def probe(home: Path, wanted: str = "", *, fresh: bool = False) -> Probe:
     """What this host allows for a store at ``home``: remembered since the last boot, or tried now.
 
-    What DOCKERMAGIC_SANDBOX asks for is tried, too, where it is a way at all.
+    The way that is ``wanted`` (by default what DOCKERMAGIC_SANDBOX says) is tried, too. Raises SandboxUnavailableError
+    for a name that none has.
     """
+    wanted = wanted or os.environ.get("DOCKERMAGIC_SANDBOX", "")
+    if wanted and wanted not in WAYS:
+        raise SandboxUnavailableError(f"{wanted!r} is not a sandbox", hint=f"There are: {', '.join(WAYS)}.")
     cache = home / f"probe-{os.geteuid() if hasattr(os, 'geteuid') else 0}.json"
     found = None if fresh else _remembered(cache)
     if found is None:
         found = Probe(_boot(), _uid(), _kernel(), tuple(_try_modes(home)))
         with contextlib.suppress(OSError):  # the trials say what is wrong with the store
             _remember(cache, json.dumps({"version": _VERSION, **asdict(found)}))
-    wanted = os.environ.get("DOCKERMAGIC_SANDBOX", "")
-    if wanted not in WAYS:
+    if not wanted:
         return found
     trials = found.trials if found.trial(wanted) else (*found.trials, _try(wanted, home))
     return replace(found, trials=trials, wanted=wanted)
@@ -270,6 +273,21 @@ def _try(mode: str, home: Path) -> Trial:
             os.close(held)
 
 
+def told(home: Path) -> bool:
+    """Whether the notice was given in this session (of a terminal, of a kernel); it counts as given from now on."""
+    session = f"{_boot()} {os.getsid(0)}"
+    file = home / "told"
+    try:
+        before = file.read_text().splitlines()
+    except OSError:
+        before = []
+    if session in before:
+        return True
+    with contextlib.suppress(OSError):
+        file.write_text("\n".join([*before[-20:], session]) + "\n")
+    return False
+
+
 def _make_place(place: Path) -> int:
     """Make a directory to try things in, locked, or the sweep of a process that starts beside this one takes it."""
     while True:
@@ -283,18 +301,13 @@ def _make_place(place: Path) -> int:
         os.close(held)
 
 
-def choose(home: Path) -> Trial:
-    """The mode to run in: what DOCKERMAGIC_SANDBOX says, else the best that works.
+def choose(home: Path, wanted: str = "") -> Trial:
+    """The way to use: the one that is wanted (see :func:`probe`), else the best that works.
 
     Raises SandboxUnavailableError that says what was refused and what would help.
     """
-    wanted = os.environ.get("DOCKERMAGIC_SANDBOX", "")
-    if wanted and wanted not in WAYS:
-        raise SandboxUnavailableError(
-            f"DOCKERMAGIC_SANDBOX={wanted} is not a sandbox", hint=f"It is one of {', '.join(WAYS)}."
-        )
-    found = probe(home)
-    trial = found.trial(found.mode or wanted) or found.trials[-1]
+    found = probe(home, wanted)
+    trial = found.trial(found.mode or found.wanted) or found.trials[-1]
     if not trial.works:
         raise SandboxUnavailableError(
             f"this host does not let dockermagic isolate a RUN: {trial.failed}: {trial.reason}",

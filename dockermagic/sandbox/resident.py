@@ -260,6 +260,9 @@ class Server:
                 run = self._run(profile)
             self.wants_spare = self.spare is None
             run.assign(request["upper"], data, fds)
+        elif request["function"] == "exec" and not self.way.namespaces:
+            os.close(fds.pop())
+            self._keep(stage.Profile(**request["profile"]), payload, fds, beside=True)
         elif request["function"] == "exec":
             beside = fds.pop()
             self._run(stage.Profile(**request["profile"]), beside).assign(None, data, fds)
@@ -270,7 +273,7 @@ class Server:
         self.start_companion()
         return supervise.Run(self, profile, self._spare_is_over, beside=beside)
 
-    def _keep(self, profile: stage.Profile, payload: bytes, fds: list[int]) -> None:
+    def _keep(self, profile: stage.Profile, payload: bytes, fds: list[int], *, beside: bool = False) -> None:
         """A RUN in a working tree has a process of its own around it, since a tree takes its time."""
 
         def ended(status: int) -> None:
@@ -279,7 +282,7 @@ class Server:
 
         if self.fork(ended) == 0:
             self.start_anew()
-            keeper.serve(self, self.way, profile, payload, fds)
+            keeper.serve(self, self.way, profile, payload, fds, beside=beside)
         for fd in fds:
             os.close(fd)
 

@@ -5,7 +5,7 @@
     BASE/trees/<way>-<n>/fs              a working tree: what a stack of layers makes together
     BASE/trees/<way>-<n>/ownership.json  the owners of what carries no attribute, as beside a layer
     BASE/trees/<way>-<n>/state.json      the layers it holds, and what every path looked like when it was last clean
-    BASE/trees/<way>-<n>/used            there while somebody works in it, and after he died
+    BASE/trees/<way>-<n>/used            there while somebody works in it, and after he died: the layer that it is for
 
 A tree is locked while it is in use. To hold another stack it is rewound: only the paths that the layers above the
 common ones touch are put back, each from the topmost layer that has it, besides those that differ from the record.
@@ -31,7 +31,7 @@ from dockermagic.sandbox.base import Rootfs
 from dockermagic.sandbox.leftovers import own_files
 from dockermagic.sandbox.transplant import Transplant, same
 
-__all__ = ["Row", "WorkTree", "check_out"]
+__all__ = ["Row", "WorkTree", "check_out", "find_used"]
 
 Row = tuple[int, ...]
 """What a path looked like: mode, size, mtime, inode, uid, gid, and last its ctime."""
@@ -57,10 +57,20 @@ def check_out(base: str, way: str, rootfs: Rootfs, check: Callable[[], object] =
         tree.hold(lowers, identities, check)
         tree.stack = [str(lower) for lower in rootfs.lowers]
         tree.upper = str(rootfs.upper) if rootfs.upper is not None else None
+        (tree.place / "used").write_text(tree.upper or "")
         return tree
     except BaseException:
         tree.release()
         raise
+
+
+def find_used(base: str, way: str, rootfs: Rootfs) -> Path | None:
+    """The working tree in which somebody runs with this root filesystem right now."""
+    for note in Path(base, "trees").glob(f"{way}-*/used"):
+        with contextlib.suppress(OSError):
+            if note.read_text() == str(rootfs.upper):
+                return note.parent / "fs"
+    return None
 
 
 def _identity(layer: str) -> str:

@@ -155,6 +155,8 @@ def build(console: Console, arguments: Arguments) -> int:
         from dockermagic.verbs.call import describe
 
         return describe(console, arguments, method, form)
+    if name := arguments.text("sandbox"):
+        console.engine.use_sandbox(name)
     quiet = arguments.flag("quiet")
     mode = "quiet" if quiet else arguments.text("progress")
     iidfile = arguments.text("iidfile")
@@ -226,6 +228,7 @@ BUILD = Verb(
         flag(
             "reproducible", "", "The same image bit by bit: times of $SOURCE_DATE_EPOCH (or 1970), a pinned compressor"
         ),
+        text("sandbox", "", "What runs a RUN, from now on ('info' tells which there are)", value="name"),
         many(
             "secret",
             "",

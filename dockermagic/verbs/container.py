@@ -70,6 +70,10 @@ def _window(stdin: int | None, tty: bool) -> Iterator[Callable[[Running], None]]
 
 def run(console: Console, arguments: Arguments) -> int:
     """Run a container to its end; the exit code is the container's, or 125, 126, 127 where it could not be run."""
+    if name := arguments.text("sandbox"):
+        console.engine.use_sandbox(name)
+    if notice := console.engine.sandbox_notice():
+        console.note(notice)
     if arguments.flag("detach"):
         request = request_for(arguments, None, os.environ)
         identity = console.engine.run_detached(request)
@@ -145,7 +149,11 @@ RUN = Verb(
     "[OPTIONS] IMAGE [COMMAND] [ARG...]",
     "Create and run a new container from an image",
     run,
-    (*OPTIONS, flag("detach", "d", "Run container in background and print container ID")),
+    (
+        *OPTIONS,
+        flag("detach", "d", "Run container in background and print container ID"),
+        text("sandbox", "", "What runs it, from now on ('info' tells which there are)", value="name"),
+    ),
     (1, None),
     interspersed=False,
     usage_exit_code=125,

@@ -21,7 +21,8 @@ from tests.peers import PeerUnavailable
 SUITE = "trixie"
 PACKAGES = "docker.io,docker-buildx,docker-cli,buildah,netavark,iptables,iproute2,xz-utils,ca-certificates"
 
-# Everything is mounted in a mount namespace of its own: when its last process ends, nothing is left. The host's tree is
+# Everything is mounted in a mount namespace of its own: when its last process ends, nothing is left. It is entered by
+# pivot_root: in what is below a chroot, the kernel refuses user namespaces. The host's tree is
 # seen below /host, so that a path of the host is one of the chroot with that in front.
 MOUNT = """
 mkdir -p "$ROOT/host" "$ROOT/var/lib/docker"
@@ -33,7 +34,11 @@ mount --rbind /dev "$ROOT/dev"
 mount -t tmpfs tmpfs "$ROOT/run"
 mount -t tmpfs tmpfs "$ROOT/tmp"
 mount --bind "$DATA" "$ROOT/var/lib/docker"
-exec chroot "$ROOT" "$@"
+cd "$ROOT"
+mkdir -p old
+pivot_root . old
+umount -l /old
+exec "$@"
 """
 
 
@@ -130,7 +135,7 @@ class Chroot:
     def command(self, *arguments: str | Path) -> list[str]:
         """The command that runs ``arguments`` in the chroot's namespaces."""
         environment = [f"{name}={value}" for name, value in self._environment().items()]
-        enter = ["nsenter", "--target", str(self.pid), "--mount", "--pid", "chroot", str(self.root)]
+        enter = ["nsenter", "--target", str(self.pid), "--mount", "--pid"]
         return [*enter, "env", "-i", *environment, *map(str, arguments)]
 
     def run(self, *arguments: str | Path, check: bool = True, input: str = "") -> subprocess.CompletedProcess[str]:

@@ -26,12 +26,14 @@ nohome:x:1001:1001:::/bin/sh
 """
 GROUP = "root:x:0:\nwheel:x:10:root\nstaff:x:50:app\nvideo:x:44:app,nohome\napp:x:1000:\n"
 PATH = {"PATH": "/bin"}
+FRESH_PROC = not os.environ.get("DOCKERMAGIC_TESTS_OUTER_PROC")
+"""Whether a /proc can be mounted: in a container with a masked one it cannot."""
 
 
 class Room:
     """A sandbox and its snapshots. ``top`` is the snapshot that the next step stands on."""
 
-    def __init__(self, home: Path, mode: str, *, fresh_proc: bool = True) -> None:
+    def __init__(self, home: Path, mode: str, *, fresh_proc: bool = FRESH_PROC) -> None:
         self.home = home
         self.mode = mode
         self.ids = WAYS[mode].ids

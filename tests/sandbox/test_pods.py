@@ -47,6 +47,7 @@ def _passes(pod: Pod, mode: str) -> str:
     done = pod.run(
         *("python3", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--id-modes", mode, "-m", "core or plain"),
         *("--tb", "short", *CORE),
+        environment=["DOCKERMAGIC_TESTS_OUTER_PROC=1"] if mode != "proot" else [],
     )
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     return done.stdout

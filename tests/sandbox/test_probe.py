@@ -62,7 +62,7 @@ def test_another_mode_can_be_asked_for(id_mode: str, engine_home: Path, monkeypa
             choose(engine_home)
 
     monkeypatch.setenv("DOCKERMAGIC_SANDBOX", "nonsense")
-    with pytest.raises(SandboxUnavailableError, match="DOCKERMAGIC_SANDBOX=nonsense"):
+    with pytest.raises(SandboxUnavailableError, match="'nonsense' is not a sandbox"):
         choose(engine_home)
 
 
