@@ -16,6 +16,7 @@ from dockermagic.containers.keeper import delegate
 from dockermagic.containers.request import Container, ContainerResult, ExecRequest, RunRequest
 from dockermagic.containers.shelf import Place, Shelf
 from dockermagic.containers.supervisor import FRAME, Supervisor
+from dockermagic.containers.usage import Usage, usage
 from dockermagic.errors import ContainerError
 from dockermagic.sandbox.base import Cancel, Output, Sandbox
 from dockermagic.sandbox.running import Hooks, Running
@@ -239,6 +240,10 @@ class Containers:
         """What a container wrote, or its last lines; with ``follow`` also what it writes until it ends."""
         place, _ = self._find(name)
         return logs.read(place.path, tail=tail, by_line=by_line, goes_on=place.is_held if follow else None)
+
+    def usage(self, container: Container) -> Usage | None:
+        """What its processes use now; None where it does not run."""
+        return usage(container.state.pid) if container.state.pid else None
 
     def size(self, name: str) -> int:
         """The bytes of what a container changed."""

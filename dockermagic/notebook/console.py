@@ -13,6 +13,7 @@ from dockermagic.engine import Engine
 from dockermagic.errors import UsageError
 from dockermagic.events import Emit
 from dockermagic.notebook.answers import view_of
+from dockermagic.notebook.containercard import ContainerCard
 from dockermagic.notebook.display import BuildDisplay, ContainerDisplay, show
 from dockermagic.notebook.stage import widgets_possible
 from dockermagic.notebook.terminals import show_terminal
@@ -89,6 +90,9 @@ class CellConsole:
         sys.stdout.write(data.decode("utf-8", "replace"))
 
     def show(self, answer: Shown) -> None:
+        if answer.kind == "started":
+            ContainerCard(self.engine, answer.value).show()
+            return
         view = view_of(answer)
         if view is None:
             self.write(answer.text)

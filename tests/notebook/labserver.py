@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import socket
@@ -22,6 +23,8 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or ""
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 FLAGS += ["--disable-component-update", "--disable-sync"]
 PATIENCE = 60_000
+QUIET = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}}
+"""No question about news: it lies over the cell that is to be clicked."""
 
 
 def write_notebook(path: Path, *cells: str, kernel_name: str = "python3") -> None:
@@ -43,6 +46,8 @@ def server(folder: Path, *, extension: bool = True, app: str = "lab", **environm
     if extension:
         shutil.copytree(ROOT / "dockermagic/notebook/labextension", extensions / "dockermagic")
     shutil.copytree(ROOT / "dockermagic/notebook/kernelspec", own / "data/kernels/dockerfile")
+    (own / "labconfig").mkdir()
+    (own / "labconfig/default_setting_overrides.json").write_text(json.dumps(QUIET))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -82,24 +82,6 @@ def test_a_flood_of_output_stays_smooth_and_bounded(lab: tuple[str, Path], page:
     assert page.evaluate("document.querySelectorAll('.jp-OutputArea-output').length") < 6
 
 
-def test_a_tree_opens_as_one_goes(lab: tuple[str, Path], page: Any) -> None:
-    address, folder = lab
-    write_notebook(folder / "tree.ipynb", LOAD, "build();")
-    notebook = Notebook(page, address, "tree.ipynb")
-    notebook.run(0)
-    notebook.run(1)
-    card = notebook.cell(1).locator(LIVE)
-    card.get_by_text("Files · 2 added").click()
-    card.get_by_text("below-1/").click()
-    card.get_by_text("below-2/").click()
-
-    see(card, "below-3/")
-    assert card.locator("li").count() > 250
-    more = card.get_by_role("button", name="101 more").first
-    more.click()
-    see(card, "file-299")
-
-
 def test_nothing_is_lost_when_the_kernel_is(lab: tuple[str, Path], page: Any) -> None:
     """Saved, closed, opened again with another kernel: the cards are there, and no error stands in their place."""
     address, folder = lab
@@ -135,8 +117,6 @@ def test_a_container_is_seen_while_it_runs_and_can_be_stopped(lab: tuple[str, Pa
     see(card, "stopped, exit code 137")
 
 
-# Not in CI yet: a dialog that JupyterLab shows without the extension can cover the cell, and then nothing runs.
-@pytest.mark.soak
 def test_without_the_extension_builds_end_as_still_cards(tmp_path: Path, page: Any) -> None:
     """A front end that cannot go back to the card gets nothing that it could lose."""
     with server(tmp_path, extension=False) as address:

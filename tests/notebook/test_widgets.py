@@ -1,0 +1,151 @@
+"""What a person does with the cards of real cells, in JupyterLab and in Notebook 7, and whether everybody can."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dockermagic.engine import Engine
+from tests.notebook import gallery
+from tests.notebook.labserver import CHROMIUM, Notebook, browser, server, write_notebook
+
+playwright = pytest.importorskip("playwright", reason="the browser is driven by playwright")
+pytest.importorskip("axe_playwright_python", reason="axe-core comes with it")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not CHROMIUM, reason="there is no chromium on this machine")]
+
+CELLS = (
+    "%load_ext dockermagic",
+    "%%dockerfile -t hello\nFROM busybox\nENV WHO=world",
+    "%%dockerfile\nCOPY main.py /srv/main.py\nRUN echo root >> /etc/passwd && rm -r /var/www",
+    "%%dockerfile\nRUN mkdir /many && cd /many && seq -w 1 120000 | xargs touch",
+    "%%dockerfile\nRUN touch /half-made && no-such-program",
+    "%docker run --rm -it hello sh",
+)
+AXE = files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module", params=["lab", "notebook"])
+def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+    folder, home = tmp_path_factory.mktemp("widgets"), tmp_path_factory.mktemp("home")
+    with Engine(home) as engine:
+        engine.base("busybox")
+    (folder / "main.py").write_text("def main() -> None:\n    print('hello')\n")
+    write_notebook(folder / "lesson.ipynb", *CELLS)
+    with server(folder, app=request.param, DOCKERMAGIC_HOME=str(home)) as address:
+        yield request.param, address
+
+
+@pytest.fixture(scope="module")
+def opened(place: tuple[str, str]) -> Iterator[tuple[Any, Notebook]]:
+    """The notebook, its cells run: each test goes on where the one before it ended."""
+    app, address = place
+    with browser() as page:
+        notebook = Notebook(page, address, "lesson.ipynb", app=app)
+        for number in range(5):
+            notebook.run(number)
+        yield page, notebook
+
+
+def serious(page: Any, selector: str) -> list[str]:
+    """What axe-core finds wrong, and how often."""
+    page.evaluate(AXE)
+    found = page.evaluate("selector => axe.run(selector, {resultTypes: ['violations']})", selector)
+    bad = [one for one in found["violations"] if one["impact"] in ("serious", "critical")]
+    return [f"{one['id']}: {json.dumps([node['target'] for node in one['nodes']][:3])}" for one in bad]
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_every_view_can_be_read_by_everybody(theme: str, tmp_path: Path) -> None:
+    path = tmp_path / "page.html"
+    path.write_text(gallery.page(theme), encoding="utf-8")
+    with browser(color_scheme=theme) as page:
+        page.goto(path.as_uri())
+        assert serious(page, ".dockermagic") == []
+
+
+def test_a_person_looks_through_the_files(opened: tuple[Any, Notebook]) -> None:
+    page, notebook = opened
+    card = notebook.cell(2).locator(".dm-root")
+    card.get_by_text("Files · 2 added").click()
+    rows = card.get_by_role("treeitem")
+    rows.filter(has_text="main.py").wait_for()
+    assert rows.filter(has_text="passwd").locator(".dm-sign").inner_text() == "~"
+
+    card.get_by_role("tree").focus()
+    page.keyboard.type("main")
+    page.keyboard.press("Enter")
+    card.locator(".dm-look pre").get_by_text("print").wait_for()
+    rows.filter(has_text="passwd").click()
+    card.get_by_role("button", name="what changed").click()
+    card.locator(".dm-look pre").get_by_text("+root").wait_for()
+    with page.expect_download() as download:
+        card.get_by_role("button", name="download").click()
+    assert Path(download.value.path()).read_text().endswith("root\n")
+    assert serious(page, ".dm-root .dm-files") == []
+
+    card.get_by_role("button", name="show unchanged").click()
+    rows.filter(has_text="bin/").first.wait_for()
+    card.get_by_role("slider").fill("0")
+    rows.filter(has_text="srv/").wait_for(state="detached")
+    assert "busybox" in card.locator("output").inner_text()
+
+
+def test_a_hundred_and_twenty_thousand_files_are_a_few_rows(opened: tuple[Any, Notebook]) -> None:
+    page, notebook = opened
+    card = notebook.cell(3).locator(".dm-root")
+    card.get_by_text("Files · 120,001 added").click()
+    card.get_by_role("treeitem").filter(has_text="many/").click()
+    card.get_by_role("treeitem").filter(has_text="000001").wait_for()
+    card.get_by_role("tree").focus()
+    page.keyboard.press("End")
+    card.get_by_role("treeitem").filter(has_text="120000").or_(
+        card.get_by_role("treeitem").filter(has_text="var/")
+    ).first.wait_for()
+
+    assert card.get_by_role("treeitem").count() < 80
+    card.get_by_role("searchbox").fill("11999")
+    card.get_by_text("10 paths").wait_for()
+
+
+def test_a_failed_cell_can_be_looked_into(opened: tuple[Any, Notebook]) -> None:
+    page, notebook = opened
+    card = notebook.cell(4).locator(".dm-root")
+    card.get_by_role("button", name="what it changed").click()
+    card.get_by_role("treeitem").filter(has_text="half-made").wait_for()
+    card.get_by_role("button", name="shell in the failed state").click()
+    screen = card.locator(".xterm-rows")
+    screen.get_by_text("# ").first.wait_for()
+    page.keyboard.type("echo $((6 * 7)); ls /half-made; exit 5\n")
+    screen.get_by_text("42", exact=True).wait_for()
+    card.get_by_text("ended with exit code 5").wait_for()
+
+
+def test_a_container_has_a_terminal(opened: tuple[Any, Notebook]) -> None:
+    page, notebook = opened
+    notebook.run(5)
+    card = notebook.cell(5).locator(".dm-root")
+    card.locator(".xterm-rows").get_by_text("# ").first.wait_for()
+    card.locator(".xterm-screen").click()
+    page.keyboard.type("echo $WHO; seq 1 200000; exit\n")
+    card.get_by_text("ended with exit code 0").wait_for()
+    card.locator(".xterm-rows").get_by_text("200000", exact=True).wait_for()
+
+
+def test_stale_cells_say_so_and_are_replayed_in_their_place(opened: tuple[Any, Notebook]) -> None:
+    page, notebook = opened
+    notebook.cell(1).locator(".jp-InputArea-editor").click()
+    page.keyboard.press("Control+End")
+    page.keyboard.type("\nENV NEW=1")
+    notebook.run(1)
+    card = notebook.cell(2).locator(".dm-root")
+    card.get_by_text("is stale").first.wait_for()
+    assert serious(page, ".dm-root") == []
+
+    card.get_by_role("button", name="replay").click()
+    card.get_by_text("not CACHED: the variable NEW is new").wait_for()
+    notebook.cell(3).locator(".dm-root").get_by_text("is stale").first.wait_for(state="detached")
