@@ -74,3 +74,13 @@ def test_a_cell_that_fails_makes_the_later_ones_say_so(kernel: Kernel) -> None:
     assert failed.status == "error"
     assert "cell [4] failed" in second.text
     assert "%dockerfile diff --failed" in failed.text
+
+
+def test_a_container_that_outlives_its_cell_has_a_card(kernel: Kernel) -> None:
+    kernel.run(FIRST.replace("%%dockerfile", "%%dockerfile -t lasting"), "cell-0")
+    started = kernel.run("%docker run -d --name lasting lasting sleep 600", "run")
+    try:
+        assert (started.status, len(started.displays)) == ("ok", 1), started
+        assert "running" in started.text and "sleep 600" in started.text
+    finally:
+        kernel.run("%docker rm -f lasting", "rm")
