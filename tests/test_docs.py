@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from dockermagic.notebook.magics import ACTIONS
 from dockermagic.verbs import SUMMARIES, verb
 from docs.make_reference import PAGE, magics, reference
 
@@ -26,6 +27,12 @@ def test_every_option_is_in_the_reference() -> None:
     assert [name for name in SUMMARIES if f"\n### {name}\n" not in text] == []
     assert [name for name in magics() if f"\n### `{name}`\n" not in text] == []
     assert [name for name in options if f"--{name}" not in text] == []
+
+
+def test_the_guide_names_every_action() -> None:
+    text = (REPO / "docs" / "notebook-guide.md").read_text(encoding="utf-8")
+
+    assert [action for action in ACTIONS if f"`%dockerfile {action}" not in text] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
