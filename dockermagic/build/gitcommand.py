@@ -153,7 +153,7 @@ def _advice(said: str, remote: str) -> str:
     text = said.lower()
     if "host key verification failed" in text:
         return "The server's key is not the one that was seen before, or could not be asked for."
-    if "permission denied" in text and "://" not in remote:
+    if "permission denied" in text and not remote.startswith("http"):
         return "The server wants a key: pass the agent with --ssh default."
     if any(word in text for word in ("authentication failed", "could not read username", "401", "403")):
         return "A private repository needs a token: --secret id=GIT_AUTH_TOKEN,env=NAME."
