@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from dockermagic.dockerfile.flags import FLAGS
+from dockermagic.dockerfile.instructions import KEYWORDS
 from dockermagic.notebook.magics import ACTIONS
 from dockermagic.verbs import SUMMARIES, verb
 from docs.make_reference import PAGE, magics, reference
@@ -41,3 +43,15 @@ def test_links_lead_somewhere(page: Path) -> None:
     links = [link.partition("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link]
 
     assert [link for link in links if link and not (page.parent / link).exists()] == []
+
+
+def test_the_language_page_has_every_flag_and_mount_option() -> None:
+    text = (REPO / "docs/language.md").read_text(encoding="utf-8")
+    rows = {
+        name.lower(): set(re.findall(r"`--([a-z-]+)", row))
+        for row in text.splitlines()
+        for name in re.findall(r"`([A-Z]+)`", row.split("|")[1] if row.startswith("| `") else "")
+    }
+
+    assert set(rows) == {keyword.lower() for keyword in KEYWORDS}
+    assert {name: flags for name, flags in rows.items() if flags} == {name: set(known) for name, known in FLAGS.items()}
