@@ -18,9 +18,13 @@ def start() -> NoReturn:
     """
     gc.set_threshold(50_000, 20, 100)
 
-    from dockermagic.cli import main
+    try:
+        from dockermagic.cli import main
 
-    code = main()
+        code = main()
+    except KeyboardInterrupt:  # before or after all that has to be ended with care
+        sys.stderr.write("ERROR: interrupted\n")
+        code = 130
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

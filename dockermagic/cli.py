@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, BinaryIO, TextIO
 
-from dockermagic.errors import DockermagicError, UsageError, explained
+from dockermagic.errors import BuildInterruptedError, DockermagicError, UsageError, explained
 
 if TYPE_CHECKING:
     from dockermagic.engine import Engine
@@ -150,7 +150,7 @@ def main(words: Sequence[str] | None = None) -> int:
     try:
         code = _run(sys.argv[1:] if words is None else words)
     except KeyboardInterrupt:
-        code = 130
+        code = _report(BuildInterruptedError("interrupted"))
     except BrokenPipeError:
         _quiet(sys.stdout, sys.stderr)
         return 141

@@ -166,8 +166,9 @@ class Supervisor:
             except BuildInterruptedError:
                 pass
             except SandboxError as refused:
-                failure = ContainerError(refused.message, place=refused.place, hint=refused.hint)
-                failure.__cause__ = refused
+                if not self._stopped:  # else it was killed before it could say how it ended
+                    failure = ContainerError(refused.message, place=refused.place, hint=refused.hint)
+                    failure.__cause__ = refused
             except DockermagicError as refused:
                 refused.exit_code = 125
                 failure = refused
