@@ -324,6 +324,32 @@ class Engine(Exchange, Upkeep):
         config, lowers, image_id = self._to_run(request.image)
         return self.running.create(request, config, lowers, image_id=image_id)
 
+    def commit_container(
+        self, name: str, target: str = "", *, changes: Sequence[str] = (), author: str = "", message: str = ""
+    ) -> str:
+        """Make an image of what a container is now, under a name if one is given, and return its id.
+
+        ``changes`` are instructions that change its config. Raises :class:`ContainerError` and what a build raises.
+        """
+        from dockermagic.build.request import BuildRequest
+        from dockermagic.containers.commit import commit
+        from dockermagic.oci.reference import Reference
+
+        with self.store.lease():
+            image = commit(self.running, self.store, name, author=author, message=message)
+            if changes:
+                tags = (target,) if target else ()
+                self.store.add(image.write(self.store))
+                return (
+                    self.build(BuildRequest("\n".join((f"FROM {image.id}", *changes)), tags=tags)).image_id or image.id
+                )
+            descriptor = image.write(self.store)
+            if target:
+                self.store.tag(Reference.parse(target), descriptor)
+            else:
+                self.store.add(descriptor)
+        return image.id
+
     def run_in_terminal(
         self,
         request: RunRequest,

@@ -19,6 +19,7 @@ from dockermagic.sandbox import wire
 
 __all__ = ["Door", "Handler", "Line", "ask", "connect"]
 
+_PATIENCE = 5.0
 Handler = Callable[["Line", Mapping[str, Any], list[int]], None]
 """Answers a question on its line, in a thread of its own; descriptors that came with it are its own to close."""
 
@@ -136,6 +137,7 @@ class Door:
         with _address(path) as address:
             self._listening.bind(address)
         self._listening.listen(64)
+        self._answering: set[threading.Thread] = set()
         self._thread = threading.Thread(target=self._listen, name="dockermagic-door", daemon=True)
 
     def __enter__(self) -> Door:
@@ -148,6 +150,8 @@ class Door:
             self._listening.shutdown(socket.SHUT_RDWR)
         self._thread.join()
         self._listening.close()
+        for thread in list(self._answering):  # who asked is answered
+            thread.join(_PATIENCE)
 
     def _listen(self) -> None:
         while True:
@@ -155,9 +159,17 @@ class Door:
                 channel, _ = self._listening.accept()
             except OSError:
                 return
-            threading.Thread(target=self._serve, args=(channel,), name="dockermagic-answer", daemon=True).start()
+            thread = threading.Thread(target=self._serve, args=(channel,), name="dockermagic-answer", daemon=True)
+            self._answering.add(thread)
+            thread.start()
 
     def _serve(self, channel: socket.socket) -> None:
+        try:
+            self._answer(channel)
+        finally:
+            self._answering.discard(threading.current_thread())
+
+    def _answer(self, channel: socket.socket) -> None:
         with Line(channel) as line:
             fds: list[int] = []
             try:

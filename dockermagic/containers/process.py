@@ -8,16 +8,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dockermagic.containers.request import Bind, ExecRequest, merge_env
+from dockermagic.containers.limits import Limits
+from dockermagic.containers.request import Bind, ExecRequest, Port, merge_env
 from dockermagic.errors import ContainerError
 from dockermagic.oci import lock
 from dockermagic.sandbox.base import Mount, Process, Rootfs
+from dockermagic.sandbox.network import ADDRESS, LOCAL, Network, PortTakenError, Published, resolv_conf
 
 if TYPE_CHECKING:
     from dockermagic.containers.supervisor import Supervisor
 
 __all__ = ["exec_process", "process_of"]
 
+_NO_OUTSIDE = "it reaches no other network: for that install pasta (package passt), with /dev/net/tun open to users"
 _WRITABLE = "dockermagic.containers.writable"
 
 
@@ -33,13 +36,28 @@ def process_of(supervisor: Supervisor, stack: contextlib.ExitStack) -> tuple[Pro
         for number, bind in enumerate(binds)
     ]
     mounts += [Mount("tmpfs", one.target, size=one.size, mode=one.mode, readonly=one.readonly) for one in request.tmpfs]
+    network = _network(supervisor, stack)
+    resolver = resolv_conf(network.way if network else "", request.dns, request.dns_search, request.dns_options)
+    if resolver is not None and "/etc/resolv.conf" not in taken:
+        mounts.append(Mount("file", "/etc/resolv.conf", content=resolver, mode=0o644))
+    limits = Limits(f"dockermagic-{container.id[:12]}", request.memory, request.cpus, request.pids)
+    stack.callback(limits.close)
+    limits.prepare()
+    notes = [*limits.notes, *([_NO_OUTSIDE] if network and network.way == "forwarder" else [])]
+    supervisor.update(groups=tuple(map(str, limits.groups)), notes=tuple(notes))
+
+    def prepare(process: int) -> None:
+        limits.join(process)
+        if network is not None:
+            network.join(process)
+
     process = Process(
         args=launch.args,
         env=launch.env,
         cwd=launch.cwd,
         user=launch.user,
         hostname=launch.hostname,
-        network="none" if request.network == "none" else "host",
+        network=supervisor.state.network,
         mounts=tuple(sorted(mounts, key=lambda mount: mount.target.count("/"))),
         tty=request.tty,
         shm_size=request.shm_size,
@@ -49,10 +67,32 @@ def process_of(supervisor: Supervisor, stack: contextlib.ExitStack) -> tuple[Pro
         init=request.init,
         cap_add=request.cap_add,
         cap_drop=request.cap_drop,
-        ulimits=request.ulimits,
+        ulimits=(*request.ulimits, *limits.ulimits),
         groups=request.groups,
     )
-    return process, None
+    return process, prepare if network is not None or limits.groups else None
+
+
+def _network(supervisor: Supervisor, stack: contextlib.ExitStack) -> Network | None:
+    """The network of a container that has one of its own, with its ports taken; the state says which."""
+    container = supervisor.container
+    if container.network != "bridge":
+        supervisor.update(network=container.network, ports=(), address="")
+        return None
+    wanted = [Published(port.container, port.protocol, port.host, port.host_ip or LOCAL) for port in
+              container.wanted_ports]  # fmt: skip
+    try:
+        network = Network(supervisor.sandbox, wanted)
+    except PortTakenError as error:
+        where = f"{container.name} ({container.id})"
+        raise ContainerError(
+            f"driver failed programming external connectivity on endpoint {where}: {error.message}",
+            hint=error.hint or "`ps` shows which container has it, if one of yours has.",
+        ) from None
+    stack.callback(network.close)
+    ports = tuple(Port(one.container, one.protocol, one.host, one.address) for one in network.ports)
+    supervisor.update(network="own", ports=ports, address=ADDRESS)
+    return network
 
 
 def exec_process(supervisor: Supervisor, request: ExecRequest) -> Process:

@@ -168,7 +168,7 @@ class State:
     ``status`` is created, running, restarting or exited. ``pid`` is that of its first process on the host. ``ports``
     are published at this moment, each with its host's port. ``health`` is '', starting, healthy or unhealthy, and
     ``probes`` are the last answers: (start, end, exit code, output). ``notes`` are what was asked for and cannot be
-    had.
+    had, ``groups`` the control groups that hold it.
     """
 
     status: str = "created"
@@ -185,6 +185,7 @@ class State:
     failing: int = 0
     probes: tuple[tuple[float, float, int, str], ...] = ()
     notes: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,7 +290,8 @@ class Container:
 class ContainerResult:
     """How a container ended. ``id`` is empty where it was removed at once; ``seconds`` is how long it ran.
 
-    ``interrupted`` is the signal with which the caller had it end, 0 where it ended by itself.
+    ``interrupted`` is the signal with which the caller had it end, 0 where it ended by itself. ``notes`` are what was
+    asked for and could not be had.
     """
 
     exit_code: int
@@ -297,6 +299,7 @@ class ContainerResult:
     name: str = ""
     seconds: float = 0.0
     interrupted: int = 0
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

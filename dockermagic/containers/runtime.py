@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -13,12 +14,14 @@ from typing import Any
 
 from dockermagic.containers import control, logs
 from dockermagic.containers.keeper import delegate
+from dockermagic.containers.limits import enter_groups
+from dockermagic.containers.processes import Usage, pids, usage
 from dockermagic.containers.request import Container, ContainerResult, ExecRequest, RunRequest
 from dockermagic.containers.shelf import Place, Shelf
 from dockermagic.containers.supervisor import FRAME, Supervisor
 from dockermagic.containers.usage import Usage, usage
 from dockermagic.errors import ContainerError
-from dockermagic.sandbox.base import Cancel, Output, Sandbox
+from dockermagic.sandbox.base import Cancel, Output, Rootfs, Sandbox
 from dockermagic.sandbox.running import Hooks, Running
 
 __all__ = ["Containers"]
@@ -69,7 +72,7 @@ class Containers:
         code = state.exit_code if state.exit_code is not None else 137
         seconds = (state.finished or 0.0) - (state.started or 0.0)
         identity = "" if request.remove else container.id
-        return ContainerResult(code, identity, container.name, seconds, supervisor.interrupted)
+        return ContainerResult(code, identity, container.name, seconds, supervisor.interrupted, state.notes)
 
     def create(
         self, request: RunRequest, config: Mapping[str, Any], lowers: tuple[Path, ...], *, image_id: str = ""
@@ -162,7 +165,9 @@ class Containers:
             line.channel.close()
             return socket.socket(fileno=fds[0])
 
-        hooks = Hooks(opened=lambda terminal: began(running))
+        groups = container.state.groups
+        prepare = (lambda process: enter_groups(groups, process)) if groups else None
+        hooks = Hooks(prepare=prepare, opened=lambda terminal: began(running))
         running = Running(send, tty=request.tty, stdin=request.stdin, output=output, cancel=cancel, hooks=hooks)
         try:
             return running.wait()
@@ -253,6 +258,103 @@ class Containers:
     def rename(self, name: str, new: str) -> None:
         """Give a container another name."""
         self.shelf.rename(self._find(name)[0], new)
+
+    # -- files and processes -------------------------------------------------------------------------------------------
+
+    def processes(self, name: str) -> list[int]:
+        """The processes of a container that runs, by their ids on the host."""
+        _, container = self._find(name)
+        self._must_run(container)
+        return pids(container.state.pid)
+
+    def usage(self, name: str) -> Usage:
+        """What a container uses now; nothing where it does not run."""
+        state = self._find(name)[1].state
+        return usage(state.pid, state.groups, state.network) if state.pid else Usage()
+
+    def changes(self, name: str) -> list[dict[str, Any]]:
+        """What a container changed: ``path`` and ``state`` (added, modified, removed), sorted by path."""
+        place, container = self._find(name)
+        stack = [*map(str, container.lowers), str(place.fs)]
+        found = self.sandbox.call("dockermagic.oci.filetree:changes", layers=stack, base=len(container.lowers))
+        paths: list[dict[str, Any]] = found["paths"]
+        return paths
+
+    def pack(self, name: str, out: int) -> dict[str, Any]:
+        """Write what a container changed to ``out`` as a layer; what :func:`dockermagic.oci.pack.pack` says of it."""
+        place, _ = self._find(name)
+        done: dict[str, Any] = self.sandbox.call(
+            "dockermagic.oci.pack:pack", fds={"out": out}, directory=str(place.fs), compression="gzip"
+        )
+        return done
+
+    def _inside(self, function: str, name: str, fds: Mapping[str, int], **arguments: Any) -> Any:
+        """Call a function of :mod:`.files` in a container's root, whether it runs or not."""
+        place, container = self._find(name)
+        whole = f"dockermagic.containers.files:{function}"
+        if container.status == "running":
+            line, _, given = control.ask(place.path / "control", {"do": "process"})
+            line.channel.close()
+            try:
+                return self.sandbox.call(whole, fds={**fds, "process": given[0]}, **arguments)
+            finally:
+                os.close(given[0])
+        held = place.hold()
+        try:
+            mounts = {"root": Rootfs(container.lowers, place.fs)}
+            return self.sandbox.call(whole, fds=fds, mounts=mounts, **arguments)
+        finally:
+            os.close(held)
+
+    def export(self, name: str, path: str, out: int, *, follow: bool = False) -> dict[str, Any]:
+        """Write a path of a container as a tar to ``out``; whether it is a ``directory``, and its ``name``."""
+        found: dict[str, Any] = self._inside("export", name, {"out": out}, path=path, follow=follow)
+        return found
+
+    def extract(self, name: str, path: str, source: int, *, rename: str = "", owners: bool = False) -> None:
+        """Unpack a tar from ``source`` in a directory of a container."""
+        self._inside("extract", name, {"source": source}, path=path, rename=rename, owners=owners)
+
+    def kind(self, name: str, path: str) -> str:
+        """``directory``, ``file`` or '' for what is not there."""
+        return str(self._inside("kind", name, {}, path=path))
+
+    # -- volumes -------------------------------------------------------------------------------------------------------
+
+    def volume_names(self) -> list[str]:
+        """The named volumes."""
+        return sorted(path.parent.name for path in self.shelf.volumes.glob("*/_data"))
+
+    def volume(self, name: str) -> Path:
+        """The directory of a volume. Raises ContainerError."""
+        place = self.shelf.volumes / name / "_data"
+        if name not in self.volume_names():
+            raise ContainerError(f"get {name}: no such volume", exit_code=1, hint="`volume ls` lists them.")
+        return place
+
+    def create_volume(self, name: str) -> str:
+        """Make a volume, under a name of its own where none is given; nothing happens where it is there."""
+        from dockermagic.containers.request import parse_volume
+
+        name = name or secrets.token_hex(32)
+        try:
+            parse_volume(f"{name}:/x", Path("/"))
+        except ValueError as error:
+            raise ContainerError(str(error), exit_code=1) from None
+        (self.shelf.volumes / name / "_data").mkdir(parents=True, exist_ok=True)
+        return name
+
+    def volume_users(self, name: str) -> list[Container]:
+        """The containers that stand on a volume."""
+        return [one for one in self.all() if any(bind.volume == name for bind in one.request.binds)]
+
+    def remove_volume(self, name: str) -> None:
+        """Delete a volume. Raises ContainerError where there is none, and while a container stands on it."""
+        self.volume(name)
+        if users := self.volume_users(name):
+            ids = ", ".join(one.id for one in users)
+            raise ContainerError(f"remove {name}: volume is in use - [{ids}]", exit_code=1, hint="Remove these first.")
+        self._delete(self.shelf.volumes / name)
 
     def _find(self, name: str) -> tuple[Place, Container]:
         place = self.shelf.find(name)

@@ -19,13 +19,15 @@ from dataclasses import replace
 from typing import Any
 
 from dockermagic.containers.control import Door, Line
+from dockermagic.containers.health import watch_health
+from dockermagic.containers.limits import enter_groups
 from dockermagic.containers.logs import Log
 from dockermagic.containers.process import exec_process, process_of
 from dockermagic.containers.request import Container, ExecRequest, State
 from dockermagic.containers.shelf import Place, Shelf, decode
 from dockermagic.errors import BuildInterruptedError, ContainerError, DockermagicError, SandboxError
 from dockermagic.sandbox.base import Cancel, Output, Process, Rootfs, Sandbox
-from dockermagic.sandbox.running import Hooks, Running, pid_of
+from dockermagic.sandbox.running import NO_HOOKS, Hooks, Running, pid_of
 
 __all__ = ["FRAME", "Supervisor"]
 
@@ -51,11 +53,10 @@ class Supervisor:
         self._running: Running | None = None
         self._input: int | None = None
         self._attached: list[socket.socket] = []
-        self._beside: list[Running] = []
         self._restart = False
         self._stopped = False
         self._hurry = threading.Event()
-        self._once_over = threading.Event()
+        self.once_over = threading.Event()
         self._began: Callable[[Running], None] = lambda running: None
         self._output: Output | None = None
         self._early: list[bytes] | None = None
@@ -137,9 +138,9 @@ class Supervisor:
 
     def _once(self, stdin: int | None) -> None:
         self._restart = False
-        self._once_over.clear()
+        self.once_over.clear()
         self._hurry.clear()
-        self._set(started=time.time(), finished=None, exit_code=None, error="", pid=0, notes=())
+        self._set(started=time.time(), finished=None, exit_code=None, error="", pid=0, probes=(), failing=0)
         code, error = 137, ""
         failure: DockermagicError | None = None
         with contextlib.ExitStack() as stack:
@@ -173,7 +174,7 @@ class Supervisor:
                 refused.exit_code = 125
                 failure = refused
             finally:
-                self._once_over.set()
+                self.once_over.set()
                 code, error = (125, failure.message) if failure else (code, error)
                 began = self.state.status == "running"
                 ended = {"finished": time.time(), "exit_code": code, "pid": 0, "ports": (), "address": ""}
@@ -214,6 +215,8 @@ class Supervisor:
         assert running is not None
         assert running.process is not None
         self._set(status="running", pid=pid_of(running.process))
+        if (health := self.container.health) is not None:
+            threading.Thread(target=watch_health, args=(self, health), name="dockermagic-health", daemon=True).start()
         self._began(running)
         early, self._early = self._early, None
         for frame in early or ():
@@ -292,9 +295,9 @@ class Supervisor:
                 continue
             self._hurry.clear()
             deadline = time.monotonic() + seconds if seconds >= 0 else float("inf")
-            while not self._once_over.is_set() and not self._hurry.is_set() and time.monotonic() < deadline:
-                self._once_over.wait(0.02)
-            if self._once_over.is_set():
+            while not self.once_over.is_set() and not self._hurry.is_set() and time.monotonic() < deadline:
+                self.once_over.wait(0.02)
+            if self.once_over.is_set():
                 return
         self._hurry.set()
         with self._lock:
@@ -307,7 +310,7 @@ class Supervisor:
         started = self.state.started or 0.0
         deadline = time.monotonic() + min(seconds if seconds >= 0 else _SETTLED, started + _SETTLED - time.time())
         while not (heard := running.hears(number)) and time.monotonic() < deadline:
-            if self._once_over.wait(0.02) or self._hurry.is_set():
+            if self.once_over.wait(0.02) or self._hurry.is_set():
                 break
         return heard
 
@@ -323,7 +326,8 @@ class Supervisor:
         }
         answers[question["do"]](line, question, fds)
 
-    def _pidfd(self) -> int:
+    def pidfd(self) -> int:
+        """A descriptor of the container's first process, for the caller to close. Raises ContainerError."""
         with self._lock:
             running = self._running
         process = running.duplicate() if running is not None else None
@@ -332,7 +336,7 @@ class Supervisor:
         return process
 
     def _give_process(self, line: Line, question: Mapping[str, Any], fds: list[int]) -> None:
-        process = self._pidfd()
+        process = self.pidfd()
         try:
             line.send({"process": True}, [process])
         finally:
@@ -347,7 +351,7 @@ class Supervisor:
         if running is None or not running.signal(number):
             raise ContainerError(f"container {self.container.id} is not running", exit_code=1)
         if number == signal.SIGKILL:
-            self._once_over.wait()
+            self.once_over.wait()
         line.send({"killed": True})
 
     def _stop(self, line: Line, question: Mapping[str, Any], fds: list[int]) -> None:
@@ -356,7 +360,7 @@ class Supervisor:
         self._restart = bool(question.get("again"))
         wanted = float(self.container.request.stop_timeout if seconds is None else seconds)
         self._end([(int(question.get("signal") or self.container.stop_signal), wanted)])
-        self._once_over.wait()
+        self.once_over.wait()
         line.send({"stopped": True})
 
     def _attach(self, line: Line, question: Mapping[str, Any], fds: list[int]) -> None:
@@ -365,30 +369,36 @@ class Supervisor:
 
     def _exec(self, line: Line, question: Mapping[str, Any], fds: list[int]) -> None:
         process = exec_process(self, decode(ExecRequest, question["request"]))
-        target = self._pidfd()
+        target = self.pidfd()
         try:
             if question.get("detached"):
                 self._run_beside(target, process)
                 line.send({"started": True})
                 return
             names = dict(zip(("stdin", "stdout", "stderr"), fds, strict=True))
-            with self.sandbox.beside(target, self.rootfs, process, names) as control:
+            held = bool(self.state.groups)
+            with self.sandbox.beside(target, self.rootfs, process, names, held=held) as control:
                 line.send({"started": True}, [control.fileno()])
         finally:
             os.close(target)
 
     def _run_beside(self, target: int, process: Process) -> None:
         """One more process that nobody waits for; it ends with the container."""
+        running = self.beside(target, process)
 
         def run() -> None:
             with contextlib.suppress(DockermagicError):
                 running.wait()
             running.close()
-            self._beside.remove(running)
+
+        threading.Thread(target=run, name="dockermagic-beside", daemon=True).start()
+
+    def beside(self, target: int, process: Process, output: Output | None = None) -> Running:
+        """One more process in the namespaces of the container's own (a pidfd), which the caller waits for."""
+        groups = self.state.groups
 
         def send(given: Mapping[str, int]) -> socket.socket:
-            return self.sandbox.beside(target, self.rootfs, process, given)
+            return self.sandbox.beside(target, self.rootfs, process, given, held=bool(groups))
 
-        running = Running(send, tty=process.tty)
-        self._beside.append(running)
-        threading.Thread(target=run, name="dockermagic-beside", daemon=True).start()
+        hooks = Hooks(prepare=lambda begun: enter_groups(groups, begun)) if groups else NO_HOOKS
+        return Running(send, tty=process.tty, output=output, hooks=hooks)

@@ -108,7 +108,8 @@ class Run:
         assert self.control is not None
         self.stopped = True
         self.loop.unwatch(self.control.fileno())
-        self.loop.kill(self.pid)
+        if self.code is None:
+            self.loop.kill(self.pid)
 
     def _read(self) -> bool:
         """Take in what pid 1 says before exec; False at the end."""

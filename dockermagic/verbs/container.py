@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -77,15 +77,26 @@ def run(console: Console, arguments: Arguments) -> int:
     if arguments.flag("detach"):
         request = request_for(arguments, None, os.environ)
         identity = console.engine.run_detached(request)
-        console.show(Shown("started", console.engine.running.get(identity), f"{identity}\n"))
+        with suppress(ContainerError):  # one that goes at its end may be gone
+            container = console.engine.running.get(identity)
+            _note(console, container.state.notes)
+            console.show(Shown("started", container, f"{identity}\n"))
+            return 0
+        console.write(f"{identity}\n")
         return 0
     stdin, keyboard = _keyboard(console, arguments.flag("interactive"), arguments.flag("tty"))
     request = request_for(arguments, stdin, os.environ)
     with keyboard, _window(stdin, request.tty) as began:
         result = console.engine.run(request, output=console.output, began=began)
+    _note(console, result.notes)
     if result.interrupted and result.exit_code == 137:
         return 128 + result.interrupted
     return result.exit_code
+
+
+def _note(console: Console, notes: Sequence[str]) -> None:
+    for note in notes:
+        console.note(f"WARNING: {note}")
 
 
 def create(console: Console, arguments: Arguments) -> int:

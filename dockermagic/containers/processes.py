@@ -1,0 +1,91 @@
+"""What runs in a container, seen from the host: its processes and what they use."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["Usage", "pids", "usage"]
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a container uses now.
+
+    Seconds of processors since its start, bytes of memory and their limit (0: none), bytes received and sent, read and
+    written, and how many processes there are.
+    """
+
+    cpu: float = 0.0
+    memory: int = 0
+    limit: int = 0
+    received: int = 0
+    sent: int = 0
+    read: int = 0
+    written: int = 0
+    processes: int = 0
+
+
+def pids(first: int) -> list[int]:
+    """The processes in the pid namespace of a container's first one, by their ids on the host."""
+    try:
+        wanted = os.readlink(f"/proc/{first}/ns/pid")
+    except OSError:
+        return []
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                if os.readlink(f"/proc/{name}/ns/pid") == wanted:
+                    found.append(int(name))
+            except OSError:
+                continue
+    return sorted(found)
+
+
+def usage(first: int, groups: tuple[str, ...], network: str) -> Usage:
+    """What the processes of a container use together."""
+    running = pids(first)
+    ticks, page = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
+    cpu = memory = read = written = 0
+    for pid in running:
+        fields = _text(f"/proc/{pid}/stat").rpartition(")")[2].split()
+        if len(fields) > 21:
+            cpu += int(fields[11]) + int(fields[12])
+            memory += int(fields[21]) * page
+        for name, value in _pairs(_text(f"/proc/{pid}/io")):
+            read += value if name == "read_bytes" else 0
+            written += value if name == "write_bytes" else 0
+    limit = 0
+    for group in groups:
+        for name in ("memory.max", "memory.limit_in_bytes"):
+            text = _text(str(Path(group, name))).strip()
+            limit = int(text) if text.isdigit() else limit
+    received, sent = _network(first) if network == "own" else (0, 0)
+    return Usage(cpu / ticks, memory, limit, received, sent, read, written, len(running))
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).read_text()
+    except OSError:
+        return ""
+
+
+def _pairs(text: str) -> Iterator[tuple[str, int]]:
+    for line in text.splitlines():
+        name, _, value = line.partition(":")
+        if value.strip().isdigit():
+            yield name, int(value)
+
+
+def _network(pid: int) -> tuple[int, int]:
+    received = sent = 0
+    for line in _text(f"/proc/{pid}/net/dev").splitlines()[2:]:
+        name, _, rest = line.partition(":")
+        fields = rest.split()
+        if name.strip() != "lo" and len(fields) > 8:
+            received, sent = received + int(fields[0]), sent + int(fields[8])
+    return received, sent

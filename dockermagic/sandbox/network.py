@@ -1,0 +1,194 @@
+"""A network namespace of a process's own, with ports that answer on the host.
+
+With ``pasta`` (Debian's package passt) and an openable ``/dev/net/tun`` it has the outside network, too, also for an
+ordinary user. Without, it has a loopback alone, and published ports are carried in by a forwarder of ours.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import socket
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from dockermagic.errors import DockermagicError, SandboxError
+from dockermagic.sandbox.base import Cancel, Sandbox
+from dockermagic.sandbox.running import pid_of
+
+__all__ = ["ADDRESS", "LOCAL", "Network", "PortTakenError", "Published", "resolv_conf", "ways"]
+
+ADDRESS, GATEWAY, RESOLVER = "10.0.2.100", "10.0.2.2", "10.0.2.3"
+LOCAL = "127.0.0.1"
+"""Where a port is published that names no address: on this machine alone."""
+_INSIDE = "dockermagic.sandbox.network_inside"
+_SECONDS = 20.0
+
+
+class PortTakenError(SandboxError):
+    """A port of the host cannot be had."""
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A port of the host that leads to one inside; ``host`` 0 is any that is free."""
+
+    container: int
+    protocol: str
+    host: int
+    address: str = LOCAL
+
+
+def ways() -> tuple[str, ...]:
+    """How a namespace can be given a network here, the best first: ``pasta``, ``forwarder``.
+
+    DOCKERMAGIC_NETWORK names one alone.
+    """
+    wanted = os.environ.get("DOCKERMAGIC_NETWORK", "")
+    if wanted:
+        if wanted not in ("pasta", "forwarder"):
+            raise SandboxError(f"DOCKERMAGIC_NETWORK={wanted} is no way to a network", hint="It is pasta or forwarder.")
+        return (wanted,)
+    has_tun = os.access("/dev/net/tun", os.R_OK | os.W_OK)
+    return ("pasta", "forwarder") if has_tun and _pasta() else ("forwarder",)
+
+
+def _pasta() -> str | None:
+    return shutil.which("pasta") or shutil.which("pasta", path="/usr/bin:/usr/local/bin")
+
+
+def resolv_conf(
+    way: str, servers: Sequence[str] = (), search: Sequence[str] = (), options: Sequence[str] = ()
+) -> bytes | None:
+    """What /etc/resolv.conf has to say inside; None where that of the host is right."""
+    try:
+        with open("/etc/resolv.conf", encoding="utf-8", errors="replace") as file:
+            host = [line.split() for line in file if line.strip() and line.lstrip()[0] not in "#;"]
+    except OSError:
+        host = []
+    found = {name: [line[1:] for line in host if line[0] == name] for name in ("nameserver", "search", "options")}
+    known = [words[0] for words in found["nameserver"] if words]
+    if way == "pasta" and not servers and all(server.startswith(("127.", "::1")) for server in known):
+        servers = [RESOLVER]
+    if not (servers or search or options):
+        return None
+    lines = [f"nameserver {server}" for server in servers or known]
+    wanted = list(search) or [word for words in found["search"] for word in words]
+    lines += [f"search {' '.join(wanted)}"] if wanted and wanted != ["."] else []
+    given = list(options) or [word for words in found["options"] for word in words]
+    lines += [f"options {' '.join(given)}"] if given else []
+    return "\n".join(lines).encode() + b"\n"
+
+
+class Network:
+    """The network of one process: made before it, joined when its namespace is there, and closed after it.
+
+    Making it takes the ports; raises PortTakenError where one is not to be had. ``ports`` then have their numbers.
+    """
+
+    def __init__(self, sandbox: Sandbox, ports: Sequence[Published]) -> None:
+        self.sandbox = sandbox
+        self.way = ways()[0]
+        self.ports: list[Published] = []
+        self._sockets: list[socket.socket] = []
+        self._cancel = Cancel()
+        self._threads: list[threading.Thread] = []
+        self._error: DockermagicError | None = None
+        try:
+            for port in ports:
+                self._take(port)
+        except BaseException:
+            self._release()
+            raise
+
+    def _take(self, port: Published) -> None:
+        family = socket.AF_INET6 if ":" in port.address else socket.AF_INET
+        kind = socket.SOCK_STREAM if port.protocol == "tcp" else socket.SOCK_DGRAM
+        taken = socket.socket(family, kind)
+        self._sockets.append(taken)
+        if port.protocol == "tcp":
+            taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        where = f"[{port.address}]" if family == socket.AF_INET6 else port.address
+        try:
+            taken.bind((port.address, port.host))
+            if port.protocol == "tcp":
+                taken.listen(512)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise PortTakenError(f"Bind for {where}:{port.host} failed: port is already allocated") from None
+            hint = "Ports below 1024 are for root: publish a higher one." if error.errno == errno.EACCES else ""
+            reason = os.strerror(error.errno or 0).lower()
+            raise PortTakenError(f"listen {port.protocol} {where}:{port.host}: bind: {reason}", hint=hint) from None
+        self.ports.append(replace(port, host=taken.getsockname()[1]))
+
+    def join(self, process: int) -> None:
+        """Connect the network namespace of a process (a pidfd). Raises SandboxError where that cannot be done."""
+        namespace = os.open(f"/proc/{pid_of(process)}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            carried = list(zip(self.ports, self._sockets, strict=True))
+            if self.way == "pasta":
+                # Its older versions lose answers to datagrams from the loopback.
+                carried = [(port, one) for port, one in carried if port.protocol == "udp"]
+                for port, one in zip(self.ports, self._sockets, strict=True):
+                    if port.protocol == "tcp":
+                        one.close()
+                command = [_pasta() or "pasta", *_options(self.ports)]
+                self._start(f"{_INSIDE}:pasta", {"namespace": namespace}, command=command)
+            if carried or self.way == "forwarder":
+                fds = {f"port{number}": one.fileno() for number, (_, one) in enumerate(carried)}
+                ports = [[port.container, port.protocol] for port, _ in carried]
+                alone = self.way == "forwarder"
+                given = {"namespace": namespace, **fds}
+                self._start(f"{_INSIDE}:forward", given, ports=ports, address=ADDRESS, alone=alone)
+            self._release()
+        finally:
+            os.close(namespace)
+
+    def _start(self, function: str, fds: dict[str, int], **arguments: Any) -> None:
+        ready = threading.Event()
+        kept = {name: os.dup(fd) for name, fd in fds.items()}
+
+        def serve() -> None:
+            try:
+                self.sandbox.call(
+                    function, fds=kept, cancel=self._cancel, output=lambda value: ready.set(), **arguments
+                )
+            except DockermagicError as error:
+                self._error = error
+            finally:
+                for fd in kept.values():
+                    os.close(fd)
+                ready.set()
+
+        thread = threading.Thread(target=serve, name="dockermagic-network", daemon=True)
+        self._threads.append(thread)
+        thread.start()
+        if not ready.wait(_SECONDS):
+            raise SandboxError("the container's network does not come up")
+        if self._error is not None:
+            raise self._error
+
+    def _release(self) -> None:
+        for one in self._sockets:
+            one.close()
+        self._sockets.clear()
+
+    def close(self) -> None:
+        """Let go of the ports and end what carries them. Idempotent."""
+        self._release()
+        self._cancel.set()
+        for thread in self._threads:
+            thread.join()
+
+
+def _options(ports: Sequence[Published]) -> list[str]:
+    words = ["--foreground", "--quiet", "--config-net", "--ipv4-only", "--no-map-gw", "--netns-only"]
+    words += ["--address", ADDRESS, "--netmask", "24", "--gateway", GATEWAY, "--dns-forward", RESOLVER]
+    words += ["--ns-ifname", "eth0", "--tcp-ns", "none", "--udp-ns", "none"]
+    chosen = [f"{port.address}/{port.host}:{port.container}" for port in ports if port.protocol == "tcp"]
+    for spec in chosen or ["none"]:
+        words += ["--tcp-ports", spec]
+    return [*words, "--udp-ports", "none"]

@@ -1,0 +1,261 @@
+"""``top``, ``port``, ``stats``, ``diff``, ``commit`` and what ``inspect`` says: looking at a container."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from dockermagic.errors import ContainerError
+from dockermagic.tables import human_size
+from dockermagic.verbs.base import Console, Verb
+from dockermagic.verbs.listing import render
+from dockermagic.verbs.options import Arguments, flag, many, text
+
+if TYPE_CHECKING:
+    from dockermagic.containers.request import Container, Port
+
+__all__ = ["COMMIT", "DIFF", "PORT", "STATS", "TOP", "document"]
+
+_NEVER = "0001-01-01T00:00:00Z"
+
+
+def _moment(seconds: float | None) -> str:
+    if seconds is None:
+        return _NEVER
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f000Z")
+
+
+def _bindings(ports: Sequence[Port]) -> dict[str, list[dict[str, str]]]:
+    found: dict[str, list[dict[str, str]]] = {}
+    for port in ports:
+        binding = {"HostIp": port.host_ip or "127.0.0.1", "HostPort": str(port.host or "")}
+        found.setdefault(str(port), []).append(binding)
+    return found
+
+
+def document(container: Container, folder: str) -> dict[str, Any]:
+    """What ``docker inspect`` prints of a container; ``folder`` is its directory."""
+    request, state, launch = container.request, container.state, container.launch
+    status = {
+        "Status": state.status,
+        "Running": container.is_running,
+        "Paused": False,
+        "Restarting": state.status == "restarting",
+        "OOMKilled": False,
+        "Dead": False,
+        "Pid": state.pid,
+        "ExitCode": state.exit_code or 0,
+        "Error": state.error,
+        "StartedAt": _moment(state.started),
+        "FinishedAt": _moment(state.finished),
+    }
+    if state.health:
+        log = [
+            {"Start": _moment(start), "End": _moment(end), "ExitCode": code, "Output": output}
+            for start, end, code, output in state.probes
+        ]
+        status["Health"] = {"Status": state.health, "FailingStreak": state.failing, "Log": log}
+    mounts = [
+        {
+            "Type": "bind" if bind.path is not None else "volume",
+            **({"Name": bind.volume} if bind.volume else {}),
+            "Source": str(bind.path or f"{folder}/volumes" if not bind.volume else bind.volume),
+            "Destination": bind.target,
+            "Mode": "ro" if bind.readonly else "",
+            "RW": not bind.readonly,
+        }
+        for bind in request.binds
+    ]
+    ports: dict[str, Any] = {str(port): None for port in container.exposed} if container.is_running else {}
+    ports |= _bindings(state.ports)
+    network = {"IPAddress": state.address, "Gateway": "10.0.2.2" if state.address else ""}
+    return {
+        "Id": container.id,
+        "Created": _moment(container.created),
+        "Path": launch.args[0],
+        "Args": list(launch.args[1:]),
+        "State": status,
+        "Image": container.image_id,
+        "LogPath": f"{folder}/log",
+        "Name": f"/{container.name}",
+        "RestartCount": state.restarts,
+        "Driver": "overlay",
+        "Platform": "linux",
+        "HostConfig": {
+            "Binds": [
+                f"{bind.path or bind.volume}:{bind.target}" for bind in request.binds if bind.path or bind.volume
+            ],
+            "NetworkMode": container.network,
+            "PortBindings": _bindings(container.wanted_ports),
+            "RestartPolicy": {"Name": request.restart, "MaximumRetryCount": request.restart_max},
+            "AutoRemove": request.remove,
+            "CapAdd": list(request.cap_add) or None,
+            "CapDrop": list(request.cap_drop) or None,
+            "Dns": list(request.dns),
+            "ExtraHosts": [f"{name}:{address}" for name, address in request.add_hosts] or None,
+            "ReadonlyRootfs": request.read_only,
+            "ShmSize": request.shm_size,
+            "Memory": request.memory,
+            "NanoCpus": int(request.cpus * 1e9),
+            "PidsLimit": request.pids or None,
+            "Init": request.init,
+            "Tmpfs": {one.target: "" for one in request.tmpfs},
+        },
+        "Mounts": mounts,
+        "Config": {
+            "Hostname": launch.hostname,
+            "User": launch.user,
+            "Tty": request.tty,
+            "OpenStdin": request.open_stdin,
+            "ExposedPorts": {str(port): {} for port in container.exposed},
+            "Env": [f"{name}={value}" for name, value in launch.env.items()],
+            "Cmd": list(request.command) or container.config.get("Cmd"),
+            "Image": container.image,
+            "WorkingDir": container.request.workdir or container.config.get("WorkingDir", ""),
+            "Entrypoint": list(request.entrypoint or ()) or container.config.get("Entrypoint"),
+            "Labels": container.labels,
+            "StopSignal": request.stop_signal or container.config.get("StopSignal"),
+        },
+        "NetworkSettings": {"Ports": ports, **network, "Networks": {container.network: network}},
+    }
+
+
+def top(console: Console, arguments: Arguments) -> int:
+    """Show the processes of a container as the host's ps does."""
+    name, *words = arguments.words
+    found = console.engine.running.processes(name)
+    command = ["ps", *(words or ["-o", "user,pid,ppid,c,stime,tty,time,cmd"]), "-p", ",".join(map(str, found))]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    except FileNotFoundError:
+        raise ContainerError("ps is not installed on this machine", exit_code=1, hint="`exec` its own ps.") from None
+    if done.returncode and not done.stdout:
+        raise ContainerError(f"ps: {done.stderr.strip()}", exit_code=1)
+    console.write(done.stdout)
+    return 0
+
+
+def port(console: Console, arguments: Arguments) -> int:
+    """List where the ports of a container are published."""
+    name, *wanted = arguments.words
+    container = console.engine.running.get(name)
+    lines = []
+    for one in container.state.ports:
+        where = f"{one.host_ip or '127.0.0.1'}:{one.host}"
+        if not wanted:
+            lines.append(f"{one} -> {where}\n")
+        elif wanted[0] in (str(one), str(one.container)):
+            lines.append(f"{where}\n")
+    if wanted and not lines:
+        raise ContainerError(f"Error: No public port '{wanted[0]}' published for {container.name}", exit_code=1)
+    console.write("".join(lines))
+    return 0
+
+
+_STATS_HEADERS = {
+    "ID": "CONTAINER ID",
+    "Container": "CONTAINER",
+    "Name": "NAME",
+    "CPUPerc": "CPU %",
+    "MemUsage": "MEM USAGE / LIMIT",
+    "MemPerc": "MEM %",
+    "NetIO": "NET I/O",
+    "BlockIO": "BLOCK I/O",
+    "PIDs": "PIDS",
+}
+_STATS = "\t".join("{{." + name + "}}" for name in _STATS_HEADERS if name != "Container")
+
+
+def stats(console: Console, arguments: Arguments) -> int:
+    """Show what containers use, measured over a moment; once, since a listing that moves is of little use here."""
+    running = console.engine.running
+    names = arguments.words or [one.id for one in running.all() if one.is_running or arguments.flag("all")]
+    containers = [running.get(name) for name in names]
+    before = {one.id: running.usage(one.id) for one in containers}
+    began = time.monotonic()
+    time.sleep(0.25)
+    rows = []
+    for one in containers:
+        now, seconds = running.usage(one.id), time.monotonic() - began
+        total = now.limit or _memory()
+        rows.append(
+            {
+                "ID": one.id[:12],
+                "Container": one.id[:12],
+                "Name": one.name,
+                "CPUPerc": f"{max(0.0, now.cpu - before[one.id].cpu) / seconds * 100:.2f}%",
+                "MemUsage": f"{human_size(now.memory)} / {human_size(total)}",
+                "MemPerc": f"{now.memory / total * 100 if total else 0:.2f}%",
+                "NetIO": f"{human_size(now.received)} / {human_size(now.sent)}",
+                "BlockIO": f"{human_size(now.read)} / {human_size(now.written)}",
+                "PIDs": str(now.processes),
+            }
+        )
+    console.write(render(rows, _STATS_HEADERS, arguments.text("format"), _STATS))
+    return 0
+
+
+def _memory() -> int:
+    try:
+        with open("/proc/meminfo", encoding="ascii") as lines:
+            return next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemTotal"))
+    except (OSError, StopIteration):
+        return 0
+
+
+def diff(console: Console, arguments: Arguments) -> int:
+    """List what a container changed: A for added, C for changed, D for deleted."""
+    letters = {"added": "A", "modified": "C", "removed": "D"}
+    changes = console.engine.running.changes(arguments.words[0])
+    console.write("".join(f"{letters[one['state']]} /{one['path'].lstrip('/')}\n" for one in changes))
+    return 0
+
+
+def commit(console: Console, arguments: Arguments) -> int:
+    """Make an image of what a container is now."""
+    name, *target = arguments.words
+    identity = console.engine.commit_container(
+        name,
+        target[0] if target else "",
+        changes=arguments.many("change"),
+        author=arguments.text("author"),
+        message=arguments.text("message"),
+    )
+    console.write(f"{identity}\n")
+    return 0
+
+
+TOP = Verb("top", "CONTAINER [ps OPTIONS]", "Display the running processes of a container", top, (), (1, None), False)
+PORT = Verb("port", "CONTAINER [PRIVATE_PORT[/PROTO]]", "List port mappings or a specific mapping", port, (), (1, 2))
+STATS = Verb(
+    "stats",
+    "[OPTIONS] [CONTAINER...]",
+    "Display what containers use",
+    stats,
+    (
+        flag("all", "a", "Show all containers (default shows just running)"),
+        text("format", "", "Format output using a custom template: 'table', 'table TEMPLATE', 'json' or a Go template"),
+        flag("no-stream", "", hidden=True),
+        flag("no-trunc", "", hidden=True),
+    ),
+    (0, None),
+)
+DIFF = Verb(
+    "diff", "CONTAINER", "Inspect changes to files or directories on a container's filesystem", diff, (), (1, 1)
+)
+COMMIT = Verb(
+    "commit",
+    "[OPTIONS] CONTAINER [REPOSITORY[:TAG]]",
+    "Create a new image from a container's changes",
+    commit,
+    (
+        text("author", "a", 'Author (e.g., "Ada Byron <ada@example.org>")'),
+        many("change", "c", "Apply Dockerfile instruction to the created image (ENV, LABEL, CMD ...)"),
+        text("message", "m", "Commit message"),
+        flag("pause", "p", hidden=True, default=True),
+    ),
+    (1, 2),
+)
