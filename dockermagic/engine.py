@@ -6,6 +6,7 @@ that drives Docker, Podman or BuildKit can stand beside it.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -311,17 +312,17 @@ class Engine(Exchange, Upkeep):
         began: Callable[[Running], None] = lambda running: None,
     ) -> ContainerResult:
         """Run a container in the foreground and return how it ended. Raises :class:`ContainerError`."""
-        config, lowers, image_id = self._to_run(request.image)
+        request, config, lowers, image_id = self._to_run(request)
         return self.running.run(request, config, lowers, image_id=image_id, output=output, cancel=cancel, began=began)
 
     def run_detached(self, request: RunRequest) -> str:
         """Run a container that outlives this process; its id when its process has begun. Raises ContainerError."""
-        config, lowers, image_id = self._to_run(request.image)
+        request, config, lowers, image_id = self._to_run(request)
         return self.running.detach(request, config, lowers, image_id=image_id)
 
     def create_container(self, request: RunRequest) -> str:
         """Make a container that is not started, and return its id. Raises :class:`ContainerError`."""
-        config, lowers, image_id = self._to_run(request.image)
+        request, config, lowers, image_id = self._to_run(request)
         return self.running.create(request, config, lowers, image_id=image_id)
 
     def commit_container(
@@ -337,18 +338,23 @@ class Engine(Exchange, Upkeep):
 
         with self.store.lease():
             image = commit(self.running, self.store, name, author=author, message=message)
-            if changes:
-                tags = (target,) if target else ()
-                self.store.add(image.write(self.store))
-                return (
-                    self.build(BuildRequest("\n".join((f"FROM {image.id}", *changes)), tags=tags)).image_id or image.id
-                )
             descriptor = image.write(self.store)
-            if target:
-                self.store.tag(Reference.parse(target), descriptor)
-            else:
-                self.store.add(descriptor)
-        return image.id
+            if not changes:
+                self.store.tag(Reference.parse(target), descriptor) if target else self.store.add(descriptor)
+                return image.id
+            base = Reference.parse(f"committed:{secrets.token_hex(8)}")
+            self.store.tag(base, descriptor)
+            try:
+                text = "\n".join((f"FROM {base}", *changes))
+                tags = (target or f"{base}-changed",)
+                made = self.build(BuildRequest(text, tags=tags)).image_id
+                if not target:
+                    self.store.add(self.store.find(tags[0]).descriptor)
+                    self.store.untag(Reference.parse(tags[0]))
+                return made
+            finally:
+                self.store.untag(base)
+                self.store.forget(descriptor.digest)
 
     def run_in_terminal(
         self,
@@ -417,18 +423,36 @@ class Engine(Exchange, Upkeep):
 
         return self._terminal(work, output, ended, rows, columns)
 
-    def _to_run(self, name: str) -> tuple[Mapping[str, Any], tuple[Path, ...], str]:
-        """An image's config, its unpacked layers, bottom first, and its id."""
+    def _to_run(self, request: RunRequest) -> tuple[RunRequest, Mapping[str, Any], tuple[Path, ...], str]:
+        """The request, its image's config, the unpacked layers, bottom first, and the id; pulled where it says so."""
         from dockermagic.oci.image import Image
 
+        name = request.image
         try:
+            if request.pull == "always":
+                self.pull(name)
             stored = self.store.find(name)
         except ImageNotFoundError as error:
             raise ContainerError(
                 f"Unable to find image '{name}' locally",
-                hint="`images` lists what is here; `base busybox` makes one without a registry.",
+                hint=f"`pull {name}` fetches it, `images` lists what is here, `base busybox` makes one.",
             ) from error
+        except RegistryError as error:
+            error.exit_code = 125
+            raise
         image = Image.load(self.store, stored.descriptor)
         top: Snapshot | None = self.images_.snapshots(image, silence)
         self.snapshotter.touch(self.snapshotter.ids(top))
-        return image.config.to_json().get("config") or {}, self.snapshotter.chain(top), image.id
+        if request.debug_image:
+            request = self._with_toolbox(request)
+        return request, image.config.to_json().get("config") or {}, self.snapshotter.chain(top), image.id
+
+    def _with_toolbox(self, request: RunRequest) -> RunRequest:
+        """The request with another image's root beside the container's own, and its programs behind all others."""
+        _, _, lowers, _ = self._to_run(RunRequest(request.debug_image, pull=request.pull))
+        box = "/.debug"
+        path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+        folders = ":".join(f"{box}{folder}" for folder in path.split(":"))
+        given = any(name == "PATH" for name, _ in request.env)
+        env = request.env if given else (*request.env, ("PATH", f"{path}:{folders}"))
+        return replace(request, toolbox=lowers, env=env)

@@ -5,23 +5,34 @@ Every path is resolved inside the container: this process makes the container's 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import tarfile
+from collections.abc import Iterator
 from typing import Any
 
 from dockermagic.errors import ContainerError
 from dockermagic.sandbox import syscalls
 
-__all__ = ["export", "extract"]
+__all__ = ["export", "extract", "kind"]
 
 
-def _enter(root: str, process: int) -> None:
-    if process >= 0:
-        syscalls.setns(process, syscalls.CLONE_NEWNS)
-    elif root:
-        os.chroot(root)
-    os.chdir("/")
+@contextlib.contextmanager
+def _inside(root: str, process: int) -> Iterator[None]:
+    """Have the root of a container, or what is mounted at ``root``, as one's own."""
+    home = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if process >= 0:
+            syscalls.setns(process, syscalls.CLONE_NEWNS)
+        else:
+            os.chroot(root)
+        os.chdir("/")
+        yield
+    finally:
+        os.fchdir(home)
+        os.chroot(".")
+        os.close(home)
 
 
 def export(*, out: int, path: str, root: str = "", process: int = -1, follow: bool = False) -> dict[str, Any]:
@@ -29,7 +40,11 @@ def export(*, out: int, path: str, root: str = "", process: int = -1, follow: bo
 
     Raises ContainerError, with 1, where it is not there.
     """
-    _enter(root, process)
+    with _inside(root, process):
+        return _export(out, path, follow)
+
+
+def _export(out: int, path: str, follow: bool) -> dict[str, Any]:
     place = os.path.normpath(os.path.join("/", path))
     if follow:
         place = os.path.realpath(place)
@@ -58,7 +73,11 @@ def extract(
     With ``rename`` its topmost name becomes that one. Files belong to root unless ``owners`` keeps those of the tar.
     Raises ContainerError, with 1, where the directory is not there or the file system is read-only.
     """
-    _enter(root, process)
+    with _inside(root, process):
+        _extract(source, path, rename, owners)
+
+
+def _extract(source: int, path: str, rename: str, owners: bool) -> None:
     if not os.path.isdir(path):
         raise ContainerError(f"Could not find the directory {path} in container", exit_code=1)
     os.chroot(os.path.realpath(path))
@@ -82,6 +101,6 @@ def extract(
 
 def kind(*, path: str, root: str = "", process: int = -1) -> str:
     """``directory``, ``file`` or '' for what is not there; links are followed."""
-    _enter(root, process)
-    place = os.path.join("/", path)
-    return "directory" if os.path.isdir(place) else "file" if os.path.exists(place) else ""
+    with _inside(root, process):
+        place = os.path.join("/", path)
+        return "directory" if os.path.isdir(place) else "file" if os.path.exists(place) else ""

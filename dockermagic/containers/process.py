@@ -12,7 +12,7 @@ from dockermagic.containers.limits import Limits
 from dockermagic.containers.request import Bind, ExecRequest, Port, merge_env
 from dockermagic.errors import ContainerError
 from dockermagic.oci import lock
-from dockermagic.sandbox.base import Mount, Process, Rootfs
+from dockermagic.sandbox.base import Mount, Process, Rootfs, Subpath
 from dockermagic.sandbox.network import ADDRESS, LOCAL, Network, PortTakenError, Published, resolv_conf
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ def process_of(supervisor: Supervisor, stack: contextlib.ExitStack) -> tuple[Pro
         for number, bind in enumerate(binds)
     ]
     mounts += [Mount("tmpfs", one.target, size=one.size, mode=one.mode, readonly=one.readonly) for one in request.tmpfs]
+    if request.toolbox:
+        mounts.append(Mount("bind", "/.debug", Subpath(Rootfs(request.toolbox)), readonly=True))
     network = _network(supervisor, stack)
     resolver = resolv_conf(network.way if network else "", request.dns, request.dns_search, request.dns_options)
     if resolver is not None and "/etc/resolv.conf" not in taken:

@@ -101,7 +101,8 @@ class RunRequest:
     ``stdin`` or as ``window`` (rows, columns), and one stream of output. ``remove`` deletes the container at its end.
     ``network`` is ``default``, ``host``, ``none`` or ``bridge``; a port makes ``default`` a bridge. ``memory`` is in
     bytes; a limit of 0 is none. ``restart`` is ``no``, ``on-failure``, ``always`` or ``unless-stopped``, with at most
-    ``restart_max`` restarts (0: no end) after failures. ``health`` overrides the image's.
+    ``restart_max`` restarts (0: no end) after failures. ``health`` overrides the image's. ``toolbox`` are the layers of
+    ``debug_image``, mounted read-only at /.debug.
     """
 
     image: str
@@ -145,6 +146,7 @@ class RunRequest:
     init: bool = False
     debug_image: str = ""
     pull: str = "missing"
+    toolbox: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -349,6 +349,18 @@ def _fake(records: Records, upper: str | None) -> None:
         os.close(fd)
 
 
+def _rename(name: str) -> None:
+    """Show this name as the command line, and not that of the resident process, which is the host's business."""
+    import ctypes
+
+    with open("/proc/self/stat", "rb") as file:
+        fields = file.read().rpartition(b")")[2].split()
+    start, end = int(fields[45]), int(fields[46])
+    if 0 < start < end:
+        ctypes.memset(start, 0, end - start)
+        ctypes.memmove(start, name.encode(), min(len(name), end - start - 1))
+
+
 def _fork_below_init(status: Status) -> None:
     """Go on in a child; this process passes signals on, reaps what loses its parent, and ends as the child does."""
     child = os.fork()
@@ -359,8 +371,8 @@ def _fork_below_init(status: Status) -> None:
             os.tcsetpgrp(0, os.getpid())
             signal.signal(signal.SIGTTOU, signal.SIG_DFL)
         return
-    os.close(status.fd)
     sys.close_all_but(set())
+    _rename("docker-init")
     passed = set(signal.Signals) - {signal.SIGCHLD, signal.SIGKILL, signal.SIGSTOP, signal.SIGTTIN, signal.SIGTTOU}
     waited = passed | {signal.SIGCHLD}
     signal.pthread_sigmask(signal.SIG_BLOCK, waited)

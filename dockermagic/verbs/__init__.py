@@ -40,7 +40,7 @@ SUMMARIES: dict[str, str] = {
     "rm": "Remove one or more containers",
     "images": "List images",
     "history": "Show the history of an image",
-    "inspect": "Return low-level information on images",
+    "inspect": "Return low-level information on containers and images",
     "tag": "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE",
     "rmi": "Remove one or more images",
     "pull": "Download an image from a registry",

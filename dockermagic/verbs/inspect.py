@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from dockermagic.errors import ImageNotFoundError, UsageError
+from dockermagic.errors import ContainerError, DockermagicError, ImageNotFoundError, UsageError
 from dockermagic.verbs.base import Console, Shown, Verb
 from dockermagic.verbs.options import Arguments, flag, text
 from dockermagic.verbs.template import Template
@@ -38,24 +38,40 @@ KNOWN: dict[str, tuple[str, ...]] = {
 
 
 def _complete(document: dict[str, Any]) -> dict[str, Any]:
+    if "HostConfig" in document:
+        return document
     config = {**dict.fromkeys(KNOWN["Config"]), **(document.get("Config") or {})}
     return {**dict.fromkeys(KNOWN[""]), **document, "Config": config}
 
 
+def _look(console: Console, name: str, kind: str) -> dict[str, Any]:
+    """A container of that name, else an image; ``kind`` is one of both, or '' for either."""
+    if kind != "image" and (kind or (console.engine.home / "containers").is_dir()):
+        from dockermagic.verbs.container_look import document
+
+        try:
+            container = console.engine.running.get(name)
+            folder = console.engine.home / "containers" / container.id
+            return document(container, str(folder))
+        except ContainerError:
+            if kind:
+                raise
+    return console.engine.inspect(name)
+
+
 def inspect(console: Console, arguments: Arguments) -> int:
-    """Print what is known of images, as one JSON array or each through a template; a missing one fails at the end."""
-    if arguments.given("type") and arguments.text("type") != "image":
-        raise UsageError(
-            f'"{arguments.text("type")}" is not a type that can be inspected here', hint="There is: image."
-        )
+    """Print what is known of containers and images, as JSON or through a template; a missing one fails at the end."""
+    kind = arguments.text("type")
+    if kind not in ("", "image", "container"):
+        raise UsageError(f'"{kind}" is not a type that can be inspected here', hint="There is: container, image.")
     form = arguments.text("format")
     template = Template(form) if form and form != "json" else None
     found: list[dict[str, Any]] = []
-    missing: list[ImageNotFoundError] = []
+    missing: list[DockermagicError] = []
     for name in arguments.words:
         try:
-            found.append(console.engine.inspect(name))
-        except ImageNotFoundError as absent:
+            found.append(_look(console, name, kind))
+        except (ImageNotFoundError, ContainerError) as absent:
             missing.append(absent)
     if template is not None:
         console.write("".join(template.render(_complete(document)) + "\n" for document in found))
@@ -74,14 +90,14 @@ def inspect(console: Console, arguments: Arguments) -> int:
 INSPECT = Verb(
     "inspect",
     "[OPTIONS] NAME|ID [NAME|ID...]",
-    "Return low-level information on images",
+    "Return low-level information on containers and images",
     inspect,
     (
         text(
             "format", "f", "Format output: 'json' or 'TEMPLATE', a Go template such as '{{.Id}}' or '{{json .Config}}'"
         ),
         flag("size", "s", hidden=True),
-        text("type", "", "Only inspect objects of the given type: image"),
+        text("type", "", "Only inspect objects of the given type: container or image"),
     ),
     (1, None),
 )
