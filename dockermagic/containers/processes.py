@@ -4,28 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Usage", "pids", "usage"]
+from dockermagic.containers.request import Usage
 
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """What a container uses now.
-
-    Seconds of processors since its start, bytes of memory and their limit (0: none), bytes received and sent, read and
-    written, and how many processes there are.
-    """
-
-    cpu: float = 0.0
-    memory: int = 0
-    limit: int = 0
-    received: int = 0
-    sent: int = 0
-    read: int = 0
-    written: int = 0
-    processes: int = 0
+__all__ = ["pids", "usage"]
 
 
 def pids(first: int) -> list[int]:

@@ -26,6 +26,7 @@ __all__ = [
     "RunRequest",
     "State",
     "Tmpfs",
+    "Usage",
     "merge_env",
     "parse_volume",
     "resolve",
@@ -302,6 +303,24 @@ class ContainerResult:
     seconds: float = 0.0
     interrupted: int = 0
     notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a container uses now.
+
+    Seconds of processors since its start, bytes of memory and their limit (0: none), bytes received and sent, read and
+    written, and how many processes there are.
+    """
+
+    cpu: float = 0.0
+    memory: int = 0
+    limit: int = 0
+    received: int = 0
+    sent: int = 0
+    read: int = 0
+    written: int = 0
+    processes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

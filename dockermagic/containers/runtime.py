@@ -15,11 +15,10 @@ from typing import Any
 from dockermagic.containers import control, logs
 from dockermagic.containers.keeper import delegate
 from dockermagic.containers.limits import enter_groups
-from dockermagic.containers.processes import Usage, pids, usage
-from dockermagic.containers.request import Container, ContainerResult, ExecRequest, RunRequest
+from dockermagic.containers.processes import pids, usage
+from dockermagic.containers.request import Container, ContainerResult, ExecRequest, RunRequest, Usage
 from dockermagic.containers.shelf import Place, Shelf
 from dockermagic.containers.supervisor import FRAME, Supervisor
-from dockermagic.containers.usage import Usage, usage
 from dockermagic.errors import ContainerError
 from dockermagic.sandbox.base import Cancel, Output, Rootfs, Sandbox
 from dockermagic.sandbox.running import Hooks, Running
@@ -246,10 +245,6 @@ class Containers:
         place, _ = self._find(name)
         return logs.read(place.path, tail=tail, by_line=by_line, goes_on=place.is_held if follow else None)
 
-    def usage(self, container: Container) -> Usage | None:
-        """What its processes use now; None where it does not run."""
-        return usage(container.state.pid) if container.state.pid else None
-
     def size(self, name: str) -> int:
         """The bytes of what a container changed."""
         place, _ = self._find(name)
@@ -267,10 +262,11 @@ class Containers:
         self._must_run(container)
         return pids(container.state.pid)
 
-    def usage(self, name: str) -> Usage:
-        """What a container uses now; nothing where it does not run."""
-        state = self._find(name)[1].state
-        return usage(state.pid, state.groups, state.network) if state.pid else Usage()
+    def usage(self, container: Container) -> Usage | None:
+        """What its processes use now; None where it does not run."""
+        state = container.state
+        found = usage(state.pid, state.groups, state.network) if state.pid else Usage()
+        return found if found.processes else None
 
     def changes(self, name: str) -> list[dict[str, Any]]:
         """What a container changed: ``path`` and ``state`` (added, modified, removed), sorted by path."""

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from dockermagic.containers.request import Usage
 from dockermagic.errors import ContainerError
 from dockermagic.tables import human_size
 from dockermagic.verbs.base import Console, Verb
@@ -174,12 +175,12 @@ def stats(console: Console, arguments: Arguments) -> int:
     running = console.engine.running
     names = arguments.words or [one.id for one in running.all() if one.is_running or arguments.flag("all")]
     containers = [running.get(name) for name in names]
-    before = {one.id: running.usage(one.id) for one in containers}
+    before = {one.id: running.usage(one) or Usage() for one in containers}
     began = time.monotonic()
     time.sleep(0.25)
     rows = []
     for one in containers:
-        now, seconds = running.usage(one.id), time.monotonic() - began
+        now, seconds = running.usage(one) or Usage(), time.monotonic() - began
         total = now.limit or _memory()
         rows.append(
             {
