@@ -13,7 +13,7 @@ from dockermagic.oci import auth
 from dockermagic.oci.blobs import BLOCK, Blobs
 from dockermagic.oci.reference import Reference
 from dockermagic.oci.spec import DOCKER_INDEX, DOCKER_MANIFEST, INDEX, MANIFEST, Descriptor, decode, digest, is_foreign
-from dockermagic.oci.transport import Answer, Transport
+from dockermagic.oci.transport import TRY_AGAIN, Answer, BrokenOff, Transport
 
 __all__ = ["Repository"]
 
@@ -21,6 +21,8 @@ _ACCEPT = ", ".join((INDEX, MANIFEST, DOCKER_INDEX, DOCKER_MANIFEST))
 _LARGEST_MANIFEST = 4 << 20
 _TRIES = 5
 _MOST_PIECES = 1000
+_CHUNK = 8 << 20
+_LARGEST_CHUNK = 64 << 20
 
 Progress = Callable[[int], None]
 Begun = Callable[[int], None]
@@ -164,34 +166,20 @@ class Repository:
             push=True,
             what=f"{self._title}@{descriptor.digest}",
         )
-        answer.close()
-        answer.release_conn()
+        _close(answer)
         return answer.status == 200
 
     def upload(
         self, blobs: Blobs, descriptor: Descriptor, progress: Progress | None = None, *, mount_from: str = ""
     ) -> bool:
-        """Send a blob; False if the registry took it over from the repository ``mount_from`` of its own."""
+        """Send a blob; False if the registry took it over from the repository ``mount_from`` of its own.
+
+        It goes in one piece; where that breaks off or is too large, in chunks, of which only the last one is lost.
+        """
         what = f"{self._title}@{descriptor.digest}"
-        query = f"?mount={descriptor.digest}&from={urllib.parse.quote(mount_from)}" if mount_from else ""
-        answer = self._call(
-            "POST",
-            f"blobs/uploads/{query}",
-            allow=(201, 202),
-            headers={"Content-Length": "0"},
-            push=True,
-            mount_from=mount_from,
-            what=what,
-        )
-        location = answer.headers.get("Location", "")
-        answer.close()
-        answer.release_conn()
-        if answer.status == 201:
+        target, _ = self._begin(what, descriptor.digest, mount_from)
+        if not target:
             return False
-        if not location:
-            raise RegistryError(f"{what}: the registry does not say where to upload to")
-        target = urllib.parse.urljoin(f"{self._http.base}/v2/{self._name}/blobs/uploads/", location)
-        target += f"{'&' if '?' in target else '?'}digest={urllib.parse.quote(descriptor.digest, safe='')}"
         size = blobs.size(descriptor.digest)
 
         def content() -> Iterator[bytes]:
@@ -204,10 +192,87 @@ class Repository:
                         progress(done)
 
         headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
-        answer = self._call("PUT", target, allow=(201, 204), headers=headers, body=content, push=True, what=what)
-        answer.close()
-        answer.release_conn()
+        options: dict[str, Any] = {"headers": headers, "body": content, "push": True, "what": what}
+        try:
+            allow = (201, 204, 413, *TRY_AGAIN)
+            answer = self._call("PUT", _with_digest(target, descriptor), allow=allow, tries=1, **options)
+            _close(answer)
+            if answer.status in (201, 204):
+                return True
+        except BrokenOff:
+            pass
+        self._upload_in_chunks(blobs, descriptor, progress, what)
         return True
+
+    def _begin(self, what: str, digest: str = "", mount_from: str = "") -> tuple[str, int]:
+        """Where to upload to, '' if the blob was taken from elsewhere; and the least size of a chunk."""
+        query = f"?mount={digest}&from={urllib.parse.quote(mount_from)}" if mount_from else ""
+        answer = self._call(
+            "POST",
+            f"blobs/uploads/{query}",
+            allow=(201, 202),
+            headers={"Content-Length": "0"},
+            push=True,
+            mount_from=mount_from,
+            what=what,
+        )
+        _close(answer)
+        if answer.status == 201:
+            return "", 0
+        least = answer.headers.get("OCI-Chunk-Min-Length", "")
+        return self._location(answer, what), int(least) if least.isdigit() else 0
+
+    def _location(self, answer: Answer, what: str) -> str:
+        location = answer.headers.get("Location", "")
+        if not location:
+            raise RegistryError(f"{what}: the registry does not say where to upload to")
+        return urllib.parse.urljoin(f"{self._http.base}/v2/{self._name}/blobs/uploads/", location)
+
+    def _upload_in_chunks(self, blobs: Blobs, descriptor: Descriptor, progress: Progress | None, what: str) -> None:
+        target, least = self._begin(what)
+        size, done, failures = blobs.size(descriptor.digest), 0, 0
+        with blobs.open(descriptor.digest) as file:
+            while done < size:
+                file.seek(done)
+                piece = file.read(min(max(_CHUNK, least), _LARGEST_CHUNK))
+                headers = {
+                    "Content-Type": "application/octet-stream",
+                    "Content-Length": str(len(piece)),
+                    "Content-Range": f"{done}-{done + len(piece) - 1}",
+                }
+                options: dict[str, Any] = {"headers": headers, "body": piece, "push": True, "what": what, "tries": 1}
+                try:
+                    answer = self._call("PATCH", target, allow=(201, 202, 204, 416), **options)
+                except RegistryError:
+                    failures += 1
+                    if failures == _TRIES:
+                        raise
+                    self._http.wait(failures)
+                else:
+                    _close(answer)
+                    if answer.status != 416:
+                        target, done, failures = self._location(answer, what), done + len(piece), 0
+                        if progress is not None:
+                            progress(done)
+                        continue
+                target, done = self._arrived(target, what)
+        answer = self._call(
+            "PUT",
+            _with_digest(target, descriptor),
+            allow=(201, 204),
+            headers={"Content-Length": "0"},
+            push=True,
+            what=what,
+        )
+        _close(answer)
+
+    def _arrived(self, target: str, what: str) -> tuple[str, int]:
+        """Where an upload goes on, and how many bytes the registry has."""
+        answer = self._call("GET", target, allow=(200, 204), push=True, what=what)
+        _close(answer)
+        last = answer.headers.get("Range", "").rpartition("-")[2]
+        here = self._location(answer, what) if answer.headers.get("Location") else target
+        return here, int(last) + 1 if last.isdigit() and last != "0" else 0
 
     def put_manifest(self, data: bytes, media_type: str, name: str) -> None:
         """Send a manifest or index under a tag or its digest; all it refers to must be there."""
@@ -236,6 +301,15 @@ class Repository:
         if "://" not in path and not path.startswith("/"):
             path = f"/v2/{self._name}/{path}"
         return self._http.request(method, path, scope=scope, what=what, **options)
+
+
+def _with_digest(target: str, descriptor: Descriptor) -> str:
+    return f"{target}{'&' if '?' in target else '?'}digest={urllib.parse.quote(descriptor.digest, safe='')}"
+
+
+def _close(answer: Answer) -> None:
+    answer.close()
+    answer.release_conn()
 
 
 def _whole(answer: Answer, limit: int, what: str) -> bytes:

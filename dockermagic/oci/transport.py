@@ -25,16 +25,20 @@ from dockermagic.errors import RegistryError
 from dockermagic.oci import auth
 from dockermagic.oci.reference import DEFAULT_REGISTRY
 
-__all__ = ["Answer", "Transport", "is_loopback"]
+__all__ = ["TRY_AGAIN", "Answer", "BrokenOff", "Transport", "is_loopback"]
 
 Answer = urllib3.BaseHTTPResponse
 
 _TRIES = 5
 _REDIRECTS = 5
 _LONGEST_WAIT = 60.0
-_TRY_AGAIN = (429, 500, 502, 503, 504)
+TRY_AGAIN = (429, 500, 502, 503, 504)
 _LARGEST_ERROR = 16 << 10
 _TIMEOUT = urllib3.Timeout(connect=20.0, read=60.0)
+
+
+class BrokenOff(RegistryError):
+    """No answer came: the connection could not be made, or broke."""
 
 
 def is_loopback(host: str) -> bool:
@@ -84,36 +88,41 @@ class Transport:
         headers: Mapping[str, str] | None = None,
         body: Callable[[], Iterable[bytes]] | bytes | None = None,
         allow: Iterable[int] = (200,),
+        tries: int = _TRIES,
         what: str,
     ) -> Answer:
         """Send a request, as often as it takes; the answer's body is not read yet, the caller does or closes it.
 
         ``path`` may be a whole URL. ``body`` as a function is called for each try. Raises RegistryError for a status
-        that is not in ``allow``; ``what`` says in it what was wanted.
+        that is not in ``allow``, BrokenOff where no answer came; ``what`` says in it what was wanted. A challenge does
+        not count as a try.
         """
         url = urllib.parse.urljoin(f"{self.base}/", path)
         allowed = set(allow)
         challenged = False
-        for number in range(1, _TRIES + 1):
+        number = 0
+        for _ in range(tries + 1):
+            number += 1
             before = self._token(scope)
             try:
                 answer = self._follow(method, url, scope, dict(headers or {}), body)
             except (urllib3.exceptions.HTTPError, OSError) as error:
-                if _is_final(error) or number == _TRIES:
-                    raise RegistryError(f"{what}: {_reason(error)}", hint=_hint(error)) from error
+                if _is_final(error) or number >= tries:
+                    raise BrokenOff(f"{what}: {_reason(error)}", hint=_hint(error)) from error
                 self.wait(number, "")
                 continue
             if answer.status in allowed:
                 return answer
             if answer.status == 401 and not challenged:
                 challenged = True
+                number -= 1
                 header = answer.headers.get("WWW-Authenticate", "")
                 _discard(answer)
                 if self._authorize(header, scope, before, what):
                     continue
                 raise self._refused(answer, what, "")
             said = _said(answer)
-            if answer.status in _TRY_AGAIN and number < _TRIES:
+            if answer.status in TRY_AGAIN and number < tries:
                 self.wait(number, answer.headers.get("Retry-After", ""))
                 continue
             raise self._refused(answer, what, said)
@@ -256,7 +265,7 @@ class Transport:
                 continue
             if answer.status == 200:
                 return content
-            if answer.status not in _TRY_AGAIN or number == _TRIES:
+            if answer.status not in TRY_AGAIN or number == _TRIES:
                 raise self._refused(answer, what, _message(content))
             self.wait(number, answer.headers.get("Retry-After", ""))
         raise AssertionError("unreachable")

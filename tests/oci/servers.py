@@ -31,6 +31,7 @@ class Server:
         self.bearer = False
         self.realm = ""
         self.tokens: dict[str, str] = {}
+        self.pending = b""  # the one upload in chunks
         server = self
 
         class Bound(Handler):
@@ -165,10 +166,22 @@ class Handler(BaseHTTPRequestHandler):
                 self.reply(201, Location=f"/v2/x/blobs/{self.query['mount']}")
             else:
                 self.reply(202, Location="/v2/x/blobs/uploads/7?state=a%2Fb")
+            return
+        assert self.query["state"] == "a/b"
+        place = "/v2/x/blobs/uploads/7?state=a%2Fb"
+        if self.command == "PATCH":
+            start = int(self.headers["Content-Range"].partition("-")[0])
+            if start != len(server.pending):
+                self.reply(416, Location=place, Range=f"0-{max(len(server.pending) - 1, 0)}")
+                return
+            server.pending += self.content
+            self.reply(202, Location=place, Range=f"0-{len(server.pending) - 1}")
+        elif self.command == "GET":
+            self.reply(204, Location=place, Range=f"0-{max(len(server.pending) - 1, 0)}")
         else:
-            assert self.query["state"] == "a/b"
-            if f"sha256:{hashlib.sha256(self.content).hexdigest()}" != self.query["digest"]:
+            content, server.pending = server.pending + self.content, b""
+            if f"sha256:{hashlib.sha256(content).hexdigest()}" != self.query["digest"]:
                 self.reply(400, b'{"errors":[{"code":"DIGEST_INVALID"}]}')
             else:
-                server.blobs[self.query["digest"]] = self.content
+                server.blobs[self.query["digest"]] = content
                 self.reply(201, Location=f"/v2/x/blobs/{self.query['digest']}")

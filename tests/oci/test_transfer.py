@@ -571,6 +571,34 @@ def test_a_push_that_is_refused_says_why(
         push(store, Reference.parse(f"{server.address}/x:1"), image(store), **patient([]))
 
 
+@pytest.mark.parametrize("how", ["too large", "broken off", "busy"])
+def test_what_does_not_go_in_one_piece_goes_in_chunks(store: Store, server: Server, how: str) -> None:
+    """A chunk that is cut is sent again from where the registry has it, and nothing else is."""
+    made = image(store, layers=1, size=20_000_000)
+    layer = store.manifest(made).layers[0]
+    cuts: list[str] = []
+
+    def trouble(request: Handler) -> bool:
+        if request.command == "PUT" and len(request.content) > 10_000_000:
+            if how == "broken off":
+                request.close_connection = True
+            else:
+                request.reply(413 if how == "too large" else 503)
+            return True
+        if request.command == "PATCH" and len(cuts) < 2 and request.headers["Content-Range"].startswith("8388608-"):
+            cuts.append(request.headers["Content-Range"])
+            server.pending += request.content[:1000] if len(cuts) == 1 else b""
+            request.close_connection = True
+            return True
+        return False
+
+    server.trouble = trouble
+    push(store, Reference.parse(f"{server.address}/x:1"), made, **patient([]))
+    assert server.blobs[layer.digest] == store.blob(layer.digest).read_bytes()
+    assert len(cuts) == 1
+    assert len(server.paths("PATCH")) == 4
+
+
 def test_an_image_that_is_not_whole_is_not_pushed(store: Store, server: Server) -> None:
     made = image(store)
     store.blob(store.manifest(made).layers[0].digest).unlink()
