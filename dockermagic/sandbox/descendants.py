@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Collection
 
-__all__ = ["children_of", "end_below"]
+__all__ = ["children_of", "count_of_user", "end_below"]
 
 
 def _families() -> dict[int, list[int]]:
@@ -28,6 +28,19 @@ def _families() -> dict[int, list[int]]:
 def children_of(pid: int) -> list[int]:
     """The living processes that a process started, and those that were left to it."""
     return _families().get(pid, [])
+
+
+def count_of_user() -> int:
+    """How many tasks this process's user has, as far as they are seen here."""
+    count = 0
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                if os.stat(f"/proc/{name}").st_uid == os.getuid():
+                    count += len(os.listdir(f"/proc/{name}/task"))
+            except OSError:
+                continue
+    return count
 
 
 def end_below(top: int, *, except_for: Collection[int] = ()) -> None:

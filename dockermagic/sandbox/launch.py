@@ -28,9 +28,12 @@ from dockermagic.sandbox.leftovers import Stub
 from dockermagic.sandbox.mounts import Stubs, mount_rootfs
 from dockermagic.sandbox.stage import Profile, Setting, Stage
 from dockermagic.sandbox.surroundings import Surroundings
+from dockermagic.sandbox.tasks import limit_tasks
 from dockermagic.sandbox.trees import MOUNT_POINTS
 
 __all__ = ["Status", "limit", "start"]
+
+_ALL_IDS = 0xFFFFFFFF
 
 
 def start(
@@ -219,7 +222,7 @@ def _run(
     for number, fd in enumerate(fds):
         os.dup2(fd, number, inheritable=True)
     sys.close_all_but({0, 1, 2, status.fd, *([records.fd] if records else [])})
-    limit(process)
+    limit(process, others=0 if records is not None or _is_mapped() else None)
     upper = str(job.rootfs.upper) if job.rootfs.upper else None
     _drop_privileges(process, identity, records, upper, keep)
     if process.init:
@@ -264,7 +267,19 @@ def _enter_directory(path: str) -> list[str]:
         raise SandboxError(f"working directory {path}: {error.strerror}") from error
 
 
-def limit(process: Process) -> None:
+def _is_mapped() -> bool:
+    """Whether this is root of a user namespace of its own, in which processes are counted apart."""
+    table = os.open("/proc/self/uid_map", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return int(os.read(table, 4096).split()[2]) != _ALL_IDS
+    finally:
+        os.close(table)
+
+
+def limit(process: Process, *, others: int | None = 0) -> None:
+    """Set the limits of a process, and a bound of how many it becomes, unless ``others`` (see limit_tasks) is None."""
+    if others is not None and not any(limit.name == "nproc" for limit in process.ulimits):
+        limit_tasks(others)
     for limit in process.ulimits:
         kind = getattr(resource, f"RLIMIT_{limit.name.upper()}", None)
         if kind is None:

@@ -345,7 +345,7 @@ class Traced:
             for number, fd in enumerate(fds):
                 os.dup2(fd, number, inheritable=True)
             syscalls.close_all_but({0, 1, 2, start.fileno()})
-            launch.limit(self.process)
+            launch.limit(self.process, others=descendants.count_of_user() if self.fake else None)
             os.umask(self.process.umask)
             for name in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
                 signal.signal(name, signal.SIG_DFL)

@@ -33,6 +33,7 @@ from dockermagic.sandbox import (
     stage,
     supervise,
     syscalls,
+    tasks,
     trees,
     wire,
 )
@@ -157,6 +158,8 @@ class Server:
         self.channel.send(wire.dump({"ready": os.getpid()}))
         # Done once here, not in every child.
         seccomp.default_profile(capabilities.DEFAULT)
+        if self.setting.mode == "root":
+            tasks.Group.sweep()
         if self.setting.mode == "single":
             seccomp.notify_program()
             listener.known_calls()
@@ -234,6 +237,11 @@ class Server:
             os.kill(pid, signal.SIGKILL)
         if not self.way.namespaces:
             descendants.end_below(os.getpid())
+        if tasks.Group.mine:
+            for pid in self.children:
+                os.waitpid(pid, 0)
+            for group in list(tasks.Group.mine):
+                group.remove()
         os._exit(0)
 
     def _spare_is_over(self, run: supervise.Run) -> None:

@@ -18,6 +18,7 @@ from dockermagic.errors import BuildInterruptedError, DockermagicError, SandboxE
 from dockermagic.sandbox import leftovers, syscalls, trees, wire
 from dockermagic.sandbox.launch import Status, start
 from dockermagic.sandbox.stage import Profile, Setting
+from dockermagic.sandbox.tasks import Group
 
 __all__ = ["Loop", "Run"]
 
@@ -85,6 +86,8 @@ class Run:
             self.status.close()
             start(loop.setting, profile, Status(theirs.fileno()), loop.records, self.number, beside)
         theirs.close()
+        self.group: Group | None = None
+        self.beside = beside is not None
         if beside is not None:
             os.close(beside)
         loop.watch(self.status.fileno(), self._read)
@@ -95,6 +98,8 @@ class Run:
         The client shuts its end down when it wants the process stopped. ``fds`` are closed.
         """
         self.upper = Path(upper) if upper else None
+        if self.loop.setting.mode == "root" and not self.beside:
+            self.group = Group(self.pid)
         try:
             syscalls.send(self.status, job, fds)
         except OSError:
@@ -169,6 +174,8 @@ class Run:
         self._finish()
 
     def _finish(self) -> None:
+        if self.group is not None:
+            self.group.remove()
         if self.control is not None:
             self.loop.unwatch(self.control.fileno())
             self._answer(self.control)

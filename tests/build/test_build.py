@@ -13,6 +13,8 @@ from dockermagic.build.request import Secret
 from dockermagic.errors import BuildError, ContextError, DockerfileSyntaxError, ImageNotFoundError, RunFailedError
 from tests.build.kit import Bench, cached, write
 
+pytestmark = pytest.mark.plain
+
 
 def test_run_sees_its_environment(bench: Bench) -> None:
     """ENV and ARG reach the process, the host's environment does not."""
@@ -235,6 +237,7 @@ def test_cache_mount_keeps_its_files(bench: Bench) -> None:
     assert bench.printed("FROM busybox\nRUN ls /cache; true\n") == "ls: /cache: No such file or directory\n"
 
 
+@pytest.mark.isolated
 def test_bind_mount_is_read_only(bench: Bench) -> None:
     """A bind mount shows the context; what is written to a writable one is thrown away."""
     write(bench.context, {"src/a": "1\n"})
