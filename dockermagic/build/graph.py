@@ -252,6 +252,12 @@ def sources(vertex: Vertex) -> Iterator[Source]:
                     yield mount.source
 
 
+def below(vertex: Vertex) -> list[Vertex]:
+    """The vertices that one stands on or reads from, its parent first."""
+    parent = [] if vertex.parent is None else [vertex.parent]
+    return parent + [source for source in sources(vertex) if isinstance(source, Vertex)]
+
+
 def walk(*tops: Vertex | None) -> Iterator[Vertex]:
     """Every vertex that the given ones stand on or read from, each once, parents first."""
     seen: set[int] = set()
@@ -266,7 +272,4 @@ def walk(*tops: Vertex | None) -> Iterator[Vertex]:
                 continue
             seen.add(id(vertex))
             stack.append((vertex, True))
-            below = [source for source in sources(vertex) if isinstance(source, Vertex)]
-            stack += [(item, False) for item in below]
-            if vertex.parent is not None:
-                stack.append((vertex.parent, False))
+            stack += [(item, False) for item in reversed(below(vertex))]

@@ -19,7 +19,7 @@ from typing import Any
 from dockermagic.build.cache import Cache, TrailEntry
 from dockermagic.build.context import Context
 from dockermagic.build.frontend import Plan
-from dockermagic.build.graph import ImageSource, Vertex, walk
+from dockermagic.build.graph import ImageSource, Vertex, below, walk
 from dockermagic.build.locks import Lock
 from dockermagic.build.ops import Inputs, execute, inputs_of
 from dockermagic.build.request import BuildRequest, FailedStep
@@ -64,6 +64,7 @@ class Solver:
     shop: Workshop = field(init=False)
     _done: dict[int, Future[Solved]] = field(default_factory=dict)
     _numbers: dict[int, int] = field(default_factory=dict)
+    _digests: dict[int, str] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
@@ -138,7 +139,7 @@ class Solver:
         try:
             with self.at(vertex):
                 inputs = inputs_of(vertex, parent, self.shop)
-                digest = _event_digest(vertex, inputs)
+                digest = self._digests[id(vertex)] = _event_digest(vertex, inputs)
                 solved, reason = self._layer(vertex, parent, inputs, digest)
         except DockermagicError as error:
             digest = _event_digest(vertex, inputs)
@@ -180,6 +181,7 @@ class Solver:
         event = VertexEvent(
             digest,
             vertex.name,
+            tuple(dict.fromkeys(self._digests[id(one)] for one in below(vertex) if id(one) in self._digests)),
             instruction=vertex.instruction,
             line=vertex.line,
             stage=vertex.stage_name,

@@ -11,6 +11,7 @@ import pytest
 
 from dockermagic.build.request import Secret
 from dockermagic.errors import BuildError, ContextError, DockerfileSyntaxError, ImageNotFoundError, RunFailedError
+from dockermagic.events import Vertex
 from tests.build.kit import Bench, cached, write
 
 pytestmark = pytest.mark.plain
@@ -339,6 +340,28 @@ def test_names_of_steps(bench: Bench) -> None:
         "[stage-1 2/3] COPY --from=one /etc/passwd /p",
         "[stage-1 3/3] RUN echo 5",
     ]
+
+
+def test_steps_name_what_they_stand_on(bench: Bench) -> None:
+    bench.build(
+        "FROM busybox AS one\nRUN echo a > /a\nFROM busybox AS two\nCOPY --from=one /a /b\n"
+        "RUN --mount=from=one,target=/m ls /m\n"
+    )
+    steps = {
+        event.digest: event for event in bench.events if isinstance(event, Vertex) and event.instruction is not None
+    }
+    below = {step.name: [steps[digest].name for digest in step.inputs] for step in steps.values()}
+    base = "FROM docker.io/library/busybox:latest"
+
+    assert below == {
+        f"[one 1/2] {base}": [],
+        "[one 2/2] RUN echo a > /a": [f"[one 1/2] {base}"],
+        "[two 2/3] COPY --from=one /a /b": [f"[one 1/2] {base}", "[one 2/2] RUN echo a > /a"],
+        "[two 3/3] RUN --mount=from=one,target=/m ls /m": [
+            "[two 2/3] COPY --from=one /a /b",
+            "[one 2/2] RUN echo a > /a",
+        ],
+    }
 
 
 def test_interrupt_ends_everything(bench: Bench) -> None:
