@@ -15,9 +15,15 @@ CELLS = (
     "%load_ext dockermagic",
     '%%dockerfile -t hello\nFROM busybox\nENV WHO=world\nRUN echo "Hello, $WHO" > /greeting\nCMD ["cat", "/greeting"]',
     "%%dockerfile\nCOPY app /srv/app\nRUN cd /srv/app && ls && rm -r /var/www",
-    "%dockerfile tree",
     "%docker run --rm hello",
 )
+PROGRAM = '''"""Greets whom it is told to."""
+
+import os
+
+name = os.environ.get("WHO", "nobody")
+print(f"Hello, {name}")  # read by the lesson
+'''
 
 
 def main() -> None:
@@ -25,7 +31,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         (folder / "app").mkdir()
-        (folder / "app/main.py").write_text('print("hello")\n')
+        (folder / "app/main.py").write_text(PROGRAM)
         (folder / "app/data.csv").write_text("a,b\n1,2\n")
         home = folder / ".store"
         with Engine(home) as engine:
@@ -36,8 +42,11 @@ def main() -> None:
                 notebook = Notebook(page, address, "first.ipynb")
                 for number in range(len(CELLS)):
                     notebook.run(number)
-                page.get_by_role("button", name="No", exact=True).click()
                 page.keyboard.press("Control+b")
+                card = notebook.cell(2).locator(".dm-root")
+                card.get_by_text("Files ·").click()
+                card.get_by_role("treeitem").filter(has_text="main.py").click()
+                card.locator(".dm-look pre").wait_for()
                 page.wait_for_timeout(1500)
                 page.locator(".jp-WindowedPanel-outer").first.evaluate("element => element.scrollTop = 0")
                 page.wait_for_timeout(500)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from html import escape
 from typing import Any
 
-from dockermagic.notebook.markup import Html
+from dockermagic.notebook.markup import Html, colour
 
 __all__ = ["AnsiLines", "plain_lines", "to_html"]
 
@@ -19,6 +19,10 @@ __all__ = ["AnsiLines", "plain_lines", "to_html"]
 BASIC = (None, "#d1434b", "#2d9250", "#a9791c", "#3b7ddd", "#a35ac6", "#2090a0", None)
 BRIGHT = ("#76808c", "#e0525b", "#35a35c", "#b98826", "#5090ea", "#b26fd2", "#2aa0b0", None)
 GROUNDS = ("#30363d", "#d1434b", "#2d9250", "#c99a3a", "#3b7ddd", "#a35ac6", "#2090a0", "#c9d1d9")
+
+_NAMES = ("red", "green", "yellow", "blue", "magenta", "cyan")
+_THEMED = {code: colour(name) for codes in (BASIC, BRIGHT) for code, name in zip(codes[1:7], _NAMES, strict=True)}
+_THEMED |= {BRIGHT[0]: colour("grey")}
 
 LONGEST_LINE = 4000
 _SEQUENCE = re.compile(
@@ -49,7 +53,7 @@ class Style:
         if back and not fore:
             red, green, blue = (int(back[at : at + 2], 16) for at in (1, 3, 5))
             fore = "#111" if 3 * red + 6 * green + blue > 1400 else "#fff"
-        parts = [f"color:{fore}"] if fore else []
+        parts = [f"color:{_THEMED.get(fore, fore)}"] if fore else []
         parts += [f"background:{back}"] if back else []
         parts += ["font-weight:600"] if self.bold else []
         parts += ["opacity:.7"] if self.dim else []

@@ -158,14 +158,13 @@ def _sentence(name: str, word: str) -> str:
 
 def step_row(step: StepView, *, live: bool = False, acts: Acts = NOTHING) -> Html:
     """One instruction. While it is ``live`` its clock and its output are left to the widget where there is one."""
-    waits = step.state in ("waiting", "skipped")
     tint = "background:@badtint" if step.state == "failed" else ""
     number = cell(
         muted(str(step.number)),
         style=f"width:1%;padding-right:0;text-align:right;{tint};font-variant-numeric:tabular-nums",
     )
     text = _instruction(step)
-    body = cell(text, *_below(step, live, acts), style=f"{tint};opacity:.62" if waits else tint)
+    body = cell(text, *_below(step, live, acts), style=tint)
     figures = el("div", _size(step), _state(step, live), class_="dm-figures")
     right = cell(figures, style=f"width:1%;white-space:nowrap;text-align:right;padding-left:0;{tint}")
     return row(number, body, right, class_="dm-whole")

@@ -20,6 +20,7 @@ __all__ = [
     "card",
     "chip",
     "code",
+    "colour",
     "details",
     "el",
     "esc",
@@ -38,7 +39,7 @@ class Html(str):
 
 COLOURS = {
     # name: (on either background, on a light page, on a dark page)
-    "soft": ("#768090", "#667085", "#9aa5b5"),
+    "soft": ("#768090", "#5d677b", "#9aa5b5"),
     "line": ("rgba(128,138,150,.26)", "rgba(20,32,54,.13)", "rgba(255,255,255,.15)"),
     "tint": ("rgba(128,138,150,.08)", "rgba(40,60,100,.045)", "rgba(255,255,255,.05)"),
     "key": ("#6d7fd6", "#4052c0", "#a3b3ff"),
@@ -47,6 +48,14 @@ COLOURS = {
     "warn": ("#b07a1c", "#8f5f00", "#e2b04e"),
     "bad": ("#d64550", "#bf2633", "#ff7c85"),
     "bar": ("#8c9be0", "#a3b0ee", "#5f72cf"),
+    # what a process paints its output with
+    "red": ("#d1434b", "#b3261e", "#ff8087"),
+    "green": ("#2d9250", "#176a38", "#5fcb8c"),
+    "yellow": ("#a9791c", "#7a5200", "#e2b04e"),
+    "blue": ("#3b7ddd", "#1d5fbf", "#78b6ff"),
+    "magenta": ("#a35ac6", "#83379f", "#d9a0f2"),
+    "cyan": ("#2090a0", "#0c6773", "#62cbd8"),
+    "grey": ("#76808c", "#5b6472", "#a3adba"),
     "warntint": ("rgba(190,140,30,.12)", "rgba(214,160,32,.12)", "rgba(226,176,78,.12)"),
     "badtint": ("rgba(214,69,80,.1)", "rgba(200,40,54,.07)", "rgba(255,110,120,.12)"),
 }
@@ -62,7 +71,7 @@ TEXT = (
 
 
 def colour(name: str) -> str:
-    """A colour for an inline style."""
+    """A colour for an inline style: the theme's where a style sheet survives."""
     return f"var(--dm-{name},{COLOURS[name][0]})"
 
 

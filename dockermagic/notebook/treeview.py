@@ -107,7 +107,7 @@ def entry_line(entry: TreeEntry) -> Html:
     figures = "display:inline-block;min-width:5.2em;text-align:right;font-variant-numeric:tabular-nums"
     right = el(
         "span",
-        el("span", f"{mode_text(entry)} {owner}", style="font:11px/1.7 @code;opacity:.8", class_="dm-wide"),
+        el("span", f"{mode_text(entry)} {owner}", style="font:11px/1.7 @code", class_="dm-wide"),
         " ",
         el("span", size, style=figures),
         style="float:right;color:@soft;font-size:12px;margin-left:10px",

@@ -14,14 +14,17 @@ from dockermagic.notebook.ansi import AnsiLines, plain_lines, to_html
 CASES = [
     (b"plain\n", ["plain"]),
     (b"a < b & c\n", ["a &lt; b &amp; c"]),
-    (b"\x1b[31mred\x1b[0m x\n", ['<span style="color:#d1434b">red</span> x']),
+    (b"\x1b[31mred\x1b[0m x\n", ['<span style="color:var(--dm-red,#d1434b)">red</span> x']),
     (b"\x1b[1;4mboth\x1b[22;24m\n", ['<span style="font-weight:600;text-decoration:underline">both</span>']),
     (b"\x1b[38;5;196mx\x1b[m\n", ['<span style="color:#ff0000">x</span>']),
     (b"\x1b[38;2;1;2;3mx\x1b[39my\n", ['<span style="color:#010203">x</span>y']),
     (b"\x1b[41mx\x1b[49m\n", ['<span style="color:#fff;background:#d1434b">x</span>']),
     (
         b"\x1b[32mone\ntwo\x1b[0m\n",
-        ['<span style="color:#2d9250">one</span>', '<span style="color:#2d9250">two</span>'],
+        [
+            '<span style="color:var(--dm-green,#2d9250)">one</span>',
+            '<span style="color:var(--dm-green,#2d9250)">two</span>',
+        ],
     ),
     (b"10%\r50%\r100%\n", ["100%"]),
     (b"100%\rok\n", ["ok0%"]),

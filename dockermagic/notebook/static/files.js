@@ -160,7 +160,7 @@ class Explorer {
     this.others = [];
     /** @type {ReturnType<typeof setTimeout> | undefined} */
     this.travelling = undefined;
-    place.append(el("style", { textContent: CSS }), (this.place = el("div", { className: "dm-files" })));
+    place.append(el("style", { textContent: CSS }), (this.place = el("div", { className: "dm-files", "data-lm-suppress-shortcuts": "true" })));
     this.search = el("input", { type: "search", className: "dm-search", placeholder: "search names", "aria-label": "search names" });
     this.regex = this.toggle(".*", "as a regular expression", false);
     this.chips = STATES.map((state) => {
