@@ -25,6 +25,7 @@ IMAGE = "first-image"
 BASE = "busybox"
 STEP = re.compile(r"^ +\d+  (CACHED|done)\b.*?  (?!FROM)\S", re.MULTILINE)
 
+COLOURS = {"HighlightMagicsPreprocessor": {"languages": {"%%dockerfile": "docker"}}}
 SCRIPT = re.compile(r"<script\b.*?</script>", re.DOTALL)
 
 
@@ -123,9 +124,10 @@ def _write_pages(notebook: NotebookNode, folder: Path, source: Path) -> list[Pat
     """The executed notebook, and the same as a page for a browser; never over the notebook that was read."""
     import nbformat
     from nbconvert.exporters import HTMLExporter
+    from traitlets.config import Config
 
     pages = [folder / f"{IMAGE}.ipynb", folder / f"{IMAGE}.html"]
-    exporter = HTMLExporter(template_name="lab")  # type: ignore[no-untyped-call]
+    exporter = HTMLExporter(template_name="lab", config=Config(COLOURS))  # type: ignore[no-untyped-call]
     html, _ = exporter.from_notebook_node(notebook, {"metadata": {"name": _title(notebook, source)}})
     html = SCRIPT.sub("", html)  # the page needs none, and they would be fetched from a network
     try:

@@ -83,7 +83,7 @@ OUTSIDE: dict[str, set[str]] = {
     "ipykernel": {"notebook"},
     "ipywidgets": {"notebook"},
     "jupyter_core": {"verbs"},
-    "traitlets": {"notebook"},
+    "traitlets": {"demo", "notebook"},
 }
 PURE = {
     "dockerfile": ("asyncio", "http", "os", "shutil", "socket", "subprocess", "tempfile", "threading", "urllib.request")

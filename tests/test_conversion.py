@@ -128,3 +128,12 @@ def test_nbconvert_exports_a_dockerfile(tmp_path: Path) -> None:
     text, resources = DockerfileExporter().from_notebook_node(notebook)
     assert dump(parse(text)) == dump(parse(TEXT)) and resources["output_extension"] == ".dockerfile"
     assert get_exporter("dockermagic.notebook.exporter.DockerfileExporter") is DockerfileExporter
+
+
+def test_nbconvert_finds_the_exporter() -> None:
+    """As an entry point of the wheel."""
+    import tomllib
+
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    module, _, name = project["entry-points"]["nbconvert.exporters"]["dockerfile"].partition(":")
+    assert hasattr(__import__(module, fromlist=[name]), name)

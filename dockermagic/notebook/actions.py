@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from argparse import Namespace
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -24,7 +25,6 @@ from dockermagic.notebook.cellshow import CellShow
 from dockermagic.notebook.console import CellConsole
 from dockermagic.notebook.display import show
 from dockermagic.notebook.identity import Sender, sender, texts_above
-from dockermagic.notebook.marks import marking
 from dockermagic.notebook.sources import failed_explorer, image_explorer, run_explorer
 from dockermagic.notebook.stage import in_kernel
 from dockermagic.notebook.terminals import show_terminal
@@ -62,7 +62,9 @@ def run_cell(magics: DockerMagics, arguments: Namespace, body: str) -> Image | N
         "tags": tuple(arguments.tag),
     }
     cell = magics.bench.cell(session, body, who, magics.raw_cell, options)
-    with marking(who, magics.bench.sessions.values()), CellShow(magics.bench.cards(session)) as shown:
+    with ExitStack() as afterwards:
+        afterwards.callback(magics.bench.tell_stale)
+        shown = afterwards.enter_context(CellShow(magics.bench.cards(session)))
         run = session.run(
             cell,
             shown.watch,
@@ -79,7 +81,7 @@ def run_cell(magics: DockerMagics, arguments: Namespace, body: str) -> Image | N
 
 def look(magics: DockerMagics, arguments: Namespace) -> None:
     """``%dockerfile ACTION``."""
-    who, session = _session(magics, arguments.session)
+    _, session = _session(magics, arguments.session)
     action = {
         "show": _show,
         "status": _status,
@@ -95,8 +97,10 @@ def look(magics: DockerMagics, arguments: Namespace) -> None:
         "verify": _verify,
         "help": _help,
     }[arguments.action]
-    with marking(who, magics.bench.sessions.values()):
+    try:
         action(magics, session, arguments)
+    finally:
+        magics.bench.tell_stale()
 
 
 def verb(magics: DockerMagics, words: Sequence[str]) -> None:

@@ -38,11 +38,15 @@ LOOK = (
 
 
 class Cards:
-    """The cards of one session's cells that this kernel has shown. Thread-safe."""
+    """The cards of one session's cells that this kernel has shown. Thread-safe.
 
-    def __init__(self, session: Session, engine: Engine) -> None:
+    ``changed`` is called when a button has done its work.
+    """
+
+    def __init__(self, session: Session, engine: Engine, *, changed: Callable[[], None] = lambda: None) -> None:
         self.session = session
         self.engine = engine
+        self._changed = changed
         self._shown: dict[str, CellShow] = {}
         self._lock = threading.RLock()
         self._busy = threading.Lock()
@@ -101,6 +105,7 @@ class Cards:
                 pass  # the cell's card says it
             finally:
                 self._busy.release()
+                self._changed()
 
         context = contextvars.copy_context()
         threading.Thread(target=context.run, args=(run,), name="dockermagic-cards", daemon=True).start()

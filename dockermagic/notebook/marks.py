@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 
 from dockermagic.errors import DockermagicError
-from dockermagic.notebook.identity import ORDER, Sender
+from dockermagic.notebook.identity import ORDER
 from dockermagic.session import Session
 
-__all__ = ["marking"]
+__all__ = ["tell_stale"]
 
 
-@contextmanager
-def marking(sender: Sender, sessions: Iterable[Session]) -> Iterator[None]:
-    """After what is done here, well or not, tell a front end that has the extension what is stale in the sessions."""
-    try:
-        yield
-    finally:
-        if sender.order is not None:
-            _tell(sessions)
-
-
-def _tell(sessions: Iterable[Session]) -> None:
+def tell_stale(sessions: Iterable[Session]) -> None:
     """One message that opens a channel and carries all there is to say; who does not know it ignores it."""
     from comm import create_comm
 

@@ -13,6 +13,7 @@ from dockermagic.engine import Engine
 from dockermagic.errors import DockermagicError
 from dockermagic.handles import shared_engine
 from dockermagic.notebook.identity import Sender, cells_of, kernel_name, lines_above, notebook_path
+from dockermagic.notebook.marks import tell_stale
 from dockermagic.session import Cell, Run, Session, SessionName, SessionStore
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class Workbench:
     """One kernel's engine and sessions.
 
     ``seen`` are the ids that front ends have sent in this kernel's life, ``claimed`` those that each session has taken
-    in. Sessions are opened when first used.
+    in. Sessions are opened when first used. ``marks`` tells whether the front end has the extension that marks cells.
     """
 
     def __init__(self, shell: Shell) -> None:
@@ -43,6 +44,7 @@ class Workbench:
         self.sessions: dict[SessionName, Session] = {}
         self.claimed: dict[SessionName, set[str]] = {}
         self.latest: SessionName | None = None
+        self.marks = False
         self._names: dict[tuple[tuple[int, ...], str], tuple[str, ...]] = {}
         self._heads: dict[SessionName, tuple[object, Run | None]] = {}
         self._cards: dict[SessionName, Cards] = {}
@@ -87,7 +89,7 @@ class Workbench:
             self.sessions[key] = Session(key, self.engine, folder=folder, notebook=notebook, store=self.store)
         if key.kind == "notebook" and path is not None:
             self.store.adopt(key, lambda: cells_of(path) | {cell_id: ""})
-        self.latest = key
+        self.latest, self.marks = key, sender.order is not None
         for session in self.sessions.values():
             session.forget(deleted - {sender.cell_id})
             session.arrange(sender.order or ())
@@ -132,7 +134,12 @@ class Workbench:
         """The cards of a session's cells that this kernel has shown."""
         from dockermagic.notebook.cellshow import Cards
 
-        return self._cards.setdefault(session.name, Cards(session, self.engine))
+        return self._cards.setdefault(session.name, Cards(session, self.engine, changed=self.tell_stale))
+
+    def tell_stale(self) -> None:
+        """Tell a front end that marks stale cells which ones they are now."""
+        if self.marks:
+            tell_stale(self.sessions.values())
 
     def cell(self, session: Session, text: str, sender: Sender, raw: str, options: Mapping[str, Any]) -> Cell:
         """The cell that is about to run in a session.

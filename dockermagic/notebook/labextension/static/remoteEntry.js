@@ -172,7 +172,7 @@
         { decorations: (/** @type {any} */ made) => made.decorations },
       );
       const theme = EditorView.baseTheme({
-        ".dm-magic, .dm-magic span": { color: "var(--jp-mirror-editor-meta-color)" },
+        ".dm-magic, .dm-magic span": { color: "var(--jp-content-font-color2)" },
       });
       return [language.of([]), plugin, theme];
     };
