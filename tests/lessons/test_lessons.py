@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
 import pytest
 
-from dockermagic.engine import Engine
 from dockermagic.lessons import shipped_lessons
 from dockermagic.notebookrun import execute, read_notebook
 from tests.peers.registry import Registry
@@ -26,7 +24,6 @@ pytestmark = [
 ]
 
 LESSONS = shipped_lessons()
-BASES = ("busybox", "debian:bookworm-slim", "python:3.9", "python:alpine")
 
 # What a lesson claims: a cell's id, and a pattern of what it shows. The first run starts with an empty store.
 CLAIMS: dict[str, dict[str, str]] = {
@@ -113,17 +110,6 @@ CLAIMS: dict[str, dict[str, str]] = {
         "structure": "all right, 3 of 3",
     },
 }
-
-
-@pytest.fixture(scope="session")
-def shelf(registry: Registry, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    """A registry that holds the bases of all lessons."""
-    with Engine(tmp_path_factory.mktemp("shelf")) as engine:
-        for name in BASES:
-            engine.base(name)
-            engine.tag(name, f"{registry.address}/library/{name}")
-            engine.push(f"{registry.address}/library/{name}")
-    yield registry
 
 
 @dataclass(frozen=True)
