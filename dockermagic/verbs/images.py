@@ -112,7 +112,7 @@ def images(console: Console, arguments: Arguments) -> int:
     digest = "{{.Digest}}\t" if arguments.flag("digests") else ""
     table = f"{{{{.Repository}}}}\t{{{{.Tag}}}}\t{digest}{{{{.ID}}}}\t{{{{.CreatedSince}}}}\t{{{{.Size}}}}"
     listing = render(image_rows(found, full=full), HEADERS, arguments.text("format"), table)
-    if arguments.text("format"):
+    if arguments.text("format") or digest:  # the view has no column for digests
         console.write(listing)
     else:
         console.show(Shown("images", found, listing))
