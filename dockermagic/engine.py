@@ -13,7 +13,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from dockermagic.containers.request import RunRequest
 from dockermagic.errors import ContainerError, ImageNotFoundError, RegistryError
 from dockermagic.events import Emit, Event, Status, Warning
 from dockermagic.exchange import Exchange
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from dockermagic.build.opened import OpenedContext
     from dockermagic.build.request import BuildRequest, BuildResult, StageResult
     from dockermagic.catalog import Change, HistoryRow, ImageSummary
-    from dockermagic.containers.request import Container, ContainerResult, ExecRequest
+    from dockermagic.containers.request import Container, ContainerResult, ExecRequest, RunRequest
     from dockermagic.containers.terminal import TerminalSession, Work
     from dockermagic.dockerfile.linter import Report as LintReport
     from dockermagic.files import Files, Layers
@@ -389,6 +388,8 @@ class Engine(Exchange, Upkeep):
         ``config`` is the ``config`` object of the image or stage; ``command`` is by default bash where there is one,
         else sh. The session's module tells the protocol.
         """
+        from dockermagic.containers.request import RunRequest
+
         words = tuple(command) or ("sh", "-c", "command -v bash >/dev/null && exec bash || exec sh")
         request = RunRequest("", words, entrypoint=(), tty=True, remove=True, window=(rows, columns))
         lowers = tuple(Path(directory) for directory in self.files.directories(layers))

@@ -8,12 +8,25 @@ shows.
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-__all__ = ["Emit", "Event", "Log", "Progress", "Row", "Status", "Vertex", "Warning", "now", "solve_status"]
+__all__ = [
+    "Emit",
+    "Event",
+    "Log",
+    "Progress",
+    "Row",
+    "Status",
+    "Vertex",
+    "Warning",
+    "now",
+    "solve_status",
+    "warning_text",
+]
 
 
 def now() -> float:
@@ -84,6 +97,12 @@ class Warning:
     url: str = ""
     line: int | None = None
     rule: str = ""
+
+
+def warning_text(warning: Warning) -> str:
+    """The message without what is said beside it: the rule before it and the line behind it."""
+    text = warning.short.removeprefix(f"{warning.rule}: ") if warning.rule else warning.short
+    return re.sub(r"\s*\(line \d+\)$", "", text) if warning.line else text
 
 
 Event = Vertex | Status | Log | Warning

@@ -6,12 +6,11 @@ the fold of its events by :func:`build_view`.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
-from dockermagic.events import Progress, Row, Status, Vertex, Warning
+from dockermagic.events import Progress, Row, Status, Vertex, Warning, warning_text
 
 __all__ = [
     "METADATA",
@@ -54,12 +53,6 @@ METADATA = frozenset(_METADATA.split())
 def keyword(text: str) -> str:
     """The instruction's name, in capitals."""
     return text.split(None, 1)[0].upper() if text.strip() else ""
-
-
-def warning_text(warning: Warning) -> str:
-    """The message without what is said beside it: the rule before it and the line behind it."""
-    text = warning.short.removeprefix(f"{warning.rule}: ") if warning.rule else warning.short
-    return re.sub(r"\s*\(line \d+\)$", "", text) if warning.line else text
 
 
 @dataclass(frozen=True, slots=True)

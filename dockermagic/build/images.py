@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dockermagic.bases import find_base
 from dockermagic.build.graph import ImageSource
 from dockermagic.build.locks import Lock
 from dockermagic.errors import ImageNotFoundError, RegistryError, StoreError
@@ -69,6 +68,8 @@ class BaseImage:
 
 
 def _advice(reference: Reference) -> str:
+    from dockermagic.bases import find_base
+
     own = f"Make it from this machine's own packages: dockermagic base {reference.familiar()}. Or load"
     start = own if find_base(reference.familiar()) else "Load"
     return f"{start} it from an archive: dockermagic load -i FILE. What is here: dockermagic images"

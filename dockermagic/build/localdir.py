@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 import stat
 from collections.abc import Iterable
 from pathlib import Path
@@ -72,7 +71,7 @@ class _Target:
             self._limit.count(entry)
         above, _, name = path.rpartition("/")
         here = os.dup(self._reach(above))
-        aside = f".{secrets.token_hex(6)}.tmp"
+        aside = f".{os.urandom(6).hex()}.tmp"
         try:
             if entry.kind == DIRECTORY:
                 self._directory(here, name, path, entry)

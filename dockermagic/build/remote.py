@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import email.utils
 import hashlib
 import json
 import os
@@ -249,6 +248,8 @@ def _authorization(url: str, request: BuildRequest) -> dict[str, str]:
 
 def _seconds(modified: str) -> int:
     try:
+        import email.utils
+
         return int(email.utils.parsedate_to_datetime(modified).timestamp())
     except (ValueError, TypeError):
         return 0

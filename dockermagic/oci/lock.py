@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,7 +43,7 @@ def hold(path: Path, *, shared: bool = False) -> Iterator[int]:
 def new_file(directory: Path, prefix: str = "") -> tuple[int, Path]:
     """Make a file under a fresh name and lock it; :func:`is_alive` says so until the descriptor is closed."""
     while True:
-        path = directory / f"{prefix}{secrets.token_hex(8)}"
+        path = directory / f"{prefix}{os.urandom(8).hex()}"
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o666)
         # A sweep may have seen the file before it was locked: then it is gone or about to go, and another is made.
         if claim(descriptor, wait=False) and os.fstat(descriptor).st_nlink:

@@ -9,7 +9,6 @@ import contextlib
 import errno
 import json
 import os
-import secrets
 import shutil
 import subprocess
 import sys
@@ -230,7 +229,7 @@ def _try(mode: str, home: Path) -> Trial:
         if problem:
             return Trial(mode, False, failed="subordinate ids", reason=problem[0], hint=problem[1])
     held = -1
-    place = home / "snapshots" / f"tmp-0-probe-{secrets.token_hex(4)}"
+    place = home / "snapshots" / f"tmp-0-probe-{os.urandom(4).hex()}"
     try:
         (home / "mnt").mkdir(parents=True, exist_ok=True)
         held = _make_place(place)

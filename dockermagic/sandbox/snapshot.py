@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import sqlite3
 import stat
 import threading
@@ -257,7 +256,7 @@ class Snapshotter:
     def _new(self, parent: int) -> tuple[Path, int]:
         """A locked directory that names what it stands on."""
         while True:
-            directory = self.base / f"tmp-{parent}-{secrets.token_hex(6)}"
+            directory = self.base / f"tmp-{parent}-{os.urandom(6).hex()}"
             os.mkdir(directory, 0o755)
             with contextlib.suppress(FileNotFoundError):
                 lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -314,7 +313,7 @@ class Snapshotter:
 
     def _aside(self, directory: Path) -> Path:
         """Give a directory a name under which a sweep takes it."""
-        place = self.base / f"tmp-0-{secrets.token_hex(6)}"
+        place = self.base / f"tmp-0-{os.urandom(6).hex()}"
         os.rename(directory, place)
         return place
 
@@ -388,7 +387,7 @@ class Snapshotter:
                     break
                 wanted -= used
             # Moved before the second look: see prepare.
-            places = {i: self.base / f"tmp-0-{secrets.token_hex(6)}" for i in wanted}
+            places = {i: self.base / f"tmp-0-{os.urandom(6).hex()}" for i in wanted}
             for i, place in places.items():
                 with contextlib.suppress(FileNotFoundError):
                     os.rename(self.base / str(i), place)

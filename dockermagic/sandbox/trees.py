@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import shutil
 import stat
 from pathlib import Path
@@ -102,7 +101,7 @@ class WorkDirectory:
     """
 
     def __init__(self, work: str, base: str) -> None:
-        self.path = f"{base}/tmp-0-{secrets.token_hex(6)}"
+        self.path = f"{base}/tmp-0-{os.urandom(6).hex()}"
         try:
             self.fd = os.open(work, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except FileNotFoundError:

@@ -6,8 +6,7 @@ import threading
 from dataclasses import dataclass, field
 from typing import TextIO
 
-from dockermagic.events import Event, Log, Status, Vertex, Warning
-from dockermagic.view import warning_text
+from dockermagic.events import Event, Log, Status, Vertex, Warning, warning_text
 
 __all__ = ["PlainPrinter", "clock", "failure_lines", "is_stopped", "status_text", "warning_lines"]
 
