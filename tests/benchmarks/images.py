@@ -1,0 +1,182 @@
+"""Images beside the others: ``python -m tests.benchmarks.images [--rounds N]``, as root; median ratios to each.
+
+A registry on loopback holds an image of one gzip layer of 150 MB and one of five of 60 MB (random bytes and text by
+halves). Each round pulls them into an empty store, pushes to an empty repository, saves one of 500 MB, and unpacks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from dockermagic.oci.image import Image
+from dockermagic.oci.platform import Platform
+from dockermagic.oci.reference import Reference
+from dockermagic.oci.spec import HistoryEntry, digest, layer_media_type, timestamp
+from dockermagic.oci.store import LayerBlob, Store
+from dockermagic.oci.transfer import push
+from dockermagic.records import Records
+from tests.oci.trees import tar
+from tests.peers.docker import Docker
+from tests.peers.registry import Registry
+from tests.peers.tools import podman, skopeo
+
+MB = 1 << 20
+
+
+def layer(megabytes: int) -> tuple[bytes, bytes]:
+    """A tar of so many files of 1 MB, and its gzip, which is a little more than half of it."""
+    text = b"".join(b"%d lines of text that compress well\n" % number for number in range(20_000))[: MB // 2]
+    plain = tar(*(("file", f"d{number % 20}/file{number}", os.urandom(MB // 2) + text) for number in range(megabytes)))
+    return plain, gzip.compress(plain, 1)
+
+
+def timed(command: Sequence[str], env: dict[str, str] | None = None) -> tuple[float, int]:
+    """Seconds, and the most memory of the process in MB."""
+    begun = time.perf_counter()
+    process = subprocess.Popen(command, env=os.environ | (env or {}), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    assert process.stderr
+    said = process.stderr.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise RuntimeError(f"{command}: {said.decode()}")
+    return time.perf_counter() - begun, usage.ru_maxrss // 1024
+
+
+class Bench:
+    def __init__(self, directory: Path, docker: Docker, registry: Registry) -> None:
+        self.directory, self.docker, self.registry = directory, docker, registry
+        self.seconds: dict[str, dict[str, list[float]]] = {}
+        self.memory: dict[str, int] = {}
+        self.count = 0
+
+    def note(self, work: str, who: str, taken: tuple[float, int]) -> None:
+        self.seconds.setdefault(work, {}).setdefault(who, []).append(taken[0])
+        if who == "dockermagic":
+            self.memory[work] = max(self.memory.get(work, 0), taken[1])
+
+    def ours(self, home: Path, *words: str) -> tuple[float, int]:
+        return timed([sys.executable, "-m", "dockermagic", *words], {"DOCKERMAGIC_HOME": str(home)})
+
+    def fresh(self) -> Path:
+        self.count += 1
+        return self.directory / f"home{self.count}"
+
+    def fill(self) -> None:
+        """Put the images on the registry."""
+        records = Records(self.directory / "source")
+        store = Store(self.directory / "source", records)
+        for name, sizes in (("one", [270]), ("five", [108] * 5)):
+            with store.lease():
+                made = Image.empty(Platform.host())
+                for number, size in enumerate(sizes):
+                    plain, packed = layer(size)
+                    blob = LayerBlob(store.put(packed, layer_media_type("gzip")), digest(plain), len(plain))
+                    made = made.append_layer(blob, HistoryEntry(created=timestamp(0), created_by=f"COPY {number} /"))
+                    if name == "one":
+                        (self.directory / "layer.tar.gz").write_bytes(packed)
+                reference = Reference.parse(f"{self.registry.address}/bench/{name}:1")
+                descriptor = made.with_created(timestamp(0)).write(store)
+                store.tag(reference, descriptor)
+                push(store, reference, descriptor)
+        records.close()
+
+    def pull(self, name: str) -> None:
+        image = f"{self.registry.address}/bench/{name}:1"
+        work = f"pull and unpack, {name} layer{'s' if name == 'five' else ''}"
+        home = self.fresh()
+        self.note(work, "dockermagic", self.ours(home, "pull", "-q", image))
+        shutil.rmtree(home)
+        self.note(work, "docker", timed(self.docker.command("pull", "-q", image)))
+        self.docker("rmi", "-f", image)
+        tool = podman(self.fresh())
+        self.note(work, "podman", timed(tool.command("pull", "-q", "--tls-verify=false", image), tool.environment))
+        tool("rmi", "-f", image)
+
+    def push(self, name: str, number: int) -> None:
+        source = self.directory / "source"
+        target = f"{self.registry.address}/to"
+        self.ours(source, "tag", f"{self.registry.address}/bench/{name}:1", f"{target}/ours{number}:1")
+        work = f"push, {name}"
+        tool = skopeo(self.directory / "skopeo")
+        words = ("copy", "-q", "--dest-tls-verify=false", f"oci:{source}:{self.registry.address}/bench/{name}:1")
+        self.note(work, "skopeo", timed(tool.command(*words, f"docker://{target}/theirs{number}:1"), tool.environment))
+        other = self.fresh()
+        shutil.copytree(source, other)
+        self.ours(other, "rmi", f"{self.registry.address}/bench/one:1", f"{self.registry.address}/bench/five:1")
+        self.note(work, "dockermagic", self.ours(other, "push", "-q", f"{target}/ours{number}:1"))
+        shutil.rmtree(other)
+
+    def save(self) -> None:
+        image = f"{self.registry.address}/bench/five:1"
+        out = self.directory / "saved.tar"
+        self.note("save", "dockermagic", self.ours(self.directory / "source", "save", "-o", str(out), image))
+        self.docker("pull", "-q", image)
+        self.note("save", "docker", timed(self.docker.command("save", "-o", self.docker.path(out), image)))
+
+    def unpack(self) -> None:
+        blob = self.directory / "layer.tar.gz"
+        code = (
+            "import os,sys; from dockermagic.oci.layer import unpack; os.mkdir(sys.argv[2]);"
+            " unpack(os.open(sys.argv[1], os.O_RDONLY), sys.argv[2])"
+        )
+        one, other = self.fresh() / "x", self.fresh() / "y"
+        one.parent.mkdir()
+        other.mkdir(parents=True)
+        self.note("unpack", "dockermagic", timed([sys.executable, "-c", code, str(blob), str(one)]))
+        self.note("unpack", "tar xzf", timed(["tar", "xzf", str(blob), "-C", str(other)]))
+        shutil.rmtree(one.parent)
+        shutil.rmtree(other.parent)
+
+    def table(self) -> str:
+        lines = ["| work | dockermagic | others (ours / theirs) | memory |", "|---|---|---|---|"]
+        for work, taken in self.seconds.items():
+            mine = statistics.median(taken["dockermagic"])
+            others = {who: statistics.median(values) for who, values in taken.items() if who != "dockermagic"}
+            ratios = ", ".join(f"{who} {theirs:.2f} s ({mine / theirs:.2f})" for who, theirs in others.items())
+            lines.append(f"| {work} | {mine:.2f} s | {ratios} | {self.memory[work]} MB |")
+        return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.images", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    rounds = parser.parse_args().rounds
+    docker = Docker()
+    try:
+        with tempfile.TemporaryDirectory(prefix="dockermagic-bench-", dir="/var/tmp") as name:
+            (Path(name) / "registry").mkdir()
+            registry = Registry(Path(name) / "registry")
+            try:
+                bench = Bench(Path(name), docker, registry)
+                bench.fill()
+                works: list[Callable[[int], None]] = [
+                    lambda number: bench.pull("one"),
+                    lambda number: bench.pull("five"),
+                    lambda number: bench.push("five", number),
+                    lambda number: bench.save(),
+                    lambda number: bench.unpack(),
+                ]
+                for number in range(rounds):
+                    for work in works:
+                        work(number)
+                print(bench.table())
+                print(json.dumps(bench.seconds))
+            finally:
+                registry.stop()
+    finally:
+        docker.stop()
+
+
+if __name__ == "__main__":
+    main()
