@@ -27,7 +27,7 @@ VALUES = {
 MADE_HERE = {"hostfacts", "bases", "standins"}
 ENGINE = {*GROUND, *MADE_HERE, "records", "dockerfile", "oci", "sandbox", "build", "containers", "view"}
 LOOKS = {"catalog", "files", "fsck", "imagediff", "prune"}
-SURFACE = {*GROUND, *VALUES, *LOOKS, "view", "tables", "dockerfile", "engine", "session", "export"}
+SURFACE = {*GROUND, *VALUES, *LOOKS, "view", "buildview", "tables", "dockerfile", "engine", "session", "export"}
 
 ROOMS: dict[str, set[str]] = {
     "errors": set(),
@@ -35,6 +35,7 @@ ROOMS: dict[str, set[str]] = {
     "settings": {"errors"},
     "outfile": set(),
     "view": {"events"},
+    "buildview": {"events", "view"},
     "tables": {"view"},
     "records": GROUND,
     "hostfacts": GROUND,

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from dockermagic.build.request import FailedStep
+from dockermagic.buildview import build_view
 from dockermagic.engine import Engine
 from dockermagic.errors import BuildInterruptedError, DockermagicError
 from dockermagic.events import Emit, Progress
@@ -24,7 +25,6 @@ from dockermagic.notebook.sources import failed_explorer, run_explorer, snapshot
 from dockermagic.notebook.terminals import Terminals
 from dockermagic.sandbox.base import Cancel
 from dockermagic.session import Cell, Run, Script, Session
-from dockermagic.view import build_view
 
 __all__ = ["Cards", "CellShow"]
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Self
 
+from dockermagic.buildview import build_view
 from dockermagic.errors import BuildInterruptedError, DockermagicError, RunFailedError, UsageError
 from dockermagic.events import Event, Log, Progress
 from dockermagic.notebook import buildcard, treeview
@@ -18,7 +19,7 @@ from dockermagic.notebook.live import Live, Stop
 from dockermagic.notebook.livelog import LiveLog, WholeLog
 from dockermagic.notebook.markup import Html
 from dockermagic.notebook.stage import Output, forgets, widgets_possible
-from dockermagic.view import BuildView, Instruction, TreeView, View, build_view
+from dockermagic.view import BuildView, Instruction, TreeView, View
 
 if TYPE_CHECKING:
     from dockermagic.notebook.explorer import Explorer

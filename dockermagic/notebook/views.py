@@ -9,6 +9,7 @@ from typing import Any
 
 from dockermagic import view
 from dockermagic.build.request import FailedStep
+from dockermagic.buildview import with_results
 from dockermagic.catalog import HistoryRow
 from dockermagic.engine import Engine
 from dockermagic.files import Changed, Layers
@@ -72,7 +73,7 @@ def card(shown: view.BuildView, run: Run, engine: Engine) -> view.BuildView:
     elif run.result is not None:
         # what a base takes up is known to its event alone
         steps = [replace(step, snapshot=None) if view.keyword(step.text) == "FROM" else step for step in run.steps]
-        shown = view.with_results(shown, steps, instructions_of(run.script))
+        shown = with_results(shown, steps, instructions_of(run.script))
     notes = tuple(f"{cell.label} was built again: what it reads has changed" for cell in run.again)
     shown = replace(
         shown,

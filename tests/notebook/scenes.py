@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+from dockermagic.buildview import build_view
 from dockermagic.events import Event, Log, Progress, Status, Vertex, Warning
 from dockermagic.view import (
     BuildView,
@@ -26,7 +27,6 @@ from dockermagic.view import (
     View,
     Waste,
     WastedPath,
-    build_view,
 )
 
 NOW = datetime.now(UTC).timestamp()

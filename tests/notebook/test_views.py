@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from dockermagic.buildview import build_view, with_results
 from dockermagic.events import Event, Vertex
 from dockermagic.notebook.bundle import bundle
 from dockermagic.notebook.treeview import MOST
@@ -17,9 +18,7 @@ from dockermagic.view import (
     Instruction,
     TreeEntry,
     TreeView,
-    build_view,
     changed_tree,
-    with_results,
 )
 from tests.notebook.scenes import CELL, all_cached, built, failed, fold, running, scenes, small_tree, step
 
