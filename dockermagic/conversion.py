@@ -16,7 +16,7 @@ from dockermagic.celltext import read_cell
 from dockermagic.dockerfile.parser import parse
 from dockermagic.errors import UsageError
 
-__all__ = ["Piece", "dockerfile_of", "pieces", "to_dockerfile", "to_notebook", "with_comments"]
+__all__ = ["Piece", "dockerfile_of", "has_dockerfile_kernel", "pieces", "to_dockerfile", "to_notebook", "with_comments"]
 
 KERNELS = {
     "dockerfile": {"name": "dockerfile", "display_name": "Dockerfile", "language": "dockerfile"},
@@ -88,7 +88,7 @@ def to_dockerfile(notebook: Mapping[str, Any], *, markdown: bool = True) -> str:
 
     Cells of other sessions (``%%dockerfile -s``) and all other code are left out. Raises UsageError where none is left.
     """
-    plain = _is_dockerfile_kernel(notebook.get("metadata") or {})
+    plain = has_dockerfile_kernel(notebook.get("metadata") or {})
     parts: list[str] = []
     comments: list[str] = []
     for cell in notebook.get("cells") or ():
@@ -144,7 +144,8 @@ def _cell(number: int, kind: str, text: str) -> dict[str, Any]:
     return cell | {"execution_count": None, "outputs": []} if kind == "code" else cell
 
 
-def _is_dockerfile_kernel(metadata: Mapping[str, Any]) -> bool:
+def has_dockerfile_kernel(metadata: Mapping[str, Any]) -> bool:
+    """Whether a notebook's plain cells are Dockerfile."""
     spec, language = metadata.get("kernelspec") or {}, metadata.get("language_info") or {}
     return "dockerfile" in (spec.get("name"), spec.get("language"), language.get("name"))
 

@@ -11,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from dockermagic.conversion import dockerfile_of, has_dockerfile_kernel
 from dockermagic.dockerfile.instructions import Add, Copy, From, instruction
 from dockermagic.dockerfile.parser import parse_fragment
 from dockermagic.errors import DockermagicError, UsageError
@@ -35,7 +36,10 @@ class Lesson:
         try:
             document: Any = json.loads(path.read_text(encoding="utf-8"))
             cells = [cell for cell in document["cells"] if cell["cell_type"] == "code" and not _fails(cell)]
-            return cls(path, tuple("".join(cell["source"]) for cell in cells))
+            sources = ["".join(cell["source"]) for cell in cells]
+            if has_dockerfile_kernel(document.get("metadata") or {}):
+                sources = [_with_magic(source) for source in sources]
+            return cls(path, tuple(sources))
         except OSError as error:
             raise DockermagicError(f"cannot read {path}: {error.strerror}") from None
         except (ValueError, KeyError, TypeError):
@@ -81,6 +85,12 @@ class Lesson:
 def _fails(cell: Any) -> bool:
     """Whether the cell fails on purpose."""
     return "raises-exception" in cell.get("metadata", {}).get("tags", ())
+
+
+def _with_magic(source: str) -> str:
+    """A cell of the Dockerfile kernel as Python's kernel would have it."""
+    body = "" if source.lstrip().startswith("%%") else dockerfile_of(source, plain=True)
+    return f"%%dockerfile\n{body}" if body.strip() else source
 
 
 def _copied(body: str) -> Iterator[str]:

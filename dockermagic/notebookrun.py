@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dockermagic.conversion import has_dockerfile_kernel
 from dockermagic.errors import DockermagicError
 
 if TYPE_CHECKING:
@@ -41,11 +42,13 @@ def execute(
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError, DeadKernelError
 
+    module = "dockermagic.notebook" if has_dockerfile_kernel(notebook.metadata) else "ipykernel_launcher"
+
     class ThisPython(KernelSpecManager):
         """The kernel of this interpreter, whatever kernels are installed here."""
 
         def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
-            argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+            argv = [sys.executable, "-m", module, "-f", "{connection_file}"]
             return KernelSpec(argv=argv, display_name="Python 3", language="python")
 
     def executed(cell: NotebookNode, cell_index: int, **more: Any) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import nbformat
 import pytest
 
+from dockermagic.conversion import to_notebook
+from dockermagic.engine import Engine
 from dockermagic.errors import DockermagicError
 from dockermagic.lessons import Lesson, shipped_lessons
+from dockermagic.notebookrun import execute, read_notebook
 
 
 def lesson(folder: Path, *cells: str) -> Lesson:
@@ -46,3 +50,18 @@ def test_a_file_that_is_no_notebook_is_an_error_in_words(tmp_path: Path) -> None
         Lesson.read(tmp_path / "lesson.ipynb")
     with pytest.raises(DockermagicError, match=r"cannot read .*: No such file"):
         Lesson.read(tmp_path / "missing.ipynb")
+
+
+def test_a_notebook_of_the_dockerfile_kernel_is_read_and_run(engine_home: Path, tmp_path: Path) -> None:
+    """As `convert` makes it."""
+    (tmp_path / "main.py").write_text("print()")
+    notebook = to_notebook("# A base.\nFROM busybox\nCOPY main.py /app/\nRUN ls /app\n")
+    (tmp_path / "lesson.ipynb").write_text(json.dumps(notebook))
+
+    read = Lesson.read(tmp_path / "lesson.ipynb")
+    assert (read.bases(), read.reads()) == (("busybox",), (Path("main.py"),))
+    with Engine(engine_home) as engine:
+        engine.base("busybox")
+    executed = read_notebook(tmp_path / "lesson.ipynb")
+    execute(executed, tmp_path, engine_home)
+    assert "| main.py" in executed.cells[-1].outputs[0].data["text/plain"]
