@@ -83,11 +83,12 @@ def find_file(engine: Engine, snapshots: tuple[int, ...], path: str) -> tuple[st
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """What came of a command: its exit code and what it wrote."""
+    """What came of a command: its exit code, what it wrote, and how many seconds it took."""
 
     exit_code: int
     stdout: str
     stderr: str
+    duration: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +202,8 @@ class Image:
         )
         written: tuple[bytearray, bytearray] = (bytearray(), bytearray())
         ended = self._engine.run(request, output=lambda stream, data: written[stream - 1].extend(data))
-        return Ran(ended.exit_code, *(data.decode("utf-8", "replace") for data in written))
+        out, err = (data.decode("utf-8", "replace") for data in written)
+        return Ran(ended.exit_code, out, err, ended.seconds)
 
     def diff(self, other: Image | str) -> ImageDiff:
         """How this image differs from another one: ``fields`` of the config, ``layers``, ``paths``; ``is_empty``.

@@ -39,6 +39,7 @@ from dockermagic.verification import verify
 from dockermagic.view import MessageView
 
 if TYPE_CHECKING:
+    from dockermagic.handles import Ran
     from dockermagic.notebook.magics import DockerMagics
 
 __all__ = ["check", "look", "run_cell", "verb"]
@@ -103,15 +104,19 @@ def look(magics: DockerMagics, arguments: Namespace) -> None:
         magics.bench.tell_stale()
 
 
-def verb(magics: DockerMagics, words: Sequence[str]) -> None:
-    """``%docker VERB ...``; the exit code is left in ``_exit_code``, as it is for ``!command``."""
+def verb(magics: DockerMagics, words: Sequence[str]) -> Ran | None:
+    """``%docker VERB ...``; the exit code is left in ``_exit_code``, as it is for ``!command``.
+
+    A container that was run to its end is the value.
+    """
     keys = words[:1] == ["run"] and any(word in INTERACTIVE for word in words)
     console = CellConsole(magics.bench.engine, keys=keys)
     if not words or words[0] in ("help", "--help", "-h"):
         lines = "".join(f"  {name:<9} {summary}\n" for name, summary in SUMMARIES.items())
         console.write(f"Usage:  {console.program} COMMAND\n\nCommands:\n{lines}")
-        return
+        return None
     magics.bench.shell.user_ns["_exit_code"] = run_verb(words, console)
+    return console.runs.ran
 
 
 def check(magics: DockerMagics, arguments: Namespace, body: str) -> float | None:

@@ -10,8 +10,9 @@ from typing import Any, BinaryIO, cast
 
 from dockermagic.containers.request import ContainerResult, RunRequest
 from dockermagic.engine import Engine
-from dockermagic.errors import UsageError
+from dockermagic.errors import BuildInterruptedError, UsageError
 from dockermagic.events import Emit
+from dockermagic.handles import Ran
 from dockermagic.notebook.answers import view_of
 from dockermagic.notebook.containercard import ContainerCard
 from dockermagic.notebook.display import BuildDisplay, ContainerDisplay, show
@@ -24,12 +25,26 @@ from dockermagic.verbs.base import Shown
 __all__ = ["CellConsole"]
 
 
+KEPT = 8 << 20
+"""How much of each stream's end the value of a run holds."""
+
+
+class ShownRan(Ran):
+    """The value of a run that the cell has shown already: it is there to be used, not to be displayed once more."""
+
+    __slots__ = ()
+
+    def _ipython_display_(self) -> None:
+        """Nothing."""
+
+
 class ShownRuns:
-    """An engine whose containers are shown while they run."""
+    """An engine whose containers are shown while they run. ``ran`` is the last one that came to its end."""
 
     def __init__(self, engine: Engine, keys: bool) -> None:
         self.engine = engine
         self.keys = keys
+        self.ran: Ran | None = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.engine, name)
@@ -43,12 +58,26 @@ class ShownRuns:
             begin = partial(self.engine.run_in_terminal, request)
             show_terminal(title, begin, instead=f"dockermagic run -it {request.image}")
             return ContainerResult(0, "", request.name)
+        written = (bytearray(), bytearray())
+
+        def kept(stream: int, data: bytes, show: Callable[[int, bytes], None]) -> None:
+            own = written[stream - 1]
+            own += data
+            if len(own) > 2 * KEPT:
+                del own[:-KEPT]
+            show(stream, data)
+
         if request.tty:
-            return self.engine.run(request, output=output)
-        cancel = Cancel()
-        with ContainerDisplay(request.image, request.command, name=request.name, stop=cancel.set) as shown:
-            result = self.engine.run(request, output=shown.output, cancel=cancel)
-            shown.finish(result.exit_code, seconds=result.seconds)
+            result = self.engine.run(request, output=partial(kept, show=output))
+        else:
+            cancel = Cancel()
+            with ContainerDisplay(request.image, request.command, name=request.name, stop=cancel.set) as shown:
+                result = self.engine.run(request, output=partial(kept, show=shown.output), cancel=cancel)
+                shown.finish(result.exit_code, seconds=result.seconds, stopped=bool(result.interrupted))
+        if result.interrupted:
+            raise BuildInterruptedError(f"interrupted: the container ended with {result.exit_code}")
+        out, err = (bytes(own[-KEPT:]).decode("utf-8", "replace") for own in written)
+        self.ran = ShownRan(result.exit_code, out, err, result.seconds)
         return result
 
 
@@ -65,7 +94,8 @@ class CellConsole:
     stdout_is_terminal = True
 
     def __init__(self, engine: Engine, *, keys: bool = False) -> None:
-        self.engine = cast(Engine, ShownRuns(engine, keys))
+        self.runs = ShownRuns(engine, keys)
+        self.engine = cast(Engine, self.runs)
 
     def stdout(self) -> BinaryIO:
         raise UsageError("a cell has no standard output for bytes", hint="Write to a file: -o FILE.")

@@ -169,12 +169,15 @@ class DockerMagics(magic.Magics):
 
     @no_var_expand
     @line_magic("docker")
-    def docker(self, line: str) -> None:
-        """Docker's verbs on dockermagic's engine: `%docker images`, `%docker run IMAGE`; `%docker` alone lists them."""
+    def docker(self, line: str) -> object:
+        """Docker's verbs on dockermagic's engine: `%docker images`, `%docker run IMAGE`; `%docker` alone lists them.
+
+        The value of a run has exit_code, stdout, stderr and duration.
+        """
         from dockermagic.notebook import actions
 
         with _clear_errors():
-            actions.verb(self, _words(line))
+            return actions.verb(self, _words(line))
 
     def _parse(self, function: Callable[..., object], line: str, name: str) -> Namespace:
         try:
