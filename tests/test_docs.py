@@ -10,7 +10,7 @@ import pytest
 from dockermagic.dockerfile.flags import FLAGS
 from dockermagic.dockerfile.instructions import KEYWORDS
 from dockermagic.notebook.magics import ACTIONS
-from dockermagic.verbs import SUMMARIES, verb
+from dockermagic.verbs import MODULES, SUMMARIES, verb
 from docs.make_reference import PAGE, magics, reference
 
 REPO = Path(__file__).parents[1]
@@ -35,6 +35,17 @@ def test_the_guide_names_every_action() -> None:
     text = (REPO / "docs" / "notebook-guide.md").read_text(encoding="utf-8")
 
     assert [action for action in ACTIONS if f"`%dockerfile {action}" not in text] == []
+
+
+def test_the_page_on_containers_has_every_option() -> None:
+    """A row for each verb, with exactly the options that its parser takes."""
+    text = (REPO / "docs/containers.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `(\w+)` \| [^|]* \| (.*) \|$", text, flags=re.MULTILINE))
+
+    assert rows.keys() >= {name for name, room in MODULES.items() if room.startswith("container")}
+    for name, row in rows.items():
+        wanted = {option.name for option in verb(name).options if not option.hidden}
+        assert set(re.findall(r"`--([a-z-]+)`", row)) == wanted, name
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -318,7 +318,7 @@ class Supervisor:
 
     def _answer(self, line: Line, question: Mapping[str, Any], fds: list[int]) -> None:
         answers: dict[str, Callable[[Line, Mapping[str, Any], list[int]], None]] = {
-            "process": self._give_process,
+            "files": self._files,
             "kill": self._kill,
             "stop": self._stop,
             "attach": self._attach,
@@ -335,10 +335,15 @@ class Supervisor:
             raise ContainerError(f"container {self.container.id} is not running", exit_code=1)
         return process
 
-    def _give_process(self, line: Line, question: Mapping[str, Any], fds: list[int]) -> None:
+    def _files(self, line: Line, question: Mapping[str, Any], fds: list[int]) -> None:
+        """Call a function of :mod:`.files` on the container that runs."""
+        name = str(question["function"])
+        if not name.startswith("dockermagic.containers.files:"):
+            raise ContainerError(f"not a function for files: {name}", exit_code=1)
         process = self.pidfd()
         try:
-            line.send({"process": True}, [process])
+            given = {**dict(zip(question["names"], fds, strict=True)), "process": process}
+            line.send({"value": self.sandbox.call(name, fds=given, **question["arguments"])})
         finally:
             os.close(process)
 

@@ -75,7 +75,7 @@ class ShownRuns:
                 result = self.engine.run(request, output=partial(kept, show=shown.output), cancel=cancel)
                 shown.finish(result.exit_code, seconds=result.seconds, stopped=bool(result.interrupted))
         if result.interrupted:
-            raise BuildInterruptedError(f"interrupted: the container ended with {result.exit_code}")
+            raise BuildInterruptedError("interrupted")
         out, err = (bytes(own[-KEPT:]).decode("utf-8", "replace") for own in written)
         self.ran = ShownRan(result.exit_code, out, err, result.seconds)
         return result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -18,6 +19,7 @@ from dockermagic.sandbox.worker import result, wait_for_end
 
 __all__ = ["NO_HOOKS", "Hooks", "Running", "Send", "pid_of"]
 
+_PIECE = 1 << 18
 Send = Callable[[Mapping[str, int]], socket.socket]
 """Asks for the process with these descriptors (stdin, stdout, stderr) and gives the socket on which it is spoken of."""
 
@@ -84,6 +86,8 @@ class Running:
         self.streams: dict[int, int] = {}
         self.answer = b""
         self._lock = threading.Lock()
+        import fcntl
+
         given: dict[str, int] = {}
         try:
             given["stdin"] = os.open(os.devnull, os.O_RDONLY) if tty or stdin is None else os.dup(stdin)
@@ -94,6 +98,8 @@ class Running:
                     given[name] = os.open(os.devnull, os.O_WRONLY)
                 else:
                     ours, given[name] = os.pipe()
+                    with contextlib.suppress(OSError):  # a user has only so many pages for pipes
+                        fcntl.fcntl(ours, fcntl.F_SETPIPE_SZ, _PIECE)
                     self.streams[ours] = stream
             self.control = send(given)
         except BaseException:
@@ -210,7 +216,7 @@ class Running:
 
     def _pass_on(self, fd: int, poll: select.poll) -> None:
         try:
-            data = os.read(fd, 1 << 16)
+            data = os.read(fd, _PIECE)
         except OSError as error:
             import errno
 
