@@ -55,6 +55,7 @@ def bundle(engine: Engine, notebook: Path, out: IO[bytes], *, beside: Iterable[P
                     engine.save(bases, archive, "oci")
                     archive.seek(0)
                     own.load(archive)
+                _pin(own, bases)
             tell(f"running {notebook.name} from nothing, with {', '.join(bases) or 'no base'}")
             before = {path: path.read_bytes() for path in desk.rglob("*") if path.is_file()}
             execute(read_notebook(notebook), desk, home)
@@ -128,9 +129,19 @@ def unbundle(engine: Engine, source: IO[bytes], directory: Path, *, tell: Tell) 
         raise ArchiveError(f"not a bundle, or damaged: {error}") from None
     if not document:
         raise ArchiveError("not a bundle: it has no bundle.json")
+    notebook = directory / str(document["notebook"])
+    if notebook.is_file():
+        _pin(engine, Lesson.read(notebook).bases())
     count = engine.restore_cache(document["images"], document["steps"])
     tell(f"{count} built steps are CACHED from now on")
-    return directory / str(document["notebook"])
+    return notebook
+
+
+def _pin(engine: Engine, bases: Iterable[str]) -> None:
+    """Give images of an archive, which has no names with a digest, those names again."""
+    for base in bases:
+        if "@" in base:
+            engine.tag(base.rpartition("@")[2], base)
 
 
 def _document(content: bytes) -> dict[str, Any]:

@@ -94,6 +94,9 @@ def _carry(source: Engine, target: Engine, names: list[str]) -> None:
             source.save(names, archive, "oci")
             archive.seek(0)
             target.load(archive)
+        for name in names:
+            if "@" in name:  # an archive has no names with a digest
+                target.tag(name.rpartition("@")[2], name)
 
 
 def _forget(engine: Engine, name: str) -> None:

@@ -99,6 +99,7 @@ CLAIMS: dict[str, dict[str, str]] = {
         "twice-build": r"\A(sha256:\w+)\n(?!\1)sha256:\w+",
         "same-build": r"\A(sha256:\w+)\n\1",
         "same-look": r"one\.tar (\w+)\ntwo\.tar \1",
+        "verify": "Verified: a replay from nothing gives the same",
         "save": "Loaded image: pinned:latest",
         "load-run": "data of 2026",
     },
