@@ -80,20 +80,22 @@ def _everything(tree: Stack, below: Stack, base: int) -> Iterator[tuple[str, str
     while waiting:
         directory = waiting.pop()
         here = tree.names(directory)[0]
+        folders = {layer: _folders(tree, layer, directory) for layer in set(here.values())}
         found = below.lookup(directory) if below.layers else None
         before = below.names(directory)[0] if found and stat.S_ISDIR(found[1].st_mode) else {}
         inside = []
         for name in sorted(here.keys() | before.keys(), key=os.fsencode):
             path = join(directory, name)
             yield path, state_of(name, here, before, base)
-            if name in here and _is_directory(tree, here[name], directory, name):
+            if name in here and name in folders[here[name]]:
                 inside.append(path)
         waiting += reversed(inside)
 
 
-def _is_directory(tree: Stack, layer: int, directory: str, name: str) -> bool:
-    found = os.stat(name, dir_fd=tree.layers[layer].fd(directory), follow_symlinks=False)
-    return stat.S_ISDIR(found.st_mode)
+def _folders(tree: Stack, layer: int, directory: str) -> set[str]:
+    """The names of a layer's directories in a directory of it, without a look at each."""
+    with os.scandir(tree.layers[layer].fd(directory)) as items:
+        return {item.name for item in items if item.is_dir(follow_symlinks=False)}
 
 
 def compare(layers: Sequence[str], other: Sequence[str], *, limit: int | None = None) -> dict[str, Any]:

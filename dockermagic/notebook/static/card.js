@@ -4,7 +4,7 @@
 // module of its own, which is asked for when somebody opens it and kept for the page.
 
 const KEPT_LINES = 1000;
-const PATIENCE = 8000;
+const PATIENCE = 30_000;
 
 /** @typedef {{get(name: string): any, on(name: string, f: Function): void, off(name: string, f: Function): void, send(m: any): void}} Model */
 /** @typedef {{lines: string[], rest: string, skipped: number, reset: boolean}} Log */
@@ -300,10 +300,20 @@ export default {
       const button = /** @type {HTMLButtonElement | null} */ (/** @type {Element} */ (event.target).closest("button"));
       if (button && !button.closest("[data-place]")) card.pressed(button);
     });
+    // A notebook in command mode takes letters, arrows and Enter for itself, before they reach what has the focus.
+    const pressed = (/** @type {KeyboardEvent} */ event) => {
+      const target = /** @type {Element} */ (event.target);
+      const passes = event.ctrlKey || event.metaKey || event.altKey || (event.shiftKey && event.key === "Enter");
+      if (passes || !root.contains(target) || target.closest(".xterm")) return;
+      event.stopPropagation();
+      target.dispatchEvent(new CustomEvent("dm-key", { detail: event }));
+    };
+    window.addEventListener("keydown", pressed, true);
     const clock = setInterval(() => card.tick(), 100);
     model.send({ t: "hello", keeps: Boolean(/** @type {any} */ (globalThis).dockermagicFallback) });
     return () => {
       clearInterval(clock);
+      window.removeEventListener("keydown", pressed, true);
       for (const name of card.mounted.keys()) card.unmount(name);
       model.off("change:html", draw);
       model.off("msg:custom", receive);

@@ -160,7 +160,7 @@ class Explorer {
     this.others = [];
     /** @type {ReturnType<typeof setTimeout> | undefined} */
     this.travelling = undefined;
-    place.append(el("style", { textContent: CSS }), (this.place = el("div", { className: "dm-files", "data-lm-suppress-shortcuts": "true" })));
+    place.append(el("style", { textContent: CSS }), (this.place = el("div", { className: "dm-files" })));
     this.search = el("input", { type: "search", className: "dm-search", placeholder: "search names", "aria-label": "search names" });
     this.regex = this.toggle(".*", "as a regular expression", false);
     this.chips = STATES.map((state) => {
@@ -183,7 +183,10 @@ class Explorer {
     /** @type {ReturnType<typeof setTimeout> | undefined} */
     let waiting;
     this.search.addEventListener("input", () => (clearTimeout(waiting), (waiting = setTimeout(() => this.load(), 200))));
-    this.search.addEventListener("keydown", (event) => event.key === "ArrowDown" && (event.preventDefault(), this.list.focus()));
+    this.search.addEventListener("dm-key", (event) => {
+      const pressed = /** @type {CustomEvent<KeyboardEvent>} */ (event).detail;
+      if (pressed.key === "ArrowDown") pressed.preventDefault(), this.list.focus();
+    });
     this.sort.addEventListener("change", () => this.load());
     this.slider.addEventListener("input", () => this.travel(Number(this.slider.value)));
     this.compare.addEventListener("change", () => {
@@ -191,9 +194,8 @@ class Explorer {
       this.load();
     });
     this.list.addEventListener("scroll", () => this.later());
-    this.list.addEventListener("keydown", (event) => this.key(event));
+    this.list.addEventListener("dm-key", (event) => this.key(/** @type {CustomEvent<KeyboardEvent>} */ (event).detail));
     this.list.addEventListener("click", (event) => this.clicked(event));
-    this.place.addEventListener("keydown", (event) => event.stopPropagation());
     this.open();
   }
 

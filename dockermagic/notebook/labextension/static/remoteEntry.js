@@ -79,8 +79,8 @@
 
       /** The live widget where there is one, the card where there is none. */
       choose() {
-        const lives = Boolean(this.live?.widgets?.length);
-        if (this.live) this.live.setHidden(!lives);
+        const lives = Boolean(this.live && !this.live.isDisposed && this.live.widgets?.length);
+        if (this.live && !this.live.isDisposed) this.live.setHidden(!lives);
         this.still?.setHidden(lives);
       }
     }
