@@ -256,5 +256,9 @@ def _seconds(modified: str) -> int:
 
 
 def _plain(error: Exception) -> str:
+    import urllib3
+
+    if isinstance(error, urllib3.exceptions.ProtocolError):
+        return "the connection broke off"
     reason = getattr(error, "reason", None)
     return str(reason or error)
