@@ -80,6 +80,7 @@ CLAIMS: dict[str, dict[str, str]] = {
         "touch-status": r"cell \[\d+\] +built",
         "mount-again": r"big-download\n?",
         "waste-history": r"rm /download\.tar .* 0B(?s:.*)5MB",
+        "waste-view": r"/download\.tar",
         "stages-run": r"/app\.pyc",
     },
     "08-when-it-breaks": {
