@@ -46,7 +46,7 @@ def process_of(supervisor: Supervisor, stack: contextlib.ExitStack) -> tuple[Pro
     stack.callback(limits.close)
     limits.prepare()
     notes = [*limits.notes, *([_NO_OUTSIDE] if network and network.way == "forwarder" else [])]
-    supervisor.update(groups=tuple(map(str, limits.groups)), notes=tuple(notes))
+    supervisor.note(groups=tuple(map(str, limits.groups)), notes=tuple(notes))
 
     def prepare(process: int) -> None:
         limits.join(process)
@@ -79,7 +79,7 @@ def _network(supervisor: Supervisor, stack: contextlib.ExitStack) -> Network | N
     """The network of a container that has one of its own, with its ports taken; the state says which."""
     container = supervisor.container
     if container.network != "bridge":
-        supervisor.update(network=container.network, ports=(), address="")
+        supervisor.note(network=container.network, ports=(), address="")
         return None
     wanted = [Published(port.container, port.protocol, port.host, port.host_ip or LOCAL) for port in
               container.wanted_ports]  # fmt: skip
@@ -93,7 +93,7 @@ def _network(supervisor: Supervisor, stack: contextlib.ExitStack) -> Network | N
         ) from None
     stack.callback(network.close)
     ports = tuple(Port(one.container, one.protocol, one.host, one.address) for one in network.ports)
-    supervisor.update(network="own", ports=ports, address=ADDRESS)
+    supervisor.note(network="own", ports=ports, address=ADDRESS)
     return network
 
 

@@ -117,10 +117,10 @@ class Supervisor:
 
     def _rest(self, seconds: float) -> bool:
         """Wait before the next start; whether it was stopped meanwhile."""
-        self._set(status="restarting")
+        self.update(status="restarting")
         self._hurry.wait(seconds)
         if self._stopped:
-            self._set(status="exited")
+            self.update(status="exited")
         return self._stopped
 
     def _goes_on(self) -> bool:
@@ -133,14 +133,14 @@ class Supervisor:
             return False
         if most and self.state.restarts >= most:
             return False
-        self._set(restarts=self.state.restarts + 1)
+        self.update(restarts=self.state.restarts + 1)
         return True
 
     def _once(self, stdin: int | None) -> None:
         self._restart = False
         self.once_over.clear()
         self._hurry.clear()
-        self._set(started=time.time(), finished=None, exit_code=None, error="", pid=0, probes=(), failing=0)
+        self.note(started=time.time(), finished=None, exit_code=None, error="", pid=0, probes=(), failing=0)
         code, error = 137, ""
         failure: DockermagicError | None = None
         with contextlib.ExitStack() as stack:
@@ -179,7 +179,7 @@ class Supervisor:
                 began = self.state.status == "running"
                 ended = {"finished": time.time(), "exit_code": code, "pid": 0, "ports": (), "address": ""}
                 health = "" if not self.state.health else "unhealthy"
-                self._set(status="exited" if began or not error else "created", error=error, health=health, **ended)
+                self.update(status="exited" if began or not error else "created", error=error, health=health, **ended)
         if failure is not None and not self.state.restarts:
             raise failure
 
@@ -214,7 +214,7 @@ class Supervisor:
             running = self._running
         assert running is not None
         assert running.process is not None
-        self._set(status="running", pid=pid_of(running.process))
+        self.update(status="running", pid=pid_of(running.process))
         if (health := self.container.health) is not None:
             threading.Thread(target=watch_health, args=(self, health), name="dockermagic-health", daemon=True).start()
         self._began(running)
@@ -222,14 +222,16 @@ class Supervisor:
         for frame in early or ():
             self._show(frame)
 
-    def _set(self, **changes: Any) -> None:
+    def note(self, **changes: Any) -> None:
+        """Change the state; it is written with the next :meth:`update`, since each costs the disk a flush."""
+        with self._lock:
+            self.state = replace(self.state, **changes)
+
+    def update(self, **changes: Any) -> None:
+        """Change the state and write it."""
         with self._lock:
             self.state = replace(self.state, **changes)
             self.place.write_state(self.state)
-
-    def update(self, **changes: Any) -> None:
-        """Write a change of the state."""
-        self._set(**changes)
 
     # -- output --------------------------------------------------------------------------------------------------------
 
