@@ -223,7 +223,7 @@ class WorkTree:
         except (OSError, ValueError):
             return False
 
-    def _remember(self, identities: list[str], lowers: Sequence[str]) -> None:
+    def _remember(self, identities: list[str], lowers: Sequence[str], *, record: bool = True) -> None:
         """Write down what the tree holds, and that it is clean as soon as ``used`` is gone."""
         self.layers = list(identities)
         for identity, lower in zip(identities[1:], lowers[1:], strict=True):
@@ -234,7 +234,8 @@ class WorkTree:
             for identity, paths in self._touched.items()
             if identity in identities and len(paths) <= _KNOWN_TOUCHED
         }
-        _write(self.place / "state.json", self._record)
+        if record:
+            _write(self.place / "state.json", self._record)
         _write(self.place / "layers.json", {"version": _VERSION, "layers": self.layers, "touched": self._touched})
 
     def _walk(self) -> dict[str, Row]:
@@ -289,12 +290,13 @@ class WorkTree:
             for path in changed:
                 transplant.put(path)
             transplant.finish()
+        is_same = now == self._record
         self._record = now
         identities = self.layers[: len(self.stack)]
         before = self._touched.get(self.layers[-1], []) if len(self.layers) > len(self.stack) else []
         identities.append(_identity(self.upper))
         self._touched[identities[-1]] = sorted({*before, *changed})
-        self._remember(identities, [*self.stack, self.upper])
+        self._remember(identities, [*self.stack, self.upper], record=not is_same)
         self._clean = True
 
     def _changed(self, now: dict[str, Row]) -> list[str]:

@@ -133,3 +133,50 @@ def test_what_is_handed_over(machine: str, interface: str) -> None:
 
 def test_unknown_machines_have_no_filter() -> None:
     assert seccomp.default_profile(DEFAULT, "vax") == seccomp.notify_program("vax") == b""
+
+
+@pytest.mark.parametrize(("machine", "interface"), INTERFACES)
+def test_what_proot_does_not_know_is_not_there(machine: str, interface: str) -> None:
+    """On every interface; what our table does not know, newer calls among them, is not there either."""
+    program, known = seccomp.proot_program(machine), numbers(interface)
+
+    for call in ("statx", "openat2", "faccessat2", "clone3", "execveat", "seccomp"):
+        assert decide(program, interface, known[call]) == ENOSYS
+    assert decide(program, interface, 425) == ENOSYS  # io_uring_setup, which could open paths
+    assert decide(program, interface, known["openat"]) == ALLOW
+    assert decide(program, interface, known["prctl"], (22,)) == 0x50016  # EINVAL to PRoot's own filter
+    assert decide(program, interface, known["prctl"], (38,)) == ALLOW
+
+
+@pytest.mark.parametrize(("machine", "interface"), INTERFACES)
+def test_owners_are_handed_over_behind_proot(machine: str, interface: str) -> None:
+    program, known = seccomp.owners_program(machine), numbers(interface)
+
+    assert decide(program, interface, known["fchownat"]) == 0x7FC00000
+    assert decide(program, interface, known["mknodat"], (0, 0, 0o020600)) == 0x7FC00000
+    assert decide(program, interface, known["mknodat"], (0, 0, 0o100600)) == ALLOW
+    assert decide(program, interface, known["setuid"]) == ALLOW
+
+
+@pytest.mark.parametrize(
+    ("call", "number"),
+    [
+        ("openat", 56),
+        ("fchownat", 54),
+        ("fchown", 55),
+        ("mknodat", 33),
+        ("setresuid", 147),
+        ("statx", 291),
+        ("seccomp", 277),
+        ("clone", 220),
+        ("prctl", 167),
+        ("clone3", 435),
+        ("openat2", 437),
+        ("faccessat2", 439),
+        ("fchmodat2", 452),
+    ],
+)
+def test_numbers_of_aarch64(call: str, number: int) -> None:
+    """As asm-generic/unistd.h has them; the calls that it left behind are not there."""
+    assert numbers("aarch64")[call] == number
+    assert not {"open", "chown", "lchown", "mknod", "stat", "fork"} & numbers("aarch64").keys()
