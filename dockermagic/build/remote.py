@@ -224,7 +224,15 @@ def _pool(url: str, request: BuildRequest) -> Any:
     if not urllib.request.proxy_bypass(parts.hostname or ""):
         proxy = urllib.request.getproxies().get(parts.scheme)
     retries = urllib3.Retry(
-        3, redirect=10, status_forcelist=(429, 502, 503, 504), backoff_factor=0.2, raise_on_status=False
+        total=None,  # else it would count redirects, too
+        connect=3,
+        read=3,
+        redirect=10,
+        status=3,
+        other=0,
+        status_forcelist=(429, 502, 503, 504),
+        backoff_factor=0.2,
+        raise_on_status=False,
     )
     options: dict[str, Any] = {"retries": retries}
     if request.ca is not None:

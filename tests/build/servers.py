@@ -49,6 +49,7 @@ def send(handler: BaseHTTPRequestHandler, body: bytes, status: int = 200, **head
     for name, value in headers.items():
         handler.send_header(name.replace("_", "-"), value)
     handler.send_header("Content-Length", str(len(body)))
+    handler.send_header("Connection", "close")
     handler.end_headers()
     handler.wfile.write(body)
 
