@@ -18,6 +18,7 @@ import pytest
 from dockermagic.engine import Engine
 from tests.notebook.kernels import DockerfileKernel, Kernel, Reply
 
+pytestmark = pytest.mark.slow
 FROM, ONE, TWO = "FROM busybox", "RUN echo one > /one", "RUN cat /one > /two"
 
 
