@@ -48,6 +48,8 @@ def server(folder: Path, *, extension: bool = True, app: str = "lab", **environm
     shutil.copytree(ROOT / "dockermagic/notebook/kernelspec", own / "data/kernels/dockerfile")
     (own / "labconfig").mkdir()
     (own / "labconfig/default_setting_overrides.json").write_text(json.dumps(QUIET))
+    if not extension:  # the environment has it, where the package is installed
+        (own / "labconfig/page_config.json").write_text(json.dumps({"disabledExtensions": {"dockermagic": True}}))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
