@@ -128,7 +128,7 @@ def look(layer: GrowingLayer, chown: str, chmod: str, *, alone: bool) -> Look:
     if not chown:
         return Look(chmod=chmod)
     user, colon, group = chown.partition(":")
-    if alone and any(part and not part.isdigit() for part in (user, group)):
+    if alone and any(part not in ("", "root") and not part.isdigit() for part in (user, group)):
         raise BuildError(
             "invalid user index: -1",
             hint="Upon scratch and with --link there is no /etc/passwd to look names up in: give numbers.",

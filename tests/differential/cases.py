@@ -266,6 +266,7 @@ COPY = [
     refused("copy-glob-in-missing-directory", "COPY nothing/* /x/"),
     refused("copy-glob-below-missing-directory", "COPY nothing/x*/y /x/glob"),
     Case("chown-name-upon-scratch", "FROM scratch\nCOPY --chown=www-data <<f /\nf\n", {}, fails=True),
+    whole("workdir-root-upon-scratch", "FROM scratch\nUSER root\nWORKDIR /w\n"),
     Case("workdir-user-upon-scratch", "FROM scratch\nUSER www-data\nWORKDIR /w\n", {}, fails=True),
     refused("copy-missing", "COPY nothing /"),
     case("copy-glob-missing", "COPY nothing* /"),
