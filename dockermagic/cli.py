@@ -88,9 +88,13 @@ class Terminal:
     def write(self, text: str) -> None:
         sys.stdout.write(text)
 
-    def note(self, text: str) -> None:
+    @property
+    def beside(self) -> TextIO:
         sys.stdout.flush()
-        sys.stderr.write(f"{text}\n")
+        return sys.stderr
+
+    def note(self, text: str) -> None:
+        self.beside.write(f"{text}\n")
 
     def output(self, stream: int, data: bytes) -> None:
         target = sys.stdout if stream == 1 else sys.stderr

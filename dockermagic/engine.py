@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from dockermagic.errors import ContainerError, ImageNotFoundError, RegistryError
+from dockermagic.errors import ArchiveError, ContainerError, ImageNotFoundError, InvalidReferenceError, RegistryError
 from dockermagic.events import Emit, Event, Status, Warning
 from dockermagic.exchange import Exchange
 from dockermagic.rooms import default_home, silence
@@ -118,6 +118,14 @@ class Engine(Exchange, Upkeep):
         from dockermagic.catalog import list_images
 
         return list_images(self.store)
+
+    def is_here(self, name: str) -> bool:
+        """Whether an image of that name or id is in the store."""
+        try:
+            self.store.find(name)
+        except ImageNotFoundError:
+            return False
+        return True
 
     def history(self, name: str) -> list[HistoryRow]:
         """The steps of an image, the newest first. Raises :class:`ImageNotFoundError`."""
@@ -430,15 +438,15 @@ class Engine(Exchange, Upkeep):
 
         name = request.image
         try:
-            if request.pull == "always":
+            if request.pull == "always" or (request.pull == "missing" and not self.is_here(name)):
                 self.pull(name)
             stored = self.store.find(name)
         except ImageNotFoundError as error:
             raise ContainerError(
-                f"Unable to find image '{name}' locally",
+                f"No such image: {name}",
                 hint=f"`pull {name}` fetches it, `images` lists what is here, `base busybox` makes one.",
             ) from error
-        except RegistryError as error:
+        except (RegistryError, ArchiveError, InvalidReferenceError) as error:
             error.exit_code = 125
             raise
         image = Image.load(self.store, stored.descriptor)

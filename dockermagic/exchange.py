@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, BinaryIO
 
-from dockermagic.errors import ContainerError, ImageNotFoundError, SandboxError, UsageError
+from dockermagic.errors import ContainerError, ImageNotFoundError, RegistryError, SandboxError, UsageError
 from dockermagic.rooms import Rooms, silence
 
 if TYPE_CHECKING:
@@ -48,13 +48,22 @@ class Exchange(Rooms):
     def pull(self, name: str, emit: Emit = silence, *, platform: str = "") -> str:
         """Fetch an image from its registry, unpack it, and return its digest.
 
-        Raises :class:`RegistryError`, and :class:`ArchiveError` for a layer that is broken.
+        Raises :class:`RegistryError`, which names what can be made instead, and :class:`ArchiveError` for a layer that
+        is broken.
         """
+        from dockermagic.build.bases import can_make
         from dockermagic.oci.platform import Platform
         from dockermagic.oci.reference import Reference
 
         wanted = Platform.parse(platform) if platform else Platform.host()
-        return self._pull(Reference.parse(name), wanted, emit).digest
+        reference = Reference.parse(name)
+        try:
+            return self._pull(reference, wanted, emit).digest
+        except RegistryError as error:
+            if not platform and can_make(reference.familiar()):
+                own = f"Make it from this machine's own packages: dockermagic base {reference.familiar()}."
+                error.hint = f"{own} {error.hint}".strip()
+            raise
 
     def push(self, name: str, emit: Emit = silence) -> Descriptor:
         """Send an image to its registry and return what the tag stands for there. Raises :class:`RegistryError`."""

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, TextIO, cast
 
 from dockermagic.containers.request import ContainerResult, RunRequest
 from dockermagic.engine import Engine
@@ -112,6 +112,10 @@ class CellConsole:
 
     def write(self, text: str) -> None:
         sys.stdout.write(text)
+
+    @property
+    def beside(self) -> TextIO:
+        return sys.stdout
 
     def note(self, text: str) -> None:
         sys.stdout.write(f"{text}\n")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TextIO
 
 from dockermagic.verbs.options import Arguments, Option
 
@@ -62,6 +62,10 @@ class Console(Protocol):
 
     def write(self, text: str) -> None:
         """The verb's answer, as text with its line ends."""
+
+    @property
+    def beside(self) -> TextIO:
+        """Where lines beside the answer go: stderr in a terminal, the cell's output in a cell."""
 
     def note(self, text: str) -> None:
         """A line beside the answer: stderr in a terminal."""

@@ -9,12 +9,13 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from dockermagic.containers.request import ExecRequest
+from dockermagic.containers.request import ExecRequest, RunRequest
 from dockermagic.errors import ContainerError, UsageError
 from dockermagic.sandbox.base import Cancel
 from dockermagic.verbs.base import Console, Shown, Verb
 from dockermagic.verbs.container_options import OPTIONS, env_file, environment, request_for
 from dockermagic.verbs.options import Arguments, flag, many, text
+from dockermagic.verbs.registry import at_hand
 
 if TYPE_CHECKING:
     from dockermagic.sandbox.running import Running
@@ -75,7 +76,7 @@ def run(console: Console, arguments: Arguments) -> int:
     if notice := console.engine.sandbox_notice():
         console.note(notice)
     if arguments.flag("detach"):
-        request = request_for(arguments, None, os.environ)
+        request = _request(console, arguments, None)
         identity = console.engine.run_detached(request)
         with suppress(ContainerError):  # one that goes at its end may be gone
             container = console.engine.running.get(identity)
@@ -85,7 +86,7 @@ def run(console: Console, arguments: Arguments) -> int:
         console.write(f"{identity}\n")
         return 0
     stdin, keyboard = _keyboard(console, arguments.flag("interactive"), arguments.flag("tty"))
-    request = request_for(arguments, stdin, os.environ)
+    request = _request(console, arguments, stdin)
     with keyboard, _window(stdin, request.tty) as began:
         result = console.engine.run(request, output=console.output, began=began)
     _note(console, result.notes)
@@ -99,9 +100,15 @@ def _note(console: Console, notes: Sequence[str]) -> None:
         console.note(f"WARNING: {note}")
 
 
+def _request(console: Console, arguments: Arguments, stdin: int | None, *, exit_code: int = 125) -> RunRequest:
+    """What is asked for, with its images in the store where they may be pulled."""
+    request = request_for(arguments, stdin, os.environ)
+    return at_hand(console, request, arguments.flag("quiet"), exit_code=exit_code)
+
+
 def create(console: Console, arguments: Arguments) -> int:
     """Make a container that is not started."""
-    console.write(f"{console.engine.create_container(request_for(arguments, None, os.environ))}\n")
+    console.write(f"{console.engine.create_container(_request(console, arguments, None, exit_code=1))}\n")
     return 0
 
 

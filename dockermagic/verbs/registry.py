@@ -1,25 +1,28 @@
-"""``pull`` and ``push``."""
+"""``pull`` and ``push``, and the pull before a container."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from typing import TextIO
 
-from dockermagic.errors import ImageNotFoundError, UsageError
+from dockermagic.containers.request import RunRequest
+from dockermagic.errors import DockermagicError, ImageNotFoundError, UsageError
 from dockermagic.events import Emit
 from dockermagic.oci.reference import DEFAULT_TAG, Reference
 from dockermagic.terminal.transfers import PULLING, PUSHING, transfers
 from dockermagic.verbs.base import Console, Verb
 from dockermagic.verbs.options import Arguments, flag, text
 
-__all__ = ["PULL", "PUSH"]
+__all__ = ["PULL", "PUSH", "at_hand"]
 
 
-def _shown(console: Console, words: Mapping[str, str], quiet: bool) -> AbstractContextManager[Emit]:
+def _shown(stream: TextIO, words: Mapping[str, str], quiet: bool) -> AbstractContextManager[Emit]:
     if quiet:
         return nullcontext(lambda event: None)
-    return transfers(sys.stdout, words, live=bool(console.width))
+    return transfers(stream, words, live=stream.isatty())
 
 
 def _named(console: Console, name: str, *, all_tags: bool, quiet: bool) -> Reference:
@@ -40,21 +43,42 @@ def pull(console: Console, arguments: Arguments) -> int:
     reference = _named(console, name, all_tags=every, quiet=quiet)
     tags = console.engine.remote_tags(name) if every else []
     for one in [reference.with_tag(tag) for tag in tags] if every else [reference]:
-        _pull(console, one, arguments.text("platform"), quiet)
+        _pull(console, one, sys.stdout, quiet, platform=arguments.text("platform"))
     console.write(f"{reference.name if every else reference}\n")
     return 0
 
 
-def _pull(console: Console, reference: Reference, platform: str, quiet: bool) -> None:
+def _pull(console: Console, reference: Reference, stream: TextIO, quiet: bool, *, platform: str = "") -> None:
     shown = reference.repository if reference.registry == "docker.io" else reference.familiar_name
     before = {row.digest for row in console.engine.images()}
     if not quiet:
-        console.write(f"{reference.tag or reference.digest}: Pulling from {shown}\n")
-    with _shown(console, PULLING, quiet) as emit:
+        stream.write(f"{reference.tag or reference.digest}: Pulling from {shown}\n")
+        stream.flush()
+    with _shown(stream, PULLING, quiet) as emit:
         digest = console.engine.pull(str(reference), emit, platform=platform)
     if not quiet:
         news = "Image is up to date for" if digest in before else "Downloaded newer image for"
-        console.write(f"Digest: {digest}\nStatus: {news} {reference.familiar()}\n")
+        stream.write(f"Digest: {digest}\nStatus: {news} {reference.familiar()}\n")
+        stream.flush()
+
+
+def at_hand(console: Console, request: RunRequest, quiet: bool, *, exit_code: int) -> RunRequest:
+    """The request with what ``--pull`` asks for pulled already, which is told of beside the answer.
+
+    Errors have ``exit_code``.
+    """
+    for name in filter(None, (request.image, request.debug_image)):
+        if request.pull == "never" or (request.pull == "missing" and console.engine.is_here(name)):
+            continue
+        try:
+            reference = Reference.parse(name)
+            if request.pull == "missing" and not quiet:
+                console.note(f"Unable to find image '{reference.familiar()}' locally")
+            _pull(console, reference, console.beside, quiet)
+        except DockermagicError as error:
+            error.exit_code = exit_code
+            raise
+    return replace(request, pull="never")
 
 
 def push(console: Console, arguments: Arguments) -> int:
@@ -71,7 +95,7 @@ def push(console: Console, arguments: Arguments) -> int:
     if not wanted:
         raise ImageNotFoundError(f"An image does not exist locally with the tag: {reference.familiar_name}")
     for one in wanted:
-        with _shown(console, PUSHING, quiet) as emit:
+        with _shown(sys.stdout, PUSHING, quiet) as emit:
             sent = console.engine.push(str(one), emit)
         if not quiet:
             console.write(f"{one.tag}: digest: {sent.digest} size: {sent.size}\n")

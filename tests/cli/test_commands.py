@@ -254,8 +254,9 @@ USAGE = [
     (("save", "nope", "-o", "x.tar"), 1, "nope"),
     (("run",), 125, "requires at least 1 argument"),
     (("run", "--nmae", "x", "y"), 125, "did you mean --name?"),
-    (("run", "nope"), 125, "Unable to find image 'nope"),
-    (("run", "-d", "nope"), 125, "--detach is an option of Docker"),
+    (("run", "--pull", "never", "nope"), 125, "No such image: nope"),
+    (("run", "busyBox"), 125, "busyBox"),
+    (("run", "--pull", "never", "-d", "nope"), 125, "No such image: nope"),
     (("run", "-v", "a:b", "nope"), 125, "mount path must be absolute"),
     (("--wrong",), 2, "unknown flag: --wrong"),
 ]

@@ -130,6 +130,46 @@ def test_the_lines_are_dockers(busybox: Commands, registry: Registry, docker_con
 
 
 @pytest.mark.engine
+def test_a_container_pulls_its_image(busybox: Commands, registry: Registry, docker_config: Path) -> None:
+    """As Docker does: told on stderr, once; always, never, quietly; and for ``create``."""
+    name = f"{registry.address}/wanted/{busybox.home.parent.name[-40:].strip('_').lower()}"
+    busybox("tag", "busybox", name)
+    busybox("push", "-q", name)
+    fresh = Commands(busybox.home.parent / "fresh", busybox.directory)
+    assert "No such image" in fresh("run", "--pull", "never", name, code=125).err
+    pulled = [
+        f"latest: Pulling from {name}",
+        "LAYER: Pulling fs layer",
+        "LAYER: Download complete",
+        "LAYER: Pull complete",
+        "Digest: DIGEST",
+        f"Status: Downloaded newer image for {name}:latest",
+    ]
+    done = fresh("run", "--rm", name, "echo", "runs")
+    assert done.out == "runs\n"
+    assert lines(done.err)[:7] == [f"Unable to find image '{name}:latest' locally", *pulled]
+    assert "Pull" not in fresh("run", "--rm", name, "true").err
+    again = lines(fresh("run", "--rm", "--pull", "always", name, "true").err)
+    assert again[0] == pulled[0] and f"Status: Image is up to date for {name}:latest" in again
+    fresh("rmi", name)
+    created = fresh("create", "-q", name, "true")
+    assert len(created.out) == 65 and "Pull" not in created.err
+    fresh("rm", created.out.strip())
+
+
+@pytest.mark.engine
+def test_a_container_whose_image_cannot_be_pulled(commands: Commands, docker_config: Path) -> None:
+    """The error says why, and what makes the image here."""
+    commands.environment["DOCKERMAGIC_MIRRORS"] = "docker.io=http://127.0.0.1:9"
+    commands.environment["HTTPS_PROXY"] = "http://127.0.0.1:9"
+    done = commands("run", "python:3.9", code=125)
+
+    assert done.err.startswith("Unable to find image 'python:3.9' locally\n3.9: Pulling from library/python\nERROR: ")
+    assert "dockermagic base python:3.9" in done.err
+    assert commands("create", "python:3.9", code=1).out == ""
+
+
+@pytest.mark.engine
 def test_a_password_is_kept_where_docker_keeps_it(busybox: Commands, guarded: Registry, docker_config: Path) -> None:
     """Nothing without it, not stored where it is wrong, readable for nobody else, gone after logout."""
     name = f"{guarded.address}/private/app:1"

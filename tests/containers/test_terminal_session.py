@@ -85,10 +85,10 @@ def test_hanging_up_ends_what_does_not_listen(engine: Engine) -> None:
 
 def test_an_error_is_written_to_the_screen(engine: Engine) -> None:
     screen = Screen()
-    session = engine.run_in_terminal(RunRequest("nosuch", ("sh",)), **screen.options())
+    session = engine.run_in_terminal(RunRequest("nosuch", ("sh",), pull="never"), **screen.options())
 
     assert session.wait(SECONDS) == 125
-    screen.until(b"Unable to find image 'nosuch' locally\r\n")
+    screen.until(b"No such image: nosuch\r\n")
 
 
 def test_a_shell_on_layers_changes_nothing(engine: Engine) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from dockermagic.engine import Engine
 from tests.notebook.kernels import Kernel, Reply
+from tests.peers.registry import Registry
 
 FROM = "%%dockerfile\nFROM busybox"
 ONE = "%%dockerfile\nRUN echo one > /one"
@@ -57,6 +58,20 @@ def test_cells_become_an_image_and_a_container(id_mode: str, kernel: Kernel) -> 
     ran = kernel.run("%docker run --rm app", "d")
     assert (ran.status, ran.stderr, ran.text.split("\n")[0]) == ("ok", "", "0")
     assert "text/html" in two.displays[0]
+
+
+def test_a_container_pulls_its_image(kernel: Kernel, home: Path, registry: Registry) -> None:
+    """Told in the cell's output, before the container's; once."""
+    name = f"{registry.address}/notebook/wanted"
+    with Engine(home) as engine:
+        engine.tag("busybox", name)
+        engine.push(name)
+        engine.remove_image(name)
+
+    first, second = run_all(kernel, a=(line := f"%docker run --rm {name} echo runs"), b=line)
+    assert first.stdout.startswith(f"Unable to find image '{name}:latest' locally\nlatest: Pulling from {name}\n")
+    assert f"Status: Image is up to date for {name}:latest" in first.stdout
+    assert (second.stdout, second.text.split("\n")[0]) == ("", "runs")
 
 
 def test_a_second_run_is_all_cached(kernel: Kernel) -> None:
@@ -335,7 +350,7 @@ def test_a_front_end_that_tells_the_order_hears_which_cells_are_stale(kernel: Ke
         ("%dockerfile history -s nothing", "SessionError", ["nothing is built yet"]),
         ("%docker nonsense", "UsageError", ["nonsense"]),
         ("%docker rmi nonsense", "ImageNotFoundError", ["nonsense"]),
-        ("%docker run nonsense", "ContainerError", ["nonsense"]),
+        ("%docker run --pull never nonsense", "ContainerError", ["nonsense"]),
         ("%docker save app", "UsageError", ["-o"]),
     ],
 )  # fmt: skip
