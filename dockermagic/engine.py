@@ -458,7 +458,7 @@ class Engine(Exchange, Upkeep):
 
     def _with_toolbox(self, request: RunRequest) -> RunRequest:
         """The request with another image's root beside the container's own, and its programs behind all others."""
-        _, _, lowers, _ = self._to_run(RunRequest(request.debug_image, pull=request.pull))
+        _, _, lowers, _ = self._to_run(replace(request, image=request.debug_image, debug_image=""))
         box = "/.debug"
         path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
         folders = ":".join(f"{box}{folder}" for folder in path.split(":"))

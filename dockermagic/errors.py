@@ -239,10 +239,10 @@ def is_full(error: OSError) -> bool:
     return error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 
-def full_disk_error(where: object, hint: str = "") -> StoreFullError:
-    """The error for a full disk that holds ``where``: a path, or what it is to the user."""
+def full_disk_error(where: object = "", hint: str = "") -> StoreFullError:
+    """The error for a full disk that holds ``where``: a path, or what it is to the user, where that is known."""
     room = "Make room there, for example with `dockermagic prune`, then try again."
-    return StoreFullError(f"the disk that holds {where} is full", hint=hint or room)
+    return StoreFullError(f"the disk that holds {where} is full" if where else "the disk is full", hint=hint or room)
 
 
 def explained(error: OSError) -> DockermagicError:
@@ -252,7 +252,7 @@ def explained(error: OSError) -> DockermagicError:
     """
     path = os.fsdecode(error.filename) if error.filename is not None else ""
     if is_full(error):
-        return full_disk_error(path or "the store")
+        return full_disk_error(path)
     if not path or os.environ.get("DOCKERMAGIC_DEBUG"):
         raise error
     return DockermagicError(f"{path}: {error.strerror}", hint="DOCKERMAGIC_DEBUG=1 shows where it happened.")
