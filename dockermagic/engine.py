@@ -155,36 +155,6 @@ class Engine(Exchange, Upkeep):
 
         self.store.tag(Reference.parse(target), self.store.find(source).descriptor)
 
-    def remove_image(self, name: str, force: bool = False) -> list[str]:
-        """Take a name away, and the image with its last name; the lines that Docker prints.
-
-        Raises :class:`ContainerError` for an id with several names unless ``force``.
-        """
-        from dockermagic.oci.reference import Reference
-
-        lines = []
-        with self.store.records.transaction():  # a name that another process gives meanwhile counts
-            stored = self.store.find(name)
-            by_id = stored.id.removeprefix("sha256:").startswith(name.removeprefix("sha256:"))
-            if by_id and len(stored.names) > 1 and not force:
-                names = ", ".join(reference.familiar() for reference in stored.names)
-                raise ContainerError(
-                    f"unable to delete {name} (must be forced) - image is referenced in multiple repositories",
-                    exit_code=1,
-                    hint=f"Its names: {names}. Remove one of them by name, or all with -f.",
-                )
-            gone = list(stored.names) if by_id else [Reference.parse(name)]
-            for reference in gone:
-                if self.store.untag(reference):
-                    lines.append(f"Untagged: {reference.familiar()}")
-            last = len(gone) >= len(stored.names)
-            if last:
-                self.store.forget(stored.descriptor.digest)
-        if last:
-            self.store.collect()
-            lines.append(f"Deleted: {stored.id}")
-        return lines
-
     def base(self, name: str, emit: Emit = silence) -> list[str]:
         """Make a base image from this machine's own packages, and say what it was made of."""
         from dockermagic.build.bases import make_base

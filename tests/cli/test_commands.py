@@ -57,6 +57,31 @@ def test_build_look_run_and_remove(busybox: Commands) -> None:
     assert "first" not in busybox("images").out
 
 
+def test_an_image_stays_while_a_container_stands_on_it(busybox: Commands) -> None:
+    """Docker's rules and words: by name and by id, of one that runs and one that does not, with -f."""
+    image = busybox.build(FROM + "CMD sleep 1000\n", "-q", "-t", "app").out.strip()
+    number = image.removeprefix("sha256:")[:12]
+    container = busybox("run", "-d", "--name", "box", "app").out[:12]
+    by_name = f'ERROR: conflict: unable to remove repository reference "app" (must force) - container {container} '
+    by_name += f"is using its referenced image {number}\n"
+    by_id = (
+        f"ERROR: conflict: unable to delete {number} (%s be forced) - image is being used by %s container {container}\n"
+    )
+    busybox("tag", "app", "second")
+    assert busybox("rmi", "second").out == "Untagged: second:latest\n"
+    assert busybox("rmi", "app", code=1).err.startswith(by_name)
+    for force in ((), ("-f",)):
+        assert busybox("rmi", *force, number, code=1).err.startswith(by_id % ("cannot", "running"))
+    assert busybox("rmi", "-f", "app").out == "Untagged: app:latest\n"
+    busybox("tag", number, "app")
+    busybox("stop", "box")
+    assert busybox("rmi", "app", code=1).err.startswith(by_name)
+    assert busybox("rmi", number, code=1).err.startswith(by_id % ("must", "stopped"))
+    assert busybox("rmi", "-f", "app").out == f"Untagged: app:latest\nDeleted: {image}\n"
+    busybox("start", "box")
+    busybox("rm", "-f", "box")
+
+
 def test_quiet_build_prints_the_id_that_run_takes(busybox: Commands) -> None:
     done = busybox.build(FROM + "CMD echo ran\n", "-q")
 
