@@ -2,20 +2,20 @@
 
 A test that takes the fixture ``id_mode`` is collected once per mode. The mode of the running user runs in this process;
 where that user is root, each other mode is run by one child pytest under an ordinary user made for it
-(:mod:`tests.asuser`), which collects the same files, runs the same items and sends its reports back, item by item. An
-ordinary user can run its own mode only: the others are skipped, which is a failure where ``DOCKERMAGIC_CI`` is set.
+(:mod:`tests.asuser`), which collects the same files, runs the same items and sends its reports back, item by item. One
+child runs ahead, beside the items whose turn it is. An ordinary user can run its own mode only: the others are skipped,
+which is a failure where ``DOCKERMAGIC_CI`` is set.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import select
 import shutil
 import subprocess
 import sys
 import tempfile
-import time
+import threading
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -71,6 +71,7 @@ class IdModes:
         self.own = own_mode()
         self.child_mode: str = config.getoption("--id-mode-child")
         self.reports: int = config.getoption("--id-mode-reports")
+        self.elsewhere: dict[str, list[pytest.Item]] = {}
         self.children: dict[str, Child] = {}
         self.collected: set[str] = set()
         self.ran: set[str] = set()
@@ -103,17 +104,19 @@ class IdModes:
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         self.collected = {mode for item in session.items if (mode := _mode_of(item))}
+        if self.own == "root":
+            for item in session.items:
+                if mode := item.stash.get(_elsewhere, ""):
+                    self.elsewhere.setdefault(mode, []).append(item)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
         """Items of another id mode are reported from their child."""
         mode = item.stash.get(_elsewhere, "")
-        if not mode or self.own != "root":
+        self._start_children(mode)
+        if mode not in self.children:
             return None
         item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
-        if mode not in self.children:
-            wanted = [other for other in item.session.items if other.stash.get(_elsewhere, "") == mode]
-            self.children[mode] = Child(self.config, mode, wanted)
         for report in self.children[mode].reports_of(item):
             item.ihook.pytest_runtest_logreport(report=report)
             if report.when == "call" and not report.skipped:
@@ -122,6 +125,13 @@ class IdModes:
         item.session._setupstate.teardown_exact(nextitem)
         item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
         return True
+
+    def _start_children(self, mode: str) -> None:
+        """Start the child of this mode, '' for this process's own, and the one whose turn comes after it."""
+        modes = list(self.elsewhere)
+        for due in modes[: modes.index(mode) + 2 if mode in modes else 1]:
+            if due not in self.children:
+                self.children[due] = Child(self.config, due, self.elsewhere[due])
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
@@ -177,8 +187,9 @@ class Child:
 
         self.config, self.mode = config, mode
         self.limit = float(config.getini("timeout") or 300) + 60
-        self.buffer = b""
         self.reports: dict[str, list[pytest.TestReport]] = {}
+        self.over = False
+        self.arrived = threading.Condition()
         _sweep()
         self.directory = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{mode}-", dir="/var/tmp"))
         self.lock = os.open(self.directory, os.O_RDONLY)
@@ -191,7 +202,6 @@ class Child:
         listed = self.directory / "items"
         listed.write_text("".join(f"{item.nodeid}\n" for item in items))
         reading, writing = os.pipe()
-        self.pipe = reading
         files = sorted({str(item.path) for item in items})
         command: list[str | Path] = [
             sys.executable,
@@ -211,6 +221,8 @@ class Child:
             stderr=subprocess.STDOUT, pass_fds=[writing], start_new_session=True,
         )  # fmt: skip
         os.close(writing)
+        self.reader = threading.Thread(target=self._read, args=(reading,), daemon=True)
+        self.reader.start()
 
     def _environment(self) -> dict[str, str]:
         kept = ("PATH", "LANG", "LC_ALL", "TERM", "PYTHONPATH", "DOCKERMAGIC_CI", "DOCKERMAGIC_PEERS", "CI")
@@ -228,25 +240,32 @@ class Child:
 
     def reports_of(self, item: pytest.Item) -> list[pytest.TestReport]:
         """The item's reports, its teardown's last; one failed report where the child ended or hung before."""
-        deadline = time.monotonic() + self.limit
-        while not self._complete(item.nodeid):
-            left = deadline - time.monotonic()
-            if left <= 0 or not select.select([self.pipe], [], [], left)[0]:
-                self.process.kill()
-                return [*self.reports.pop(item.nodeid, []), self._failed(item, "did not answer in time and was killed")]
-            chunk = os.read(self.pipe, 1 << 20)
-            if not chunk:
-                self.process.wait()
-                problem = f"ended with code {self.process.returncode} and did not run this test"
-                return [*self.reports.pop(item.nodeid, []), self._failed(item, problem)]
-            *lines, self.buffer = (self.buffer + chunk).split(b"\n")
+        with self.arrived:
+            self.arrived.wait_for(lambda: self._complete(item.nodeid) or self.over, self.limit)
+            if self._complete(item.nodeid):
+                return self.reports.pop(item.nodeid)
+            problem = "did not answer in time and was killed"
+            if self.over:
+                problem = f"ended with code {self.process.wait()} and did not run this test"
+            self.process.kill()
+            return [*self.reports.pop(item.nodeid, []), self._failed(item, problem)]
+
+    def _read(self, pipe: int) -> None:
+        """Take the reports in as they come, so that a child that runs ahead never waits."""
+        with os.fdopen(pipe, "rb") as lines:
             for line in lines:
+                if not line.endswith(b"\n"):
+                    break  # it was killed while it wrote
                 data = json.loads(line)
                 if isinstance(data.get("longrepr"), list):  # a skip's place and reason: a tuple before JSON
                     data["longrepr"] = tuple(data["longrepr"])
                 report = self.config.hook.pytest_report_from_serializable(config=self.config, data=data)
-                self.reports.setdefault(report.nodeid, []).append(report)
-        return self.reports.pop(item.nodeid)
+                with self.arrived:
+                    self.reports.setdefault(report.nodeid, []).append(report)
+                    self.arrived.notify_all()
+        with self.arrived:
+            self.over = True
+            self.arrived.notify_all()
 
     def _complete(self, nodeid: str) -> bool:
         return any(report.when == "teardown" for report in self.reports.get(nodeid, []))
@@ -266,7 +285,7 @@ class Child:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
-        os.close(self.pipe)
+        self.reader.join(10)
         self.output.close()
         shutil.rmtree(self.directory, ignore_errors=True)
         os.close(self.lock)
