@@ -1,6 +1,7 @@
 """Files in and out of a container, as a tar: called in the sandbox's namespaces.
 
 Every path is resolved inside the container: this process makes the container's root its own before it looks at any.
+Nothing of it is run: a module, of Python or of the C library's name service, would come from there.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+import sys
 import tarfile
 from collections.abc import Iterator
 from typing import Any
@@ -22,7 +24,10 @@ __all__ = ["export", "extract", "kind"]
 def _inside(root: str, process: int) -> Iterator[None]:
     """Have the root of a container, or what is mounted at ``root``, as one's own."""
     home = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    finders, names = sys.meta_path[:], {name: getattr(tarfile, name, None) for name in ("pwd", "grp")}
     try:
+        sys.meta_path.clear()
+        vars(tarfile).update(dict.fromkeys(names))  # no names of users are looked up
         if process >= 0:
             syscalls.setns(process, syscalls.CLONE_NEWNS)
         else:
@@ -33,6 +38,8 @@ def _inside(root: str, process: int) -> Iterator[None]:
         os.fchdir(home)
         os.chroot(".")
         os.close(home)
+        sys.meta_path[:] = finders
+        vars(tarfile).update(names)
 
 
 def export(*, out: int, path: str, root: str = "", process: int = -1, follow: bool = False) -> dict[str, Any]:
@@ -95,6 +102,8 @@ def _extract(source: int, path: str, rename: str, owners: bool) -> None:
                 entry.uname = entry.gname = ""
                 if entry.isreg() or entry.isdir() or entry.issym() or entry.islnk():
                     archive.extract(entry, "/", numeric_owner=True)
+    except tarfile.TarError as error:
+        raise ContainerError(f"cannot copy to {path}: {error}", exit_code=1) from None
     except OSError as error:
         raise ContainerError(f"cannot copy to {path}: {error.strerror}", exit_code=1) from None
 

@@ -61,14 +61,19 @@ def _unpack(stream: BinaryIO, folder: Path, name: str, *, into: bool) -> None:
     Only files, directories and links are made, none through a link, and none outside of ``folder``.
     """
     made: set[Path] = set()
+
+    def place(path: str) -> Path:
+        parts = PurePosixPath(path).parts[1:]
+        if ".." in parts or any(part.startswith("/") for part in parts):
+            raise ContainerError(f"refused to copy {path}", exit_code=1)
+        found = folder.joinpath(name, *parts) if name else folder.joinpath(*parts)
+        if any(above in made and above.is_symlink() for above in found.parents):
+            raise ContainerError(f"refused to copy through a link: {path}", exit_code=1)
+        return found
+
     with tarfile.open(fileobj=stream, mode="r|") as archive:
         for entry in archive:
-            parts = PurePosixPath(entry.name).parts[1:]
-            if ".." in parts or any(part.startswith("/") for part in parts):
-                raise ContainerError(f"refused to copy {entry.name}", exit_code=1)
-            target = folder.joinpath(name, *parts) if name else folder.joinpath(*parts)
-            if any(above.is_symlink() and above in made for above in target.parents):
-                raise ContainerError(f"refused to copy through a link: {entry.name}", exit_code=1)
+            target = place(entry.name)
             if entry.isdir():
                 target.mkdir(exist_ok=True)
             elif entry.issym():
@@ -77,7 +82,8 @@ def _unpack(stream: BinaryIO, folder: Path, name: str, *, into: bool) -> None:
                 made.add(target)
                 continue
             elif entry.islnk():
-                source = folder.joinpath(name, *PurePosixPath(entry.linkname).parts[1:])
+                source = place(entry.linkname)
+                target.unlink(missing_ok=True)
                 shutil.copy2(source, target, follow_symlinks=False)
                 continue
             else:

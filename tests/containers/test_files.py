@@ -56,6 +56,12 @@ def test_a_link_in_a_container_does_not_lead_out(box: Commands) -> None:
     assert not (box.directory / "new").exists()
 
 
+def test_nothing_of_a_container_is_run_to_copy_its_files(box: Commands) -> None:
+    """Names of users are not looked up: for that the C library loads modules that the container's files name."""
+    with tarfile.open(fileobj=io.BytesIO(box.raw("cp", "box:/d", "-").stdout)) as archive:
+        assert {(entry.uname, entry.gname) for entry in archive} == {("", "")}
+
+
 def test_what_changed_becomes_an_image(box: Commands) -> None:
     assert box("diff", "box").out.splitlines() == ["A /d", "C /etc", "A /made", "A /d/f", "A /d/l", "D /etc/group"]
     box("commit", "-m", "a note", "box", "made:1")
