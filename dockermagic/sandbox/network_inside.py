@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import resource
 import select
 import signal
 import socket
@@ -23,6 +24,8 @@ __all__ = ["forward", "pasta"]
 
 _PIECE = 1 << 17
 _IDLE = 120.0
+_MOST_SENDERS = 256
+_SPARED_FILES = 32
 _SECONDS = 15.0
 
 
@@ -94,12 +97,17 @@ def _give_address(address: str) -> None:
 
 
 class _Carrier:
-    """One loop over all connections; each is two sockets and what is on its way between them."""
+    """One loop over all connections; each is two sockets and what is on its way between them.
+
+    When this process may open no more files, who connects waits until another one has gone.
+    """
 
     def __init__(self, address: str) -> None:
         self.address = address
         self.poll = select.epoll()
         self.heard: dict[int, Callable[[int], None]] = {}
+        self.most = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _SPARED_FILES
+        self.full: set[int] = set()
 
     def listen(self, listening: socket.socket, port: int, protocol: str) -> None:
         """Carry one port."""
@@ -117,6 +125,8 @@ class _Carrier:
         if self.heard.pop(one.fileno(), None) is not None:
             self.poll.unregister(one.fileno())
         one.close()
+        while self.full:
+            self.poll.modify(self.full.pop(), select.EPOLLIN)
 
     def run(self) -> None:
         """Until this process is ended."""
@@ -127,6 +137,10 @@ class _Carrier:
                     heard(events)
 
     def _accept(self, listening: socket.socket, port: int) -> None:
+        if len(self.heard) + 2 > self.most:
+            self.full.add(listening.fileno())
+            self.poll.modify(listening.fileno(), 0)
+            return
         try:
             outside, _ = listening.accept()
         except OSError:
@@ -211,19 +225,27 @@ class _Datagrams:
         except OSError:
             return
         now = time.monotonic()
-        for known, (old, last) in list(self.senders.items()):
-            if now - last > _IDLE:
-                self.carrier.forget(old)
-                del self.senders[known]
-        known = self.senders.get(sender)
-        inside = known[0] if known else socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.senders[sender] = (inside, now)
+        known = self.senders.pop(sender, None)
+        self._forget_old(now)
         with contextlib.suppress(OSError):
-            if known is None:
-                inside.setblocking(False)
-                inside.connect((self.carrier.address, port))
-                self.carrier.watch(inside, lambda events: self._answer(listening, inside, sender))
+            inside = known[0] if known else self._connect(listening, port, sender)
+            self.senders[sender] = (inside, now)
             inside.send(data)
+
+    def _forget_old(self, now: float) -> None:
+        """The first has been silent for longest."""
+        for sender, (inside, last) in list(self.senders.items()):
+            if now - last <= _IDLE and len(self.senders) < _MOST_SENDERS:
+                return
+            self.carrier.forget(inside)
+            del self.senders[sender]
+
+    def _connect(self, listening: socket.socket, port: int, sender: Any) -> socket.socket:
+        inside = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        inside.setblocking(False)
+        inside.connect((self.carrier.address, port))
+        self.carrier.watch(inside, lambda events: self._answer(listening, inside, sender))
+        return inside
 
     def _answer(self, listening: socket.socket, inside: socket.socket, sender: Any) -> None:
         with contextlib.suppress(OSError):
