@@ -75,7 +75,8 @@ class StoreServer:
     def __init__(self, store: Store, host: str = "127.0.0.1", port: int = 0, *, token: str = "") -> None:
         self.store = store
         self._token = token
-        self._tokens: dict[str, tuple[bool, float]] = {}
+        self._pull_token = secrets.token_urlsafe(24)
+        self._push_tokens: dict[str, float] = {}
         self._uploads: dict[str, _Upload] = {}
         self._lock = threading.Lock()
         self._lease = contextlib.ExitStack()
@@ -129,18 +130,21 @@ class StoreServer:
             may_push = bool(self._token) and hmac.compare_digest(given, self._token.encode())
             if not may_push:
                 return ""
+        if not (may_push and wants_push):
+            return self._pull_token
         now = time.monotonic()
         token = secrets.token_urlsafe(24)
         with self._lock:
-            self._tokens = {key: value for key, value in self._tokens.items() if value[1] > now}
-            self._tokens[token] = (may_push and wants_push, now + _TOKEN_SECONDS)
+            self._push_tokens = {key: until for key, until in self._push_tokens.items() if until > now}
+            self._push_tokens[token] = now + _TOKEN_SECONDS
         return token
 
     def may(self, authorization: str, *, push: bool) -> bool:
         """Whether the bearer of this header may pull, or push."""
+        token = authorization.removeprefix("Bearer ")
         with self._lock:
-            found = self._tokens.get(authorization.removeprefix("Bearer "))
-        return found is not None and found[1] > time.monotonic() and (found[0] or not push)
+            may_push = self._push_tokens.get(token, _NEVER) > time.monotonic()
+        return may_push or (not push and hmac.compare_digest(token.encode(), self._pull_token.encode()))
 
     # -- what there is
 
@@ -155,8 +159,9 @@ class StoreServer:
             name = _reference(repository).name
             roots = [found for reference, found in self.store.references().items() if reference.name == name]
             known = {each.digest for each in self.store.reachable(roots)}
-            with self._lock:
-                self._served[1][repository] = known
+            if roots:  # whoever asks can think of any number of names
+                with self._lock:
+                    self._served[1][repository] = known
         return known
 
     # -- uploads
@@ -441,14 +446,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _body(self) -> Iterator[bytes]:
         """What the client sends, whole or in chunks."""
-        self.took_body = True
         if self.headers.get("Transfer-Encoding", "").lower() == "chunked":
-            while size := int(self.rfile.readline(100).split(b";")[0] or b"0", 16):
+            while size := _length(self.rfile.readline(100).partition(b";")[0].decode("latin-1"), 16):
                 yield from self._read(size)
                 self.rfile.readline(100)
             self.rfile.readline(100)
         else:
-            yield from self._read(int(self.headers.get("Content-Length") or 0))
+            yield from self._read(_length(self.headers.get("Content-Length") or "0"))
+        self.took_body = True
 
     def _read(self, size: int) -> Iterator[bytes]:
         while size:
@@ -479,6 +484,16 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
+
+
+def _length(text: str, base: int = 10) -> int:
+    digits = text.strip()
+    if not re.fullmatch(r"[0-9a-fA-F]{1,16}", digits):
+        raise _Refused("SIZE_INVALID")
+    try:
+        return int(digits, base)
+    except ValueError:
+        raise _Refused("SIZE_INVALID") from None
 
 
 def _media_type(data: bytes) -> str:

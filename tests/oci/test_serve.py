@@ -138,6 +138,9 @@ def test_what_is_wrong_is_refused(store: Store, served: StoreServer) -> None:
     status, document, _ = ask("PUT", "/v2/x/manifests/1", missing, Authorization=bearer, **kind)
     assert (status, document["errors"][0]["code"]) == (404, "MANIFEST_BLOB_UNKNOWN")
     assert ask("PUT", "/v2/x/manifests/1", b"{" * 5_000_000, Authorization=bearer, **kind)[0] == 413
+    for length in ("-5", "many", "1" * 20):
+        assert ask("PUT", "/v2/x/manifests/1", Authorization=bearer, **kind, **{"Content-Length": length})[0] == 413
+    assert ask("GET", "/token")[1]["token"] == ask("GET", "/token")[1]["token"], "nothing is kept for who only pulls"
     connection = http.client.HTTPConnection(served.address)
     for method, path, expected in (
         ("GET", "/v2/../../etc/passwd", 401),
