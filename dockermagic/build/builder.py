@@ -270,7 +270,11 @@ class Builder:
                 )
                 continue
             key = digest_of({"below": key, "text": plan.texts.get(index, text)}) if offset else key
-            steps.append(Step(index, line, stage.index, text, key))
+            # A FROM without a vertex of its own, of an image that another stage begins with or of a stage, is as cached
+            # as what it names.
+            below = None if offset or stage.base is None else (stage.base.stage, stage.base.instruction)
+            named = solver.records.get(below) if below is not None else None
+            steps.append(Step(index, line, stage.index, text, key, cached=named is not None and named.solved.cached))
         return steps
 
     def keys(self, request: BuildRequest) -> tuple[str, ...]:
