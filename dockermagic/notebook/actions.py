@@ -22,7 +22,7 @@ from dockermagic.notebook.advice import KNOWN
 from dockermagic.notebook.answers import result_view
 from dockermagic.notebook.assist import help_word
 from dockermagic.notebook.cellshow import CellShow
-from dockermagic.notebook.console import CellConsole
+from dockermagic.notebook.console import CellConsole, InTerminal
 from dockermagic.notebook.display import show
 from dockermagic.notebook.identity import Sender, sender, texts_above
 from dockermagic.notebook.sources import failed_explorer, image_explorer, run_explorer
@@ -104,10 +104,10 @@ def look(magics: DockerMagics, arguments: Namespace) -> None:
         magics.bench.tell_stale()
 
 
-def verb(magics: DockerMagics, words: Sequence[str]) -> Ran | None:
+def verb(magics: DockerMagics, words: Sequence[str]) -> Ran | InTerminal | None:
     """``%docker VERB ...``; the exit code is left in ``_exit_code``, as it is for ``!command``.
 
-    A container that was run to its end is the value.
+    A container that was run is the value. One with a terminal in the page has no exit code yet: None.
     """
     keys = words[:1] == ["run"] and any(word in INTERACTIVE for word in words)
     console = CellConsole(magics.bench.engine, keys=keys)
@@ -115,8 +115,9 @@ def verb(magics: DockerMagics, words: Sequence[str]) -> Ran | None:
         lines = "".join(f"  {name:<9} {summary}\n" for name, summary in SUMMARIES.items())
         console.write(f"Usage:  {console.program} COMMAND\n\nCommands:\n{lines}")
         return None
-    magics.bench.shell.user_ns["_exit_code"] = run_verb(words, console)
-    return console.runs.ran
+    code, ran = run_verb(words, console), console.runs.ran
+    magics.bench.shell.user_ns["_exit_code"] = code if ran is None else ran.exit_code
+    return ran
 
 
 def check(magics: DockerMagics, arguments: Namespace, body: str) -> float | None:

@@ -17,12 +17,12 @@ from dockermagic.notebook.answers import view_of
 from dockermagic.notebook.containercard import ContainerCard
 from dockermagic.notebook.display import BuildDisplay, ContainerDisplay, show
 from dockermagic.notebook.stage import widgets_possible
-from dockermagic.notebook.terminals import show_terminal
+from dockermagic.notebook.terminals import Begin, show_terminal
 from dockermagic.sandbox.base import Cancel
 from dockermagic.terminal import printer
 from dockermagic.verbs.base import Shown
 
-__all__ = ["CellConsole"]
+__all__ = ["CellConsole", "InTerminal"]
 
 
 KEPT = 8 << 20
@@ -33,18 +33,50 @@ class ShownRan(Ran):
     """The value of a run that the cell has shown already: it is there to be used, not to be displayed once more."""
 
     __slots__ = ()
+    __qualname__ = "Ran"  # what it is for who prints it
 
     def _ipython_display_(self) -> None:
         """Nothing."""
 
 
+class InTerminal:
+    """The value of a run that somebody types into: it begins when the page opens its terminal.
+
+    ``exit_code`` is None until it has ended.
+    """
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+        self.exit_code: int | None = None
+
+    def __repr__(self) -> str:
+        state = "not ended" if self.exit_code is None else f"exit code {self.exit_code}"
+        return f"<{self.title}: {state}>"
+
+    def _ipython_display_(self) -> None:
+        """Nothing: its terminal stands above."""
+
+    def ending(self, begin: Begin) -> Begin:
+        """``begin``, with the exit code of what it began kept here."""
+
+        def begun(*, output: Callable[[bytes], None], ended: Callable[[int], None], rows: int, columns: int) -> Any:
+            def over(code: int) -> None:
+                self.exit_code = code
+                ended(code)
+
+            self.exit_code = None
+            return begin(output=output, ended=over, rows=rows, columns=columns)
+
+        return begun
+
+
 class ShownRuns:
-    """An engine whose containers are shown while they run. ``ran`` is the last one that came to its end."""
+    """An engine whose containers are shown while they run. ``ran`` is the value of the last one."""
 
     def __init__(self, engine: Engine, keys: bool) -> None:
         self.engine = engine
         self.keys = keys
-        self.ran: Ran | None = None
+        self.ran: Ran | InTerminal | None = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.engine, name)
@@ -55,7 +87,8 @@ class ShownRuns:
         """Run a container on display; one with a terminal of its own writes to the cell's stdout."""
         if request.tty and self.keys and widgets_possible():
             title = " ".join(["run", request.image, *request.command])
-            begin = partial(self.engine.run_in_terminal, request)
+            self.ran = value = InTerminal(title)
+            begin = value.ending(partial(self.engine.run_in_terminal, request))
             show_terminal(title, begin, instead=f"dockermagic run -it {request.image}")
             return ContainerResult(0, "", request.name)
         written = (bytearray(), bytearray())

@@ -24,7 +24,8 @@ CELLS = (
     "%%dockerfile\nCOPY main.py /srv/main.py\nRUN echo root >> /etc/passwd && rm -r /var/www",
     "%%dockerfile\nRUN mkdir /many && cd /many && seq -w 1 120000 | xargs touch",
     "%%dockerfile\nRUN touch /half-made && no-such-program",
-    "%docker run --rm -it hello sh",
+    "ran = %docker run --rm -it hello sh",
+    "ran, _exit_code",
 )
 AXE = files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8")
 
@@ -128,12 +129,16 @@ def test_a_failed_cell_can_be_looked_into(opened: tuple[Any, Notebook]) -> None:
 def test_a_container_has_a_terminal(opened: tuple[Any, Notebook]) -> None:
     page, notebook = opened
     notebook.run(5)
+    notebook.run(6)
+    notebook.cell(6).get_by_text("(<run hello sh: not ended>, None)").wait_for()
     card = notebook.cell(5).locator(".dm-root")
     card.locator(".xterm-rows").get_by_text("# ").first.wait_for()
     card.locator(".xterm-screen").click()
     page.keyboard.type("echo $WHO; seq 1 200000; exit\n")
     card.get_by_text("ended with exit code 0").wait_for()
     card.locator(".xterm-rows").get_by_text("200000", exact=True).wait_for()
+    notebook.run(6)
+    notebook.cell(6).get_by_text("(<run hello sh: exit code 0>, None)").wait_for()
 
 
 def test_stale_cells_say_so_and_are_replayed_in_their_place(opened: tuple[Any, Notebook]) -> None:
