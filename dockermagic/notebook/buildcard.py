@@ -277,7 +277,8 @@ def _buttons(step: StepView, acts: Acts) -> list[Html]:
             found.append(modules.opener("shell before it", "failed", "terminal", of="before"))
         found.append(modules.opener("what it changed", "failed", "files", source="failed", changed=True))
     if failed and acts.chain:
-        found.append(button("run again", data_send="again", data_busy="running…", data_late="when the kernel is free…"))
+        late = "when the kernel is free…"
+        found.append(button("run again", data_send="again", data_cell=acts.cell, data_busy="running…", data_late=late))
     if acts.logs and (step.log_dropped or step.log.count(b"\n") > SHORT_LOG):
         found.append(button("save the whole log", data_save=f"step-{number}.log", data_of=f"log:{step.digest}"))
     if not found:

@@ -19,7 +19,7 @@ class Acts:
     """What the buttons of a widget's card can do; a card without a widget has none.
 
     ``files``: look through the files. ``chain``: replay the session and run the cell again. ``logs``: save the whole
-    output of steps. ``kept``: look into what a failed RUN left; ``shell``: work in it.
+    output of steps. ``kept``: look into what a failed RUN left; ``shell``: work in it. ``cell`` is the id of the cell.
     """
 
     files: bool = False
@@ -27,6 +27,7 @@ class Acts:
     logs: bool = False
     kept: bool = False
     shell: bool = False
+    cell: str = ""
 
 
 NOTHING = Acts()

@@ -202,7 +202,7 @@ class CellShow:
             self.display.failed(
                 notes=(LOOK,) if kept else (),
                 stale=[cell.label for cell in self.session.left],
-                acts=Acts(chain=True, kept=kept, shell=kept),
+                acts=Acts(chain=True, kept=kept, shell=kept, cell=self.cell.id),
                 handlers=self._failed_handlers(self.cell, failed if kept else None),
                 explorer=failed_explorer(self.engine, failed) if kept and failed is not None else None,
             )

@@ -76,6 +76,24 @@ def test_cells_take_the_place_where_they_stand_and_stale_ones_are_marked(
     assert shown.index("ENV first=1") < shown.index("ENV second=1")
 
 
+def test_run_again_runs_the_cell_as_it_stands_and_its_error_goes(jupyter: tuple[str, str, Path], page: Any) -> None:
+    app, address, folder = jupyter
+    write_notebook(folder / "again.ipynb", "%load_ext dockermagic", "%%dockerfile\nFROM busybox\nRUN test -e /here")
+    notebook = Notebook(page, address, "again.ipynb", app=app)
+    notebook.run(0)
+    notebook.run(1)
+    output = notebook.cell(1).locator(".jp-OutputArea")
+    output.get_by_text("RunFailedError").wait_for()
+
+    notebook.cell(1).locator(".cm-content").click()
+    page.keyboard.press("Control+End")
+    page.keyboard.type(" || true")
+    output.get_by_role("button", name="run again").click()
+
+    output.get_by_text("RunFailedError").wait_for(state="detached")
+    output.get_by_text("Cell [3] built").locator("visible=true").first.wait_for()
+
+
 def test_the_kernel_in_the_page(jupyter: tuple[str, str, Path], page: Any) -> None:
     """Colours by MIME type, a run, completion with Tab and help with Shift-Tab."""
     app, address, folder = jupyter

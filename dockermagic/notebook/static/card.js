@@ -247,8 +247,11 @@ class Card {
 
   /** What a button's attributes say: tell Python, save a file, or begin a module. @param {HTMLButtonElement} button */
   pressed(button) {
-    const { send, busy, save, opens } = button.dataset;
+    const { send, busy, save, opens, cell } = button.dataset;
     if (send) {
+      // Where the front end can run the cell itself, it does: then the old error goes with the old output.
+      const asked = new CustomEvent("dockermagic-run", { bubbles: true, cancelable: true, detail: cell });
+      if (cell && !button.dispatchEvent(asked)) return;
       this.model.send({ t: send });
       if (!busy) return;
       button.disabled = true;

@@ -196,6 +196,7 @@
   // With each request that may be one of ours go the ids of the notebook's cells, from top to bottom; the kernel answers
   // with the ids of those that are stale.
   const OURS = "dockermagic";
+  const RUN = "notebook:run-cell";
   const OUR_CODE = /^\s*%%?docker/m;
   const STALE = "Stale: something above it changed. Run it, or %dockerfile replay.";
   const STYLE = `
@@ -261,6 +262,17 @@
         document.head.append(style);
         tracker.forEach(meet);
         tracker.widgetAdded.connect((/** @type {any} */ sender, /** @type {any} */ panel) => meet(panel));
+        // A card's button asks for its cell to be run, as it stands now.
+        document.addEventListener("dockermagic-run", (event) => {
+          const { target, detail } = /** @type {CustomEvent} */ (event);
+          const panel = tracker.find((/** @type {any} */ one) => one.node.contains(target));
+          const index = panel ? cells(panel).indexOf(detail) : -1;
+          if (index < 0 || panel !== tracker.currentWidget || !app.commands.hasCommand(RUN)) return;
+          event.preventDefault();
+          panel.content.deselectAll();
+          panel.content.activeCellIndex = index;
+          app.commands.execute(RUN);
+        });
       },
     };
   };
