@@ -75,7 +75,7 @@ class Engine(Exchange, Upkeep):
         """Build the target and the further stages of the request; tag and export where it says so.
 
         Raises a :class:`DockermagicError` with the place of the instruction. A failed RUN's error has ``failed``, its
-        half-made layer, which stays until the next build. KeyboardInterrupt in the calling thread becomes
+        half-made layer, which stays until a build makes one. KeyboardInterrupt in the calling thread becomes
         :class:`BuildInterruptedError` after everything that ran was ended.
         """
         # What the build stands on stays until it is done, even if another process removes the image meanwhile.

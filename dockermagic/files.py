@@ -67,8 +67,12 @@ class Files:
         self._call = call
 
     def directories(self, layers: Layers) -> list[str]:
-        """Where layers lie, bottom first."""
+        """Where layers lie, bottom first. Raises :class:`UsageError` for what a failed RUN left if it is gone."""
         if isinstance(layers, FailedStep):
+            if not layers.directory.exists():
+                raise UsageError(
+                    "what the failed RUN left is not kept any more: something was built since", hint="Run it again."
+                )
             return [str(path) for path in (*layers.parents, layers.directory)]
         return [str(self._home / "snapshots" / str(identity) / "fs") for identity in layers]
 

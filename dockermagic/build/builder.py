@@ -77,7 +77,6 @@ class Builder:
     def build(self, request: BuildRequest, emit: Emit, cancel: Cancel | None = None) -> BuildResult:
         """See :meth:`dockermagic.engine.Engine.build`."""
         began = time.perf_counter()
-        self.forget_failed()
         request = with_certificates(request)
         wanted = platforms_of(request)
         for output in request.outputs:
@@ -156,7 +155,10 @@ class Builder:
             load_context(plan, solver, internal)
             solver.solve()
         finally:
-            self.failed = solver.failed
+            # Whoever only looks builds, too: nothing but the cache answers, and what a failed RUN left stays.
+            if solver.failed is not None or any(not record.solved.cached for record in solver.records.values()):
+                self.forget_failed()
+                self.failed = solver.failed
             contexts.save()
             self._save_trail(name, trail, solver, dockerfile)
         epoch = plan.stages[plan.target].config.epoch

@@ -128,7 +128,7 @@ class StageResult:
 
 @dataclass(frozen=True, slots=True)
 class FailedStep:
-    """What is left of a failed RUN: the half-made layer over its parents' directories, until the next build."""
+    """What is left of a failed RUN: the half-made layer over its parents' directories, until a build makes another."""
 
     index: int
     parents: tuple[Path, ...]

@@ -98,6 +98,7 @@ def test_failure_and_interrupt(id_mode: str, kernel: Kernel) -> None:
     assert (failed.status, failed.error) == ("error", "RunFailedError") and "cell [6]:3" in failed.message
     assert states(kernel) == ["built", "failed", "stale", "stale"]
     assert "+ /half" in ok(kernel, "%dockerfile diff --failed")
+    ok(kernel, "%dockerfile history")  # who looks builds nothing: the half-made layer stays
     assert "half" in ok(kernel, "%dockerfile tree --failed")
     assert "On the chain again: cell [3], cell [4], cell [5]." in ok(kernel, "%dockerfile undo")
     assert states(kernel) == ["built"] * 4
@@ -117,6 +118,10 @@ def test_failure_and_interrupt(id_mode: str, kernel: Kernel) -> None:
     assert (stopped.status, stopped.error) == ("error", "BuildInterruptedError")
     assert states(kernel) == ["built", "built", "failed", "stale"]
     assert kernel.run("%dockerfile tree --failed", "looking").error == "SessionError"  # its layer is discarded
+    assert kernel.run("%%dockerfile -s other\nFROM busybox\nRUN touch /half; false", "o").status == "error"
+    ok(kernel, "%%dockerfile -s another\nFROM busybox\nRUN date > /now", "p")
+    gone = kernel.run("%dockerfile tree --failed -s other", "looking")
+    assert (gone.error, "is not kept any more" in gone.message) == ("UsageError", True)
 
     kernel.restart()  # with ids, the fifth cell builds on the fourth as it was left
     ok(kernel, "%dockerfile undo")
