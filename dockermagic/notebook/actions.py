@@ -140,7 +140,7 @@ def _session(magics: DockerMagics, name: str) -> tuple[Sender, Session]:
 
 
 def _show(magics: DockerMagics, session: Session, arguments: Namespace) -> None:
-    show(views.dockerfile_view(session.script(), f"Dockerfile of {session.name}"))
+    show(views.dockerfile_view(magics.bench.engine, session))
 
 
 def _status(magics: DockerMagics, session: Session, arguments: Namespace) -> None:

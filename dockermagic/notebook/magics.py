@@ -62,7 +62,17 @@ def register(shell: InteractiveShell) -> DockerMagics:
     shell.register_magics(magics)
     shell.events.register("pre_run_cell", magics.before_cell)
     attach(magics)
+    cards: Any = shell.display_formatter.formatters["text/html"]  # type: ignore[union-attr, unused-ignore]
+    cards.for_type_by_name("dockermagic.handles", "Image", _image_card)
     return magics
+
+
+def _image_card(image: Image) -> str:
+    """An image that a cell asks for."""
+    from dockermagic.notebook.bundle import html
+    from dockermagic.notebook.views import image_view
+
+    return str(html(image_view(image)))
 
 
 @magic.magics_class

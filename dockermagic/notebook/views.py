@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import zip_longest
 from typing import Any
@@ -12,10 +13,13 @@ from dockermagic.build.request import FailedStep
 from dockermagic.buildview import with_results
 from dockermagic.catalog import HistoryRow
 from dockermagic.engine import Engine
+from dockermagic.errors import DockermagicError
+from dockermagic.events import Warning
 from dockermagic.files import Changed, Layers
+from dockermagic.handles import Image
 from dockermagic.notebook.sources import snapshots_before
 from dockermagic.session import Run, Script, Session
-from dockermagic.tables import many, short_id
+from dockermagic.tables import age, human_size, many, short_id
 from dockermagic.verification import Verdict
 
 __all__ = [
@@ -28,6 +32,7 @@ __all__ = [
     "failed_tree",
     "history_view",
     "image_tree",
+    "image_view",
     "instructions_of",
     "session_view",
     "tree_view",
@@ -188,9 +193,30 @@ def _value(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def dockerfile_view(script: Script, title: str = "Dockerfile") -> view.DockerfileView:
-    """A session's Dockerfile, with the cell that each line came from."""
-    return view.DockerfileView(script.text, tuple((part.line, part.cell.label) for part in script.parts), title=title)
+def dockerfile_view(engine: Engine, session: Session) -> view.DockerfileView:
+    """A session's Dockerfile, with the cell that each line came from and what the linter says of it."""
+    script = session.script()
+    warnings: list[Warning] = []
+    if script.parts:
+        with suppress(DockermagicError):  # an ignore file that cannot be read is for the build to tell
+            found = engine.check(session.request()).diagnostics
+            warnings = [Warning("", 1, one.detail, (), one.url, one.line, one.rule) for one in found]
+    cells = tuple((part.line, part.cell.label) for part in script.parts)
+    return view.DockerfileView(script.text, cells, tuple(warnings), f"Dockerfile of {session.name}")
+
+
+def image_view(image: Image) -> view.InfoView:
+    """What an image is and how its containers start."""
+    document = image.document
+    layers = document["RootFS"]["Layers"]
+    rows = [
+        ("Id", short_id(image.id)),
+        ("Created", age(str(document["Created"]))),
+        ("Size", f"{human_size(int(document['Size']))} in {many(len(layers), 'layer')}"),
+        *config_rows({"config": image.config, "os": document["Os"], "architecture": document["Architecture"]}),
+    ]
+    title = f"Image {image.name}" if image.name else "Image without a name"
+    return view.InfoView(tuple(view.InfoRow(name, value) for name, value in rows), title)
 
 
 def session_view(session: Session) -> view.SessionView:

@@ -113,6 +113,15 @@ def test_undo_brings_the_chain_back(kernel: Kernel) -> None:
     assert "all CACHED" in kernel.run(TWO, "c").text
 
 
+def test_show_says_what_the_linter_says(kernel: Kernel) -> None:
+    run_all(kernel, a=FROM, b="%%dockerfile\nWORKDIR relative")
+
+    shown = kernel.run("%dockerfile show", "looking").displays[0]
+
+    assert shown["text/plain"] == "FROM busybox\n\nWORKDIR relative"
+    assert "WorkdirRelativePath" in shown["text/html"] and "underline" in shown["text/html"]
+
+
 def test_reset_empties_the_chain(kernel: Kernel) -> None:
     run_all(kernel, a=FROM, b=ONE)
 
@@ -524,6 +533,7 @@ def test_a_cells_value_is_what_it_built(kernel: Kernel) -> None:
     assert named.status == "ok"
     by_name = kernel.run("import dockermagic\nprint(dockermagic.image('app').config['Cmd'])\n_", "d")
     assert by_name.stdout == "['/bin/sh', '-c', 'true']\n" and by_name.displays[0]["text/plain"] == "<image app>"
+    assert "Image app" in by_name.displays[0]["text/html"] and "/bin/sh" in by_name.displays[0]["text/html"]
     missing = kernel.run("dockermagic.image('nothing')", "e")
     assert (missing.error, missing.stderr) == ("ImageNotFoundError", "")
 
