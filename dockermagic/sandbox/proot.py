@@ -108,9 +108,10 @@ class Traced:
     def _begin(self, streams: list[int], held: bool) -> None:
         process = self.process
         if process.network != "host":
+            what = "a network of its own, as -p needs it," if process.network == "own" else "--network=none"
             raise SandboxError(
-                f"the network {process.network} is not possible here: PRoot cannot take the host's network away",
-                hint="'dockermagic info' says what would allow a better sandbox.",
+                f"{what} is not possible here: PRoot cannot take the host's network away",
+                hint="Without it a server's port is this machine's. 'dockermagic info' says what would allow more.",
             )
         if process.readonly_root:
             raise SandboxError("a read-only root filesystem is not possible with PRoot", hint="Leave --read-only out.")
