@@ -286,7 +286,7 @@ def _environment(given: Mapping[str, str]) -> dict[str, str]:
     epoch = given.get("SOURCE_DATE_EPOCH")
     if epoch:
         kept["SOURCE_DATE_EPOCH"] = epoch
-    return {**kept, "PATH": _PATH, "HOME": "/root", "LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"}
+    return {**kept, "PATH": _PATH, "HOME": "/", "LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"}
 
 
 def _run(command: list[str], root: str, text: str, environment: dict[str, str], log: int) -> None:
