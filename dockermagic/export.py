@@ -50,7 +50,8 @@ def docker_command(session: Session, path: Path) -> str:
         words += ["-t", tag]
     for name, value in request.build_args.items():
         words += ["--build-arg", f"{name}={value}"]
-    return shlex.join([*words, str(request.context or ".")])
+    here = request.context is None or Path(request.context) == Path.cwd()
+    return shlex.join([*words, "." if here else str(request.context)])
 
 
 def write_atomically(path: Path, text: str, *, force: bool) -> None:
