@@ -12,7 +12,8 @@ import json
 import shutil
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
@@ -21,7 +22,7 @@ from dockermagic.errors import ArchiveError, DockermagicError, UsageError
 from dockermagic.lessons import Lesson
 from dockermagic.notebookrun import execute, read_notebook
 
-__all__ = ["bundle", "unbundle"]
+__all__ = ["bundle", "clean_desk", "unbundle"]
 
 _FORMAT = 1
 _FILES = PurePosixPath("files")
@@ -41,38 +42,51 @@ def bundle(engine: Engine, notebook: Path, out: IO[bytes], *, beside: Iterable[P
     folder = notebook.resolve().parent
     wanted = dict.fromkeys([*_inside(folder, beside), *(path for path in lesson.reads() if (folder / path).exists())])
     bases = lesson.bases()
+    with clean_desk(engine, lesson, tell) as (desk, own):
+        for path in wanted:
+            _copy(folder / path, desk / path)
+        tell(f"running {notebook.name} from nothing, with {', '.join(bases) or 'no base'}")
+        before = {path: path.read_bytes() for path in desk.rglob("*") if path.is_file()}
+        execute(read_notebook(notebook), desk, own.home)
+        names, entries = own.pack_cache()
+        document = {"format": _FORMAT, "notebook": notebook.name, "images": names, "steps": entries}
+        with tempfile.TemporaryFile(dir=desk.parent) as archive, tarfile.open(fileobj=out, mode="w|") as tar:
+            own.save([*bases, *names], archive, "oci")
+            _add(tar, "bundle.json", json.dumps(document, indent=1).encode())
+            _add(tar, str(_FILES / notebook.name), notebook.read_bytes())
+            for path, content in sorted(before.items()):
+                _add(tar, str(_FILES / path.relative_to(desk).as_posix()), content)
+            info = tarfile.TarInfo("images.tar")
+            info.size = archive.tell()
+            archive.seek(0)
+            tar.addfile(info, archive)
+    tell(f"{len(entries)} built steps and {len(bases)} base images are in the bundle")
+
+
+@contextmanager
+def clean_desk(engine: Engine, lesson: Lesson, tell: Tell) -> Iterator[tuple[Path, Engine]]:
+    """An empty folder, and an engine with the lesson's bases and nothing else; both are gone afterwards.
+
+    The bases come from ``engine``'s store, or from where ``prepare`` gets them. Raises DockermagicError.
+    """
+    bases = lesson.bases()
     for base in bases:
         if not engine.base_here(base):
             tell("\n".join(engine.prepare(base)))
     with engine.scratch() as work:
-        desk, home = work / "desk", work / "store"
+        desk = work / "desk"
         desk.mkdir()
-        for path in wanted:
-            _copy(folder / path, desk / path)
-        with Engine(home) as own:
+        with Engine(work / "store") as own:
             if bases:
                 with tempfile.TemporaryFile(dir=work) as archive:
                     engine.save(bases, archive, "oci")
                     archive.seek(0)
                     own.load(archive)
                 _pin(own, bases)
-            tell(f"running {notebook.name} from nothing, with {', '.join(bases) or 'no base'}")
-            before = {path: path.read_bytes() for path in desk.rglob("*") if path.is_file()}
-            execute(read_notebook(notebook), desk, home)
-            names, entries = own.pack_cache()
-            document = {"format": _FORMAT, "notebook": notebook.name, "images": names, "steps": entries}
-            with tempfile.TemporaryFile(dir=work) as archive, tarfile.open(fileobj=out, mode="w|") as tar:
-                own.save([*bases, *names], archive, "oci")
-                _add(tar, "bundle.json", json.dumps(document, indent=1).encode())
-                _add(tar, str(_FILES / notebook.name), notebook.read_bytes())
-                for path, content in sorted(before.items()):
-                    _add(tar, str(_FILES / path.relative_to(desk).as_posix()), content)
-                info = tarfile.TarInfo("images.tar")
-                info.size = archive.tell()
-                archive.seek(0)
-                tar.addfile(info, archive)
-            own.reset()
-    tell(f"{len(entries)} built steps and {len(bases)} base images are in the bundle")
+            try:
+                yield desk, own
+            finally:
+                own.reset()
 
 
 def _inside(folder: Path, paths: Iterable[Path]) -> list[Path]:

@@ -34,9 +34,12 @@ def execute(
 ) -> None:
     """Run every cell in ``folder`` on the store ``home``; the outputs are in the notebook afterwards.
 
-    Without widgets: what it leaves is text and HTML without scripts. ``done`` is called with each code cell that ran.
-    Raises DockermagicError where a cell fails that is not marked ``raises-exception``.
+    Without widgets: what it leaves is text and HTML without scripts. Each cell keeps what it showed when it ran: a card
+    that later cells change would tell the end first to those who read the page from the top. ``done`` is called with
+    each code cell that ran. Raises DockermagicError where a cell fails that is not marked ``raises-exception``.
     """
+    from copy import deepcopy
+
     from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
     from jupyter_client.manager import AsyncKernelManager
     from nbclient import NotebookClient
@@ -51,8 +54,11 @@ def execute(
             argv = [sys.executable, "-m", module, "-f", "{connection_file}"]
             return KernelSpec(argv=argv, display_name="Python 3", language="python")
 
+    shown: dict[int, Any] = {}
+
     def executed(cell: NotebookNode, cell_index: int, **more: Any) -> None:
         if cell.cell_type == "code":
+            shown[cell_index] = deepcopy(cell.outputs)
             done(cell)
 
     client = NotebookClient(
@@ -71,6 +77,9 @@ def execute(
         raise DockermagicError(f"a cell of the notebook failed: {error.ename}: {error.evalue}") from None
     except DeadKernelError:
         raise DockermagicError("the notebook's kernel died", hint="Was it killed for want of memory?") from None
+    finally:
+        for index, outputs in shown.items():
+            notebook.cells[index].outputs = outputs
 
 
 def _nowhere() -> int:

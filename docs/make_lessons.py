@@ -1,17 +1,19 @@
 """Execute lessons from top to bottom and save them with their outputs: ``python -m docs.make_lessons [NOTEBOOK...]``
 
-Each runs in an empty folder; the store is ``$DOCKERMAGIC_HOME``, where the bases lie (``dockermagic prepare``).
+Each runs in an empty folder and on a store of its own that holds its bases alone, so that what it builds is built and
+what it says of the cache is so. The bases come from the store of this machine (``dockermagic prepare``).
 """
 
 from __future__ import annotations
 
 import sys
-import tempfile
 from pathlib import Path
 
 import nbformat
 
-from dockermagic.engine import default_home
+from dockermagic.bundles import clean_desk
+from dockermagic.engine import Engine
+from dockermagic.lessons import Lesson
 from dockermagic.notebookrun import execute, read_notebook
 
 LESSONS = Path(__file__).resolve().parents[1] / "notebooks"
@@ -20,9 +22,9 @@ LESSONS = Path(__file__).resolve().parents[1] / "notebooks"
 def main(names: list[str]) -> None:
     for path in [Path(name).resolve() for name in names] or sorted(LESSONS.glob("**/*.ipynb")):
         notebook = read_notebook(path)
-        with tempfile.TemporaryDirectory(prefix="lesson-") as folder:
+        with Engine() as engine, clean_desk(engine, Lesson.read(path), print) as (desk, own):
             try:
-                execute(notebook, Path(folder), default_home())
+                execute(notebook, desk, own.home)
             finally:
                 nbformat.write(notebook, path)
         print(path.name)

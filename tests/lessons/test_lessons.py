@@ -47,7 +47,7 @@ CLAIMS: dict[str, dict[str, str]] = {
         "pull-run": "/price/<thing>",
     },
     "04-web-server": {
-        "run": "^[0-9a-f]{64}$",
+        "run": "web: running",
         "call": "Hello from a container",
         "square": "144",
         "ps": "my-web",
