@@ -105,10 +105,13 @@ class Chain:
         """Where ``cell`` goes if it is run now: a known one where it stood, another behind all; ``after`` beats both.
 
         ``order`` are the ids of the notebook's cells from top to bottom, if the front end tells them: then a new cell
-        goes behind the nearest known one above it. Raises SessionError where ``after`` names no cell on the chain.
+        goes behind the nearest known one above it, and of two that bear one name the upper gives it its place. Raises
+        SessionError where ``after`` names no cell on the chain.
         """
         old = self.get(cell)
         others = tuple(known for known in self.cells if known.id not in {cell.id, old.id if old else cell.id})
+        if old is not None and old.id in order and cell.id in order:
+            cell = replace(cell, id=min(old.id, cell.id, key=order.index))
         index = len(others)
         if old is not None:
             earlier = {known.id for known in self.cells[: self.cells.index(old)]}

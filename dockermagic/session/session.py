@@ -116,6 +116,7 @@ class Session:
         with self.file.locked():
             state = self.file.read()
             plan = state.chain.plan(cell, after, self.order)
+            cell = plan.cell
             inputs = inputs_of((*plan.below, cell), self.folder, self.notebook)
             self.failed, self.left = None, ()
             try:

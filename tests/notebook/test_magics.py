@@ -321,6 +321,26 @@ def test_cells_stand_in_the_chain_as_they_stand_in_the_notebook(kernel: Kernel) 
     assert kernel.run("%dockerfile show", "x").text.split("\n\n")[1:3] == ["RUN echo one > /one", "ENV between=1"]
 
 
+def test_a_cell_further_down_that_bears_a_name_changes_the_cell_of_that_name_where_it_stands(kernel: Kernel) -> None:
+    """As the first lesson does it; a later look at the chain must not move it down."""
+    order = placed("a", "b", "c", "d")
+    greeting = "%%dockerfile --name greeting\nENV GREETING="
+    cells = {"a": FROM, "b": f"{greeting}one", "c": "%%dockerfile\nENV later=1", "d": f"{greeting}another"}
+    for cell, code in cells.items():
+        assert kernel.run(code, cell, metadata=dict(order)).status == "ok"
+
+    for _ in range(2):
+        status = kernel.run("%dockerfile status", "x", metadata=dict(order)).text
+        assert re.findall(r"^cell (\S+) +(\w+)", status, re.MULTILINE) == [
+            ("[2]", "built"),
+            ("greeting", "built"),
+            ("[4]", "stale"),
+        ]
+    assert "are stale" not in kernel.run("%dockerfile replay", "x", metadata=dict(order)).text
+    shown = kernel.run("%dockerfile show", "x", metadata=dict(order)).text
+    assert shown.split("\n\n")[1] == "ENV GREETING=another"
+
+
 def test_a_front_end_that_tells_the_order_hears_which_cells_are_stale(kernel: Kernel) -> None:
     order = placed("a", "b", "c")
     for cell, code in {"a": FROM, "b": ONE, "c": TWO}.items():
