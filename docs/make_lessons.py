@@ -16,6 +16,8 @@ from dockermagic.engine import Engine
 from dockermagic.lessons import Lesson
 from dockermagic.notebookrun import execute, read_notebook
 
+FOLDER = "/home/student/lesson"
+"""What stands in outputs for the folder that was made for this run."""
 LESSONS = Path(__file__).resolve().parents[1] / "notebooks"
 
 
@@ -26,7 +28,8 @@ def main(names: list[str]) -> None:
             try:
                 execute(notebook, desk, own.home)
             finally:
-                nbformat.write(notebook, path)
+                saved = nbformat.writes(notebook).replace(str(desk), FOLDER)
+                path.write_text(f"{saved}\n", encoding="utf-8")
         print(path.name)
 
 
