@@ -111,6 +111,11 @@ class Engine(Exchange, Upkeep):
         """Make an image of a built stage under these names and return its id. Atomic."""
         return self.builder.commit_image(stage, names)
 
+    def diff_ids(self, stage: StageResult) -> tuple[str, ...]:
+        """The diff_ids of a built stage's layers, bottom first. Layers that have none yet are packed for it."""
+        with self.store.lease():
+            return tuple(self.builder.image(stage).diff_ids)
+
     # images
 
     def images(self) -> list[ImageSummary]:

@@ -116,7 +116,8 @@ class HistoryRow:
     """A step of an image's history: ``created`` is an RFC 3339 time, ``size`` bytes, ``image_id`` '' where not known.
 
     ``cell`` is the cell that made it, ``cached`` whether its layer was reused there (None: not known). An ``empty``
-    step made no layer. ``reason`` says why it was built, ``seconds`` how long that took.
+    step made no layer. ``reason`` says why it was built, ``seconds`` how long that took. ``digest`` is the layer's
+    diff_id, where somebody asked for it.
     """
 
     created: str
@@ -129,6 +130,7 @@ class HistoryRow:
     empty: bool = False
     reason: str = ""
     seconds: float | None = None
+    digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)

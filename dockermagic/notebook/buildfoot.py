@@ -19,12 +19,14 @@ class Acts:
     """What the buttons of a widget's card can do; a card without a widget has none.
 
     ``files``: look through the files. ``chain``: replay the session and run the cell again. ``logs``: save the whole
-    output of steps. ``kept``: look into what a failed RUN left; ``shell``: work in it. ``cell`` is the id of the cell.
+    output of steps. ``digests``: tell those of the layers. ``kept``: look into what a failed RUN left; ``shell``: work
+    in it. ``cell`` is the id of the cell.
     """
 
     files: bool = False
     chain: bool = False
     logs: bool = False
+    digests: bool = False
     kept: bool = False
     shell: bool = False
     cell: str = ""
@@ -115,7 +117,9 @@ def _sections(view: BuildView, acts: Acts) -> list[Html]:
             body = modules.place("files", "files", body, source="cell", changed=changed)
         out.append(details(words, body, style=style))
     if view.history is not None and view.history.rows:
-        out.append(details("History", history_table(view.history), style=style))
+        asks = acts.digests and not any(one.digest for one in view.history.rows)
+        asked = button("digests of the layers", data_send="digests", data_busy="packing…") if asks else ""
+        out.append(details("History", history_table(view.history), asked, style=style))
     if view.config:
         rows = [
             row(

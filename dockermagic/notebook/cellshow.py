@@ -13,7 +13,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
-from dockermagic.build.request import FailedStep
+from dockermagic.build.request import FailedStep, StageResult
 from dockermagic.buildview import build_view
 from dockermagic.engine import Engine
 from dockermagic.errors import BuildInterruptedError, DockermagicError
@@ -92,6 +92,22 @@ class Cards:
     def again(self, cell: Cell) -> Callable[[dict[str, Any]], None]:
         """Runs a cell again in its own place."""
         return lambda message: self._background(lambda: self._again(cell))
+
+    def digests(self, shown: CellShow, stage: StageResult) -> Callable[[dict[str, Any]], None]:
+        """Puts the digests of the layers into a card's history: they are made when somebody asks for them."""
+
+        def tell() -> None:
+            newest_first = list(reversed(self.engine.diff_ids(stage)))
+            display = shown.display
+            if display is None or display.shown is None or display.shown.history is None:
+                return
+            history, rows = display.shown.history, []
+            for row in history.rows:
+                made = not row.empty and newest_first
+                rows.append(replace(row, digest=newest_first.pop(0)) if made else row)
+            display.redraw(replace(display.shown, history=replace(history, rows=tuple(rows))))
+
+        return lambda message: self._background(tell)
 
     def _background(self, work: Callable[[], None]) -> None:
         """In a thread of its own, so that the page can be heard meanwhile; one at a time."""
@@ -178,8 +194,10 @@ class CellShow:
             fresh = build_view(Progress(), views.instructions_of(run.script), cell=run.cell.label, finished=True)
             view = views.card(self.display.view() if begun else fresh, run, self.engine)
             explorer = run_explorer(self.engine, self.session, run) if run.stage else None
-            acts = Acts(files=explorer is not None, chain=True)
-            heard = {"replay": self.cards.replay}
+            acts = Acts(files=explorer is not None, chain=True, digests=run.stage is not None)
+            heard: dict[str, Callable[[dict[str, Any]], Any]] = {"replay": self.cards.replay}
+            if run.stage is not None:
+                heard["digests"] = self.cards.digests(self, run.stage)
             self.display.finish(view, acts=acts, handlers=heard, explorer=explorer)
             own = self.cards.display(run.cell) if self.mirrored else None
             if own is not None:

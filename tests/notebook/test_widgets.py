@@ -72,6 +72,10 @@ def test_every_view_can_be_read_by_everybody(theme: str, tmp_path: Path) -> None
 def test_a_person_looks_through_the_files(opened: tuple[Any, Notebook]) -> None:
     page, notebook = opened
     card = notebook.cell(2).locator(".dm-root")
+    card.get_by_text("History", exact=True).click()
+    card.get_by_role("button", name="digests of the layers").click()
+    card.get_by_text("sha256:").first.wait_for()
+    assert card.get_by_text("sha256:").count() == 3
     card.get_by_text("Files · 2 added").click()
     rows = card.get_by_role("treeitem")
     rows.filter(has_text="main.py").wait_for()
