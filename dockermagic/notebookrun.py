@@ -54,11 +54,13 @@ def execute(
             argv = [sys.executable, "-m", module, "-f", "{connection_file}"]
             return KernelSpec(argv=argv, display_name="Python 3", language="python")
 
-    shown: dict[int, Any] = {}
+    shown: list[Any] = []
+
+    def begins(cell: NotebookNode, cell_index: int, **more: Any) -> None:
+        shown.extend(deepcopy(above.get("outputs")) for above in notebook.cells[len(shown) : cell_index])
 
     def executed(cell: NotebookNode, cell_index: int, **more: Any) -> None:
         if cell.cell_type == "code":
-            shown[cell_index] = deepcopy(cell.outputs)
             done(cell)
 
     client = NotebookClient(
@@ -69,6 +71,7 @@ def execute(
         coalesce_streams=True,
         store_widget_state=False,
         resources={"metadata": {"path": str(folder)}},
+        on_cell_start=begins,
         on_cell_executed=executed,
     )
     try:
@@ -78,8 +81,9 @@ def execute(
     except DeadKernelError:
         raise DockermagicError("the notebook's kernel died", hint="Was it killed for want of memory?") from None
     finally:
-        for index, outputs in shown.items():
-            notebook.cells[index].outputs = outputs
+        for cell, outputs in zip(notebook.cells, shown, strict=False):
+            if outputs is not None:
+                cell.outputs = outputs
 
 
 def _nowhere() -> int:
