@@ -117,10 +117,10 @@ def history_table(view: HistoryView) -> Html:
         beside = [made for made in (one.cell, how, one.reason) if made]
         under = el("div", " · ".join(beside), style="color:@soft;font-size:12px") if beside else ""
         text = el("code", dockertext.instruction(words), style=_CODE)
-        digest = el("div", code(one.digest), style="font-size:11px;overflow-wrap:anywhere") if one.digest else ""
+        digest = el("div", one.digest, style="font:11px/1.5 @code;color:@soft;overflow-wrap:anywhere")
         rows.append(
             row(
-                cell(text, under, digest),
+                cell(text, under, digest if one.digest else ""),
                 cell(_bar(one.size, largest), class_="dm-wide", style="width:18%;vertical-align:middle"),
                 cell(_size(one.size, one.empty), style=f"width:1%;{NUMBER}"),
                 cell(muted(age(one.created)), style=f"width:1%;{NUMBER}", class_="dm-wide"),
