@@ -23,16 +23,16 @@ _OUTPUT = 4096
 
 def watch_health(supervisor: Supervisor, health: Health) -> None:
     """Ask until the container's process is over, and write each answer into its state."""
-    begun = time.monotonic()
+    begun, over = time.monotonic(), supervisor.once_over
     supervisor.update(health="starting", failing=0, probes=())
     while True:
         starting = time.monotonic() - begun < health.start_period
         pause = min(health.start_interval, health.interval) if starting else health.interval
-        if supervisor.once_over.wait(pause):
+        if over.wait(pause):
             return
         started = time.time()
         code, output = _ask(supervisor, health)
-        if supervisor.once_over.is_set():
+        if over.is_set():
             return
         probes = (*supervisor.state.probes, (started, time.time(), code, output))[-_KEPT:]
         failing = 0 if code == 0 else supervisor.state.failing + 1

@@ -32,12 +32,14 @@ _REFUSED = {
     127: "The command was not found in the image: check its spelling.",
     126: "The file was found, but it cannot be executed: check its mode and its first line.",
 }
+_REMOVE = "dockermagic.containers.writable:remove"
 _ENVIRONMENT = ("PATH", "HOME", "TMPDIR", "XDG_RUNTIME_DIR")
 
 
-def delegate(home: Path, place: Place, held: int, *, attach: bool = False) -> tuple[Line, int | None]:
+def delegate(home: Path, mode: str, place: Place, held: int, *, attach: bool = False) -> tuple[Line, int | None]:
     """Have the keeper of the store at ``home`` run a container, and return when its process has begun.
 
+    ``mode`` is that of the caller's sandbox, which made the layers.
     ``held`` is the descriptor that holds it. With ``attach`` the line gives all its output in frames, and the
     descriptor is where its input goes. The caller closes both. Raises what kept it from being started.
     """
@@ -45,7 +47,7 @@ def delegate(home: Path, place: Place, held: int, *, attach: bool = False) -> tu
         with lock.hold(home / "containers" / ".keeper-lock"):
             line = _reach(home)
         try:
-            line.send({"run": place.path.name, "attach": attach}, [held])
+            line.send({"run": place.path.name, "mode": mode, "attach": attach}, [held])
             answer, fds = line.receive()
         except (BrokenPipeError, ConnectionResetError):
             answer, fds = {}, []
@@ -129,17 +131,21 @@ class Keeper:
     """The containers of this process."""
 
     def __init__(self, home: Path) -> None:
-        from dockermagic.sandbox.namespaces import open_sandbox
-
+        self.home = home
         self.root = home / "containers"
-        self.sandbox: Sandbox = open_sandbox(home)
-        self.shelf = Shelf(home, self._delete)
+        self._sandboxes: dict[str, Sandbox] = {}
+        self._opening = threading.Lock()
         self._changed = threading.Condition()
         self._count = 0
         self._used = False
 
-    def _delete(self, path: Path) -> None:
-        self.sandbox.call("dockermagic.containers.writable:remove", path=str(path))
+    def _sandbox(self, mode: str) -> Sandbox:
+        from dockermagic.sandbox.namespaces import open_sandbox
+
+        with self._opening:
+            if mode not in self._sandboxes:
+                self._sandboxes[mode] = open_sandbox(self.home, mode)
+            return self._sandboxes[mode]
 
     def wait(self) -> None:
         """Return when there was something to run and nothing is left."""
@@ -169,7 +175,9 @@ class Keeper:
         container = place.read()
         if container is None:
             raise ContainerError("No such container", exit_code=1)
-        supervisor = Supervisor(self.shelf, place, container, self.sandbox)
+        sandbox = self._sandbox(question["mode"])
+        shelf = Shelf(self.home, lambda path: sandbox.call(_REMOVE, path=str(path)))
+        supervisor = Supervisor(shelf, place, container, sandbox)
         attach = bool(question.get("attach"))
         told = threading.Event()
 

@@ -102,7 +102,7 @@ class Limits:
             return False
         group = _ROOT / controller / own / self.name
         try:
-            group.mkdir()
+            group.mkdir(exist_ok=True)
             if controller == "memory":
                 (group / "memory.limit_in_bytes").write_text(str(self.memory))
             elif controller == "cpu":

@@ -132,10 +132,11 @@ def _source(supervisor: Supervisor, number: int, bind: Bind) -> Path:
             if not bind.path.exists():
                 bind.path.mkdir(parents=True)
             return bind.path.resolve()
-        volumes = supervisor.shelf.volumes
-        anonymous = supervisor.place.path / "volumes" / str(number)
-        place = volumes / bind.volume / "_data" if bind.volume else anonymous
-        place.mkdir(parents=True, exist_ok=True)
+        if bind.volume:
+            place = supervisor.shelf.make_volume(bind.volume)
+        else:
+            place = supervisor.place.path / "volumes" / str(number)
+            place.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ContainerError(
             f"error while creating mount source path '{bind.path or bind.volume}': {os.strerror(error.errno or 0)}"

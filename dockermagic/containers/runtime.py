@@ -87,7 +87,7 @@ class Containers:
         """Run a container that outlives this process, and return its id when its process has begun."""
         place, container, held = self.shelf.create(request, config, lowers, image_id)
         try:
-            line, _ = delegate(self.home, place, held)
+            line, _ = delegate(self.home, self.sandbox.mode, place, held)
             line.channel.close()
         finally:
             os.close(held)
@@ -100,7 +100,7 @@ class Containers:
             return
         held = place.hold()
         try:
-            line, _ = delegate(self.home, place, held)
+            line, _ = delegate(self.home, self.sandbox.mode, place, held)
             line.channel.close()
         finally:
             os.close(held)
@@ -116,7 +116,7 @@ class Containers:
         if start and not container.is_running:
             held = place.hold()
             try:
-                line, given = delegate(self.home, place, held, attach=True)
+                line, given = delegate(self.home, self.sandbox.mode, place, held, attach=True)
             finally:
                 os.close(held)
         else:
@@ -336,7 +336,7 @@ class Containers:
             parse_volume(f"{name}:/x", Path("/"))
         except ValueError as error:
             raise ContainerError(str(error), exit_code=1) from None
-        (self.shelf.volumes / name / "_data").mkdir(parents=True, exist_ok=True)
+        self.shelf.make_volume(name)
         return name
 
     def volume_users(self, name: str) -> list[Container]:

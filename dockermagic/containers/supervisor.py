@@ -83,10 +83,9 @@ class Supervisor:
         """
         self._output, self._began = output, began
         self._early = [] if keep_early else None
-        self._log = Log(self.place.path)
         unsubscribe = cancel.subscribe(lambda: self.interrupt(signal.SIGINT)) if cancel is not None else None
         try:
-            with Door(self.place.path / "control", self._answer):
+            with contextlib.closing(Log(self.place.path)) as self._log, Door(self.place.path / "control", self._answer):
                 pause = 0.1
                 while True:
                     started = time.monotonic()
@@ -107,7 +106,6 @@ class Supervisor:
             self.over.set()
 
     def _leave(self) -> None:
-        self._log.close()
         with self._lock:
             attached, self._attached = self._attached, []
         for channel in attached:
@@ -138,7 +136,8 @@ class Supervisor:
 
     def _once(self, stdin: int | None) -> None:
         self._restart = False
-        self.once_over.clear()
+        if self.once_over.is_set():  # who waits for the last end has the last event, however late it looks
+            self.once_over = threading.Event()
         self._hurry.clear()
         self.note(started=time.time(), finished=None, exit_code=None, error="", pid=0, probes=(), failing=0)
         code, error = 137, ""
@@ -290,6 +289,7 @@ class Supervisor:
     def _end(self, steps: Sequence[tuple[int, float]]) -> None:
         """Take the steps until it is over, and at last kill it. A signal that would do nothing costs no time."""
         self._stopped = True
+        over = self.once_over
         for number, seconds in steps:
             with self._lock:
                 running = self._running
@@ -297,9 +297,9 @@ class Supervisor:
                 continue
             self._hurry.clear()
             deadline = time.monotonic() + seconds if seconds >= 0 else float("inf")
-            while not self.once_over.is_set() and not self._hurry.is_set() and time.monotonic() < deadline:
-                self.once_over.wait(0.02)
-            if self.once_over.is_set():
+            while not over.is_set() and not self._hurry.is_set() and time.monotonic() < deadline:
+                over.wait(0.02)
+            if over.is_set():
                 return
         self._hurry.set()
         with self._lock:
@@ -352,22 +352,22 @@ class Supervisor:
     def _kill(self, line: Line, question: Mapping[str, Any], fds: list[int]) -> None:
         with self._lock:
             running = self._running
-        number = int(question["signal"])
+        over, number = self.once_over, int(question["signal"])
         if number in (signal.SIGKILL, self.container.stop_signal):
             self._stopped = True
         if running is None or not running.signal(number):
             raise ContainerError(f"container {self.container.id} is not running", exit_code=1)
         if number == signal.SIGKILL:
-            self.once_over.wait()
+            over.wait()
         line.send({"killed": True})
 
     def _stop(self, line: Line, question: Mapping[str, Any], fds: list[int]) -> None:
         """Stop it, and with ``again`` start it anew; answered when it has ended."""
-        seconds = question.get("timeout")
+        over, seconds = self.once_over, question.get("timeout")
         self._restart = bool(question.get("again"))
         wanted = float(self.container.request.stop_timeout if seconds is None else seconds)
         self._end([(int(question.get("signal") or self.container.stop_signal), wanted)])
-        self.once_over.wait()
+        over.wait()
         line.send({"stopped": True})
 
     def _attach(self, line: Line, question: Mapping[str, Any], fds: list[int]) -> None:

@@ -70,6 +70,17 @@ def test_the_keeper_goes_with_its_last_container(busybox: Commands) -> None:
     assert list((containers / ".names").iterdir()) == []
 
 
+def test_the_keeper_uses_the_sandbox_that_was_asked_for(busybox: Commands) -> None:
+    """Layers belong to the sandbox that made them; one keeper has containers of several."""
+    plain = "root-plain" if os.geteuid() == 0 else "single-plain"
+    busybox("run", "-d", "--name", "one", "busybox", "sleep", "1000")
+    assert not (busybox.home / "snapshots/trees").exists()
+    busybox("run", "-d", "--name", "two", "--sandbox", plain, "busybox", "sleep", "1000")
+    assert (busybox.home / f"snapshots/trees/{plain}-0/used").exists()
+    for name in ("one", "two"):
+        assert busybox("exec", name, "echo", "here").out == "here\n"
+
+
 def with_deadline(done: object) -> None:
     deadline = time.monotonic() + 60
     while not done():  # type: ignore[operator]
