@@ -14,7 +14,6 @@ import select
 import shutil
 import signal
 import socket
-import stat
 import tempfile
 import termios
 from collections.abc import Sequence
@@ -23,11 +22,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from dockermagic.errors import BuildInterruptedError, DockermagicError, SandboxError
+from dockermagic.oci.lock import temporary_directory
 from dockermagic.sandbox import descendants, launch, leftovers, seccomp, syscalls, users, wire
 from dockermagic.sandbox.base import Mount, Process, Subpath
 from dockermagic.sandbox.command import CannotRunError, find_command, not_executed
 from dockermagic.sandbox.hosts import network_files
-from dockermagic.sandbox.listener import Listener
+from dockermagic.sandbox.proot_owners import Recorder
 from dockermagic.sandbox.supervise import Loop
 
 __all__ = ["Traced", "find_proot"]
@@ -72,7 +72,9 @@ class Traced:
         self.process = process
         self.control = control
         self.answer: dict[str, Any] | None = None
-        self.scratch = Path(tempfile.mkdtemp(prefix="run-", dir=loop.setting.mount_point))
+        self.cleanup = contextlib.ExitStack()
+        self.scratch = self.cleanup.enter_context(temporary_directory(Path(loop.setting.mount_point), "run-"))
+        self.scratch.chmod(0o700)  # secrets are in it
         self.tree = root or self._directory("empty")
         self.root = os.open(self.tree, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self.made: list[str] = []
@@ -80,7 +82,7 @@ class Traced:
         self.times: dict[str, int] = {}
         self.after: dict[str, int] = {}
         self.identity = users.Identity(0, 0, (0,), "/root")
-        self.listener: _Recorder | None = None
+        self.listener: Recorder | None = None
         self.error: dict[str, Any] | None = None
         self.stopped = False
         self.pid = -1
@@ -292,7 +294,7 @@ class Traced:
         return made
 
     def _file(self, content: bytes, mode: int) -> str:
-        """A file that goes with the run: in memory where it need not be executed."""
+        """A file that goes with the run."""
         fd, name = tempfile.mkstemp(dir=self.scratch)
         with os.fdopen(fd, "wb") as file:
             file.write(content)
@@ -375,7 +377,7 @@ class Traced:
             self._tell({"terminal": True}, fds[:1])
             os.close(fds.pop(0))
         if data.endswith(b"start") and fds:
-            self.listener = _Recorder(fds.pop(), self.tree)
+            self.listener = Recorder(fds.pop(), self.tree)
             self.listener.hurry()
             self.loop.watch(self.listener.fd, self._answer)
         if data.startswith(b"{"):
@@ -454,50 +456,6 @@ class Traced:
             self.listener.write_special()
         self.loop.unwatch(self.control.fileno())
         self._remove_stubs()
-        shutil.rmtree(self.scratch, ignore_errors=True)
+        self.cleanup.close()
         os.close(self.root)
         self.answer = self.error or answer
-
-
-class _Recorder(Listener):
-    """Records owners below a directory, for processes that PRoot translates the paths of."""
-
-    def __init__(self, fd: int, root: Path) -> None:
-        super().__init__(fd, root)
-        self.me = (os.geteuid(), os.getegid())
-        self.prefix = f"{os.path.realpath(root)}/"
-        os.fchdir(self.own_fds)
-
-    def is_waiting(self) -> bool:
-        """Whether somebody asks; when the last process under the filter is gone, nobody does."""
-        poll = select.poll()
-        poll.register(self.fd, select.POLLIN)
-        return any(events & select.POLLIN for _, events in poll.poll(0))
-
-    def _is_inside(self, name: str, found: os.stat_result) -> bool:
-        return os.readlink(name).startswith(self.prefix)
-
-    def _chown(self, fd: int, owner: list[int], bits: int, pid: int) -> None:
-        # PRoot asks for its own ids where the process asks for root's.
-        super()._chown(
-            fd, [0 if wanted == own else wanted for wanted, own in zip(owner, self.me, strict=True)], bits, pid
-        )
-
-    def _note(self, name: str, found: os.stat_result, record: bytes) -> None:
-        try:
-            super()._note(name, found, record)
-        except PermissionError:  # a file that is closed to its owner
-            os.chmod(name, 0o700)
-            try:
-                super()._note(name, found, record)
-            finally:
-                os.chmod(name, stat.S_IMODE(found.st_mode))
-
-    def write_special(self) -> None:
-        """Places are the host's; what is written down is where they are in the root filesystem."""
-        self.special = {
-            key: (place.removeprefix(self.prefix), status)
-            for key, (place, status) in self.special.items()
-            if place.startswith(self.prefix)
-        }
-        super().write_special()

@@ -25,7 +25,6 @@ from dockermagic.sandbox import (
     capabilities,
     companion,
     descendants,
-    keeper,
     listener,
     mounts,
     ownership,
@@ -34,6 +33,7 @@ from dockermagic.sandbox import (
     supervise,
     syscalls,
     tasks,
+    tree_requests,
     trees,
     wire,
 )
@@ -290,7 +290,7 @@ class Server:
 
         if self.fork(ended) == 0:
             self.start_anew()
-            keeper.serve(self, self.way, profile, payload, fds, beside=beside)
+            tree_requests.serve(self, self.way, profile, payload, fds, beside=beside)
         for fd in fds:
             os.close(fd)
 
@@ -415,7 +415,7 @@ def _result(
         arguments["emit"] = lambda value: control.sendall(wire.dump({"output": value}))
     function = _load(request["function"])
     if not setting.overlay:
-        return keeper.call(setting, function, request["mounts"], arguments)
+        return tree_requests.call(setting, function, request["mounts"], arguments)
     places = {name: f"{setting.mount_point}/call-{name}" for name in request["mounts"]}
     if places:
         syscalls.unshare(syscalls.CLONE_NEWNS)

@@ -68,9 +68,17 @@ def find_used(base: str, way: str, rootfs: Rootfs) -> Path | None:
     """The working tree in which somebody runs with this root filesystem right now."""
     for note in Path(base, "trees").glob(f"{way}-*/used"):
         with contextlib.suppress(OSError):
-            if note.read_text() == str(rootfs.upper):
+            if note.read_text() == str(rootfs.upper) and _is_locked(note.parent):
                 return note.parent / "fs"
     return None
+
+
+def _is_locked(place: Path) -> bool:
+    held = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return not claim(held, shared=True, wait=False)
+    finally:
+        os.close(held)
 
 
 def _identity(layer: str) -> str:
