@@ -6,7 +6,6 @@ that drives Docker, Podman or BuildKit can stand beside it.
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -324,6 +323,8 @@ class Engine(Exchange, Upkeep):
             if not changes:
                 self.store.tag(Reference.parse(target), descriptor) if target else self.store.add(descriptor)
                 return image.id
+            import secrets
+
             base = Reference.parse(f"committed:{secrets.token_hex(8)}")
             self.store.tag(base, descriptor)
             try:
