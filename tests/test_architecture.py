@@ -92,8 +92,8 @@ PURE = {
 
 # These run in the sandbox's own process alone, which only Linux has. All else can be imported anywhere.
 WORKER_PARTS = {
-    *("hosted", "keeper", "launch", "listener", "mounts", "network_inside", "proot", "resident", "seccomp"),
-    *("supervise", "surroundings", "syscalls", "tasks", "transplant", "trial", "worktree"),
+    *("hosted", "launch", "listener", "mounts", "network_inside", "proot", "resident", "seccomp"),
+    *("supervise", "surroundings", "syscalls", "tasks", "transplant", "tree_requests", "trial", "worktree"),
 }
 WORKER = {f"sandbox.{name}" for name in WORKER_PARTS}
 
