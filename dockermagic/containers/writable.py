@@ -6,6 +6,7 @@ import os
 import shutil
 import stat
 
+from dockermagic.oci.rooted import follow, link_below
 from dockermagic.sandbox import trees
 
 __all__ = ["fill", "remove"]
@@ -20,36 +21,16 @@ def fill(*, root: str, path: str, target: str) -> None:
     """Give an empty volume what the image has at that path, with owners, modes and times; one in use stays as it is."""
     if os.listdir(target):
         return
-    source = _inside(root, path)
-    if not source or not os.path.isdir(source):
+    try:
+        found, missing = follow(path, link_below(root))
+    except OSError:  # links in a circle
+        return
+    source = os.path.join(root, found)
+    if missing or not os.path.isdir(source):
         return
     _attributes(os.lstat(source), target)
     _copy(source, target, {})
     _times(os.lstat(source), target)
-
-
-def _inside(root: str, path: str) -> str:
-    """The path inside the root with links resolved there; '' where it is not there."""
-    place, rest, hops = "/", [part for part in path.split("/") if part], 0
-    while rest:
-        part = rest.pop(0)
-        if part in (".", ".."):
-            place = os.path.dirname(place) if part == ".." else place
-            continue
-        here = os.path.join(place, part)
-        try:
-            linked = os.readlink(root + here)
-        except FileNotFoundError:
-            return ""
-        except OSError:
-            place = here
-            continue
-        hops += 1
-        if hops > 40:
-            return ""
-        place = "/" if linked.startswith("/") else place
-        rest = [*(part for part in linked.split("/") if part), *rest]
-    return root + place
 
 
 def _attributes(status: os.stat_result, path: str) -> None:
