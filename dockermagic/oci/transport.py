@@ -310,10 +310,15 @@ def _is_final(error: Exception) -> bool:
     return False
 
 
-def _reason(error: Exception) -> str:
+def _cause(error: Exception) -> BaseException:
     cause: BaseException = error
     while isinstance(cause, urllib3.exceptions.HTTPError) and (cause.__cause__ or cause.__context__):
         cause = cause.__cause__ or cause.__context__ or cause
+    return cause
+
+
+def _reason(error: Exception) -> str:
+    cause = _cause(error)
     if isinstance(error, urllib3.exceptions.NameResolutionError):
         return "the name of its host cannot be resolved"
     return (cause.strerror if isinstance(cause, OSError) else "") or str(cause) or type(cause).__name__
@@ -324,6 +329,8 @@ def _hint(error: Exception) -> str:
         return (
             "A registry with a certificate of its own: put its CA in /etc/docker/certs.d/HOST/ca.crt or $SSL_CERT_FILE."
         )
+    if isinstance(_cause(error), ConnectionRefusedError):
+        return "No registry listens there. Is its address right? 'dockermagic registry' serves one on this machine."
     return "Is the network there? Behind a proxy set HTTPS_PROXY."
 
 
