@@ -20,6 +20,7 @@ Records are replaced, never changed in place: whoever reads one reads a whole on
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -103,8 +104,13 @@ class Place:
 
     def _write(self, name: str, value: object) -> None:
         aside = self.path / f".{name}.{secrets.token_hex(4)}"
-        aside.write_text(json.dumps(value, default=to_json), encoding="utf-8")
-        aside.replace(self.path / name)
+        try:
+            aside.write_text(json.dumps(value, default=to_json), encoding="utf-8")
+            aside.replace(self.path / name)
+        except OSError:
+            with contextlib.suppress(OSError):
+                aside.unlink(missing_ok=True)  # a part of it, on a full disk
+            raise
 
     def is_held(self) -> bool:
         """Whether some process runs it."""
