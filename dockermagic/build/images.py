@@ -68,10 +68,10 @@ class BaseImage:
 
 
 def _advice(reference: Reference) -> str:
-    from dockermagic.bases import find_base
+    from dockermagic.build.bases import can_make
 
     own = f"Make it from this machine's own packages: dockermagic base {reference.familiar()}. Or load"
-    start = own if find_base(reference.familiar()) else "Load"
+    start = own if can_make(reference.familiar()) else "Load"
     return f"{start} it from an archive: dockermagic load -i FILE. What is here: dockermagic images"
 
 

@@ -30,7 +30,7 @@ def _raw(terminal: int) -> Iterator[None]:
     import tty
 
     before = termios.tcgetattr(terminal)
-    tty.setraw(terminal)
+    tty.setraw(terminal, termios.TCSANOW)  # what was typed ahead stays
     try:
         yield
     finally:
@@ -100,15 +100,31 @@ def _note(console: Console, notes: Sequence[str]) -> None:
         console.note(f"WARNING: {note}")
 
 
+@contextmanager
+def _exiting(code: int) -> Iterator[None]:
+    """Errors inside the block that concern a container end the command with this code."""
+    try:
+        yield
+    except ContainerError as error:
+        error.exit_code = code
+        raise
+
+
 def _request(console: Console, arguments: Arguments, stdin: int | None, *, exit_code: int = 125) -> RunRequest:
     """What is asked for, with its images in the store where they may be pulled."""
-    request = request_for(arguments, stdin, os.environ)
+    try:
+        request = request_for(arguments, stdin, os.environ)
+    except UsageError as error:
+        error.exit_code = exit_code
+        raise
     return at_hand(console, request, arguments.flag("quiet"), exit_code=exit_code)
 
 
 def create(console: Console, arguments: Arguments) -> int:
     """Make a container that is not started."""
-    console.write(f"{console.engine.create_container(_request(console, arguments, None, exit_code=1))}\n")
+    request = _request(console, arguments, None, exit_code=1)
+    with _exiting(1):
+        console.write(f"{console.engine.create_container(request)}\n")
     return 0
 
 
@@ -136,13 +152,15 @@ def execute(console: Console, arguments: Arguments) -> int:
 def start(console: Console, arguments: Arguments) -> int:
     """Start containers that are there."""
     if not (arguments.flag("attach") or arguments.flag("interactive")):
-        for name in arguments.words:
-            console.engine.running.start(name)
-            console.write(f"{name}\n")
+        with _exiting(1):
+            for name in arguments.words:
+                console.engine.running.start(name)
+                console.write(f"{name}\n")
         return 0
     if len(arguments.words) > 1:
         raise UsageError("you cannot start and attach multiple containers at once")
-    return _attached(console, arguments.words[0], arguments.flag("interactive"), start=True)
+    with _exiting(1):
+        return _attached(console, arguments.words[0], arguments.flag("interactive"), start=True)
 
 
 def attach(console: Console, arguments: Arguments) -> int:

@@ -238,3 +238,12 @@ def test_a_container_that_stays_is_listed_and_removed(busybox: Commands) -> None
     assert re.search(r'busybox +"true" .* Exited \(0\) .* kept', busybox("ps", "-a").out)
     assert busybox("rm", "kept").out == "kept\n"
     assert busybox("ps", "-aq").out == ""
+
+
+def test_create_and_start_fail_as_any_command_does(busybox: Commands) -> None:
+    """125 and 127 are ``run``'s own; a container that could not be started is there, and its name taken."""
+    assert busybox("create", "--name", "wrong", "busybox", "nosuch").err == ""
+    assert 'exec: "nosuch"' in busybox("start", "wrong", code=1).err
+    assert "already in use" in busybox("create", "--name", "wrong", "busybox", code=1).err
+    assert "no such file" in busybox("run", "--env-file", "none", "busybox", code=125).err
+    assert busybox("ps", "-a", "--format", "{{.Names}} {{.Status}}").out == "wrong Created\n"
