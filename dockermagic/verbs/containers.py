@@ -70,13 +70,14 @@ def published(container: Container) -> str:
 def _rows(console: Console, containers: Sequence[Container], full: bool, size: bool) -> list[dict[str, str]]:
     rows = []
     for one in containers:
-        command = json.dumps(" ".join(one.command), ensure_ascii=False)
+        path, *words = one.command
+        command = " ".join((path, *(f"'{word}'" if " " in word else word for word in words)))
         volumes = [bind.volume for bind in one.request.binds if bind.volume]
         rows.append(
             {
                 "ID": one.id if full else one.id[:12],
                 "Image": one.image,
-                "Command": command if full else clip(command, 22),
+                "Command": json.dumps(command if full else clip(command, 20), ensure_ascii=False),
                 "RunningFor": _ago(one.created),
                 "CreatedAt": datetime.fromtimestamp(one.created).astimezone().strftime("%Y-%m-%d %H:%M:%S %z %Z"),
                 "Status": status(one),

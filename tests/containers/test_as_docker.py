@@ -1,0 +1,59 @@
+"""What scripts read of containers (exit codes, states, what is left) beside Docker itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.containers.conftest import Commands
+from tests.peers.docker import Docker
+
+pytestmark = pytest.mark.slow
+
+STATUS = ("inspect", "-f", "{{.State.Status}} {{.State.ExitCode}} {{.Path}} {{.Args}} {{.Name}}", "box")
+NAMES = ("ps", "-a", "--format", "{{.Names}}|{{.Image}}|{{.Command}}|{{.State}}|{{.Ports}}")
+RUN = ("run", "--network", "host", "--name", "box")
+SLEEPER = "trap 'exit 5' TERM; while :; do sleep 0.1; done"
+CASES = {
+    "well": [(*RUN, "busybox", "true"), STATUS, NAMES],
+    "own code": [(*RUN, "busybox", "sh", "-c", "exit 300"), STATUS, ("logs", "box"), ("wait", "box")],
+    "output": [(*RUN, "busybox", "echo", "out"), ("logs", "box"), ("start", "-a", "box")],
+    "not there": [(*RUN, "busybox", "nosuch"), STATUS, NAMES, ("start", "box"), ("rm", "box")],
+    "not executable": [(*RUN, "busybox", "/etc/passwd"), STATUS, NAMES],
+    "a directory": [(*RUN, "--entrypoint", "/etc", "busybox"), STATUS],
+    "empty": [(*RUN, "busybox", ""), STATUS, NAMES],
+    "no command": [(*RUN, "--entrypoint", "", "busybox"), NAMES],
+    "relative directory": [(*RUN, "-w", "relative", "busybox", "true"), NAMES],
+    "no such user": [(*RUN, "-u", "nobodyatall", "busybox", "true"), NAMES],
+    "no such source": [(*RUN, "--mount", "type=bind,src=/none,dst=/x", "busybox"), NAMES],
+    "nothing left": [(*RUN, "--rm", "busybox", "nosuch"), NAMES],
+    "made, then started": [
+        ("create", "--network", "host", "--name", "box", "busybox", "sh", "-c", "exit 3"),
+        *(STATUS, NAMES, ("start", "-a", "box"), ("wait", "box"), ("start", "box"), ("wait", "box"), STATUS),
+    ],
+    "stopped and killed": [
+        (*RUN[:1], "-q", "-d", *RUN[1:], "busybox", "sh", "-c", SLEEPER),
+        *(NAMES, ("rm", "box"), ("exec", "box", "sh", "-c", "exit 9"), ("stop", "box"), STATUS, ("stop", "box")),
+        *(("kill", "box"), ("exec", "box", "true"), ("restart", "-t", "0", "box"), ("kill", "box"), STATUS),
+    ],
+    "name": [("run", "--name", "_bad", "busybox", "true"), ("rename", "box", "box"), ("rm", "box"), ("logs", "box")],
+}
+
+
+def test_as_docker(busybox: Commands, docker: Docker, tmp_path: Path) -> None:
+    archive = tmp_path / "busybox.tar"
+    busybox("save", "-o", str(archive), "busybox")
+    docker.load(archive)
+    differ = []
+    for name, steps in CASES.items():
+        for step in steps:
+            ours, theirs = busybox(*step, code=None), docker(*step, check=False)
+            # An id is one's own; what an error says besides is, too.
+            mine, other = ours.out.strip(), theirs.stdout.strip()
+            if (ours.code, mine) != (theirs.returncode, other) and not len(mine) == len(other) == 64:
+                differ.append((name, " ".join(step), (ours.code, mine), (theirs.returncode, other), ours.err))
+        busybox("rm", "-f", "box", code=None)
+        docker("rm", "-f", "box", check=False)
+    docker("rmi", "-f", "busybox", check=False)
+    assert differ == []
