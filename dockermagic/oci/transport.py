@@ -304,7 +304,7 @@ def _is_final(error: Exception) -> bool:
     while cause is not None:
         if isinstance(cause, (ssl.SSLCertVerificationError, urllib3.exceptions.LocationParseError)):
             return True
-        if isinstance(cause, urllib3.exceptions.NameResolutionError):
+        if isinstance(cause, (urllib3.exceptions.NameResolutionError, ConnectionRefusedError)):
             return True
         cause = cause.__cause__ or cause.__context__
     return False

@@ -610,12 +610,12 @@ def test_an_image_that_is_not_whole_is_not_pushed(store: Store, server: Server) 
     assert server.manifests == {}
 
 
-def test_a_registry_nobody_answers_at_is_said_so(other: Store) -> None:
+def test_a_registry_nobody_answers_at_is_said_at_once(other: Store) -> None:
     waits: list[float] = []
     with pytest.raises(RegistryError, match="refused"):
         pull(other, Reference.parse("127.0.0.1:1/x"), **patient(waits))
 
-    assert len(waits) == 4
+    assert waits == []
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="makes a certificate with openssl")
