@@ -3,7 +3,7 @@
 A test that takes the fixture ``id_mode`` is collected once per mode. The mode of the running user runs in this process;
 where that user is root, each other mode is run by one child pytest under an ordinary user made for it
 (:mod:`tests.asuser`), which collects the same files, runs the same items and sends its reports back, item by item. One
-child runs ahead, beside the items whose turn it is. An ordinary user can run its own mode only: the others are skipped,
+child runs ahead, beside the one whose turn it is. An ordinary user can run its own mode only: the others are skipped,
 which is a failure where ``DOCKERMAGIC_CI`` is set.
 """
 
@@ -127,9 +127,12 @@ class IdModes:
         return True
 
     def _start_children(self, mode: str) -> None:
-        """Start the child of this mode, '' for this process's own, and the one whose turn comes after it."""
+        """Start the child of this mode and the one whose turn comes after it.
+
+        None runs beside the tests of this process, which leave what Docker made of a case for the others.
+        """
         modes = list(self.elsewhere)
-        for due in modes[: modes.index(mode) + 2 if mode in modes else 1]:
+        for due in modes[: modes.index(mode) + 2] if mode in modes else ():
             if due not in self.children:
                 self.children[due] = Child(self.config, due, self.elsewhere[due])
 
