@@ -155,8 +155,7 @@ class TerminalSession:
     def _type(self, running: Running) -> None:
         """Hand the keys on; a process that does not read them holds up this thread alone."""
         assert running.terminal is not None
-        fd = os.dup(running.terminal.fd)
-        try:
+        with contextlib.suppress(OSError), os.fdopen(os.dup(running.terminal.fd), "wb", buffering=0) as keys:
             while True:
                 with self._changed:
                     self._changed.wait_for(lambda: self._typed or self._closed)
@@ -164,9 +163,4 @@ class TerminalSession:
                         return
                     typed, self._typed = self._typed, bytearray()
                 while typed:
-                    del typed[: os.write(fd, typed)]
-        except OSError:
-            pass  # nobody is at the other end any more
-        finally:
-            with contextlib.suppress(OSError):
-                os.close(fd)
+                    del typed[: keys.write(typed)]

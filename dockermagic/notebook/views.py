@@ -61,7 +61,8 @@ def _as_written(script: Script) -> list[str]:
     """The last cell's instructions with the lines, comments and here-documents that they have in it."""
     part = script.parts[-1]
     lines = script.text.split("\n")
-    ends = [*(line - 1 for line in part.lines[1:]), part.line - 1 + part.cell.text.rstrip("\n").count("\n") + 1]
+    last = part.line - 1 + part.cell.text.rstrip("\n").count("\n") + 1
+    ends = [line - 1 for line in (*part.lines, last + 1)][1:]
     out = []
     for begin, end in zip(part.lines, ends, strict=True):
         own = lines[begin - 1 : end]

@@ -397,14 +397,16 @@ class Traced:
 
     def _began(self) -> None:
         """PRoot is there; its first child is the process."""
-        while not (first := descendants.children_of(self.pid)):
-            self.loop.turn(1)
+        pidfd = -1
+        while pidfd < 0:
             if self.pid < 0:
                 return
-        try:
-            pidfd = os.pidfd_open(first[0])
-        except OSError:
-            return
+            if first := descendants.children_of(self.pid):
+                with contextlib.suppress(OSError):  # it has ended since
+                    pidfd = os.pidfd_open(first[0])
+            else:  # not there yet, or gone already: then PRoot would wait for what it left behind
+                descendants.end_below(os.getpid(), except_for={self.pid})
+                self.loop.turn(1)
 
         def over() -> None:
             """The process has ended; PRoot would wait for all that it left behind."""
