@@ -318,7 +318,10 @@ def receive_from(channel: socket.socket) -> tuple[bytes, list[int], int]:
     fds = array.array("i")
     pid = 0
     room = socket.CMSG_SPACE(253 * fds.itemsize) + socket.CMSG_SPACE(12)
-    data, ancillary, _, _ = channel.recvmsg(1 << 18, room, socket.MSG_CMSG_CLOEXEC)
+    try:
+        data, ancillary, _, _ = channel.recvmsg(1 << 18, room, socket.MSG_CMSG_CLOEXEC)
+    except ConnectionResetError:  # it ended with words of ours unread: told once, before its own last words
+        data, ancillary, _, _ = channel.recvmsg(1 << 18, room, socket.MSG_CMSG_CLOEXEC)
     for level, kind, content in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
