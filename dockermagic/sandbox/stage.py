@@ -96,8 +96,11 @@ class Stage:
         else:
             sys.mount("/proc", proc, "", sys.MS_BIND | sys.MS_REC)
         if self.profile.network != "host":
-            sys.mount("sysfs", system, "sysfs", _HARMLESS | sys.MS_RDONLY)
-            self.has_sys = True
+            try:
+                sys.mount("sysfs", system, "sysfs", _HARMLESS | sys.MS_RDONLY)
+                self.has_sys = True
+            except PermissionError:
+                pass  # a pod whose own one is partly hidden gets no new one: none is there, then
         elif os.path.isdir("/sys/kernel"):
             sys.mount("/sys", system, "", sys.MS_BIND | sys.MS_REC)
             sys.mount_setattr(system, sys.MOUNT_ATTR_RDONLY | sys.MOUNT_ATTR_NOSUID, recursive=True)
