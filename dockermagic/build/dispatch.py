@@ -273,7 +273,9 @@ class StageBody:
                     words = [body]
             else:
                 words = [text + "".join(f"\n{item.content}{item.name}" for item in instruction.heredocs)]
-        args = [*self.config.shell, *words] if shell else words
+        args = [*self.config.shell, " ".join(words)] if shell else words
+        if not args:
+            raise DockerfileSyntaxError("arguments are required", hint='Name a command: RUN ["echo", "hello"].')
         request, config = self.request, self.config
         env = {name: value for name, value in config.variables.items() if name not in NON_ENV_ARGS}
         proxies = {

@@ -246,6 +246,7 @@ class Images:
                 "dockermagic.oci.pack:pack",
                 fds={"out": writer.fileno()},
                 directory=str(snapshot.fs),
+                lowers=[str(path) for path in self.snapshotter.chain(snapshot)[:-1]],
                 compression=packing.compression,
                 level=packing.level,
                 source_date_epoch=packing.latest,

@@ -278,9 +278,13 @@ class Containers:
 
     def pack(self, name: str, out: int) -> dict[str, Any]:
         """Write what a container changed to ``out`` as a layer; what :func:`dockermagic.oci.pack.pack` says of it."""
-        place, _ = self._find(name)
+        place, container = self._find(name)
         done: dict[str, Any] = self.sandbox.call(
-            "dockermagic.oci.pack:pack", fds={"out": out}, directory=str(place.fs), compression="gzip"
+            "dockermagic.oci.pack:pack",
+            fds={"out": out},
+            directory=str(place.fs),
+            lowers=[str(path) for path in container.lowers],
+            compression="gzip",
         )
         return done
 

@@ -14,19 +14,22 @@ from dockermagic.sandbox.trees import measure
 __all__ = ["look"]
 
 
-def look(directories: list[str], whole: list[bool]) -> list[dict[str, Any]]:
-    """For each layer what cannot be read of it, its bytes and, where ``whole`` says so, its digest as a layer."""
+def look(stacks: list[list[str]], whole: list[bool]) -> list[dict[str, Any]]:
+    """For each layer what cannot be read of it, its bytes and, where ``whole`` says so, its digest as a layer.
+
+    A layer comes with the directories of those below it, bottom first.
+    """
     found: list[dict[str, Any]] = []
     void = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
     try:
-        for directory, deep in zip(directories, whole, strict=True):
+        for (*lowers, directory), deep in zip(stacks, whole, strict=True):
             try:
                 if not stat.S_ISDIR(os.lstat(directory).st_mode):
                     raise NotADirectoryError(20, "not a directory", directory)
                 Ownership(ownership_file(directory))
                 one: dict[str, Any] = {"bytes": measure(directory)}
                 if deep:
-                    one["diff_id"] = pack(directory, void, compression="none")["diff_id"]
+                    one["diff_id"] = pack(directory, void, lowers=lowers, compression="none")["diff_id"]
             except FileNotFoundError:
                 one = {"gone": True}
             except OSError as error:

@@ -117,7 +117,7 @@ class Layers:
         try:
             found = self.sandbox.call(
                 "dockermagic.fsck.inside:look",
-                directories=[str(self.base / str(identity) / "fs") for identity in ids],
+                stacks=[self._stack(rows, identity) for identity in ids],
                 whole=[identity in made and not self.quick for identity in ids],
             )
         except DockermagicError as error:
@@ -135,6 +135,14 @@ class Layers:
             elif one.get("diff_id", diff_id) != diff_id:
                 problems[identity] = f"packs to {one['diff_id']}, and did to {diff_id}"
         return problems
+
+    def _stack(self, rows: Mapping[int, Any], identity: int | None) -> list[str]:
+        """The directories of a layer and of those below it, bottom first."""
+        stack: list[str] = []
+        while identity is not None and identity in rows:
+            stack.insert(0, str(self.base / str(identity) / "fs"))
+            identity = rows[identity]["parent"]
+        return stack
 
     def _tell(self, problems: dict[int, str]) -> None:
         """Note the problems of what nobody has removed meanwhile; forget it where a repair is wanted."""

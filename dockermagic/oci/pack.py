@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from dockermagic.errors import StoreError
@@ -16,6 +16,7 @@ from dockermagic.oci.overlay import (
     OPAQUE_MARK,
     WHITEOUT,
     Ownership,
+    Stack,
     attributes,
     capability_v2,
     is_own_attribute,
@@ -55,6 +56,7 @@ def pack(
     directory: str,
     out: int,
     *,
+    lowers: Sequence[str] = (),
     compression: str = "gzip",
     level: int | None = None,
     source_date_epoch: int | None = None,
@@ -62,6 +64,9 @@ def pack(
     ownership: str | None = None,
 ) -> dict[str, Any]:
     """Write the layer in ``directory`` to ``out`` as a changeset, with ``compression`` none, gzip or zstd.
+
+    ``lowers`` are the layers below, bottom first: a directory that hides what they have there lists what is gone of it,
+    as BuildKit's layers do, instead of bearing the mark of an opaque one.
 
     Entries are sorted, whiteouts first in their directory; times are whole seconds, and none is later than
     ``source_date_epoch`` where that is given; with ``one_time`` all are that. Attributes are the file capability and
@@ -74,7 +79,8 @@ def pack(
     with clear_errors(directory):
         tree = Directories(directory)
     sink = Sink(out, compression, level)
-    packer = _Packer(tree, sink, Ownership(ownership or ownership_file(directory)), source_date_epoch, one_time)
+    owners = Ownership(ownership or ownership_file(directory))
+    packer = _Packer(tree, sink, owners, lowers, source_date_epoch, one_time)
     try:
         with clear_errors(directory):
             packer.pack()
@@ -94,11 +100,22 @@ def pack(
 
 
 class _Packer:
-    def __init__(self, tree: Directories, sink: Sink, owners: Ownership, latest: int | None, one_time: bool) -> None:
+    def __init__(
+        self,
+        tree: Directories,
+        sink: Sink,
+        owners: Ownership,
+        lowers: Sequence[str],
+        latest: int | None,
+        one_time: bool,
+    ) -> None:
         self.entries = 0
         self._tree = tree
         self._sink = sink
         self._owners = owners
+        self._lowers = lowers
+        self._below: Stack | None = None
+        self._gone: dict[str, set[str]] = {}
         self._latest_ns = None if latest is None else latest * 1_000_000_000
         self._one_time = one_time
         self._linked: dict[tuple[int, int], str] = {}
@@ -116,13 +133,14 @@ class _Packer:
 
     def _names(self, directory: str) -> Iterator[str]:
         """What is in a directory, in the order of its bytes, with whiteouts first."""
-        whiteouts: list[str] = []
-        names: list[str] = []
+        whiteouts: set[str] = set()
+        names: set[str] = set()
         with os.scandir(self._tree.fd(directory)) as found:
             for item in found:
                 is_special = not (item.is_symlink() or item.is_file(follow_symlinks=False) or item.is_dir())
                 is_removed = is_special and is_whiteout(item.stat(follow_symlinks=False))
-                (whiteouts if is_removed else names).append(item.name)
+                (whiteouts if is_removed else names).add(item.name)
+        whiteouts |= self._gone.get(directory, set()) - names
         for name in sorted(whiteouts, key=os.fsencode):
             self._write(Entry(join(directory, WHITEOUT + name), FILE, mode=0))
         for name in sorted(names, key=os.fsencode):
@@ -140,7 +158,7 @@ class _Packer:
             self._open_up(here, name, path, found)
             xattrs = attributes(self._tree.fd(path))
             self._write(self._entry(path, found, xattrs))
-            if xattrs.get(OPAQUE) == b"y":
+            if (above in self._gone or xattrs.get(OPAQUE) == b"y") and not self._list_gone(path):
                 self._write(Entry(join(path, OPAQUE_MARK), FILE, mode=0))
             return True
         elif kind in _KINDS and not self._is_linked(path, found):
@@ -149,6 +167,18 @@ class _Packer:
                 entry.link = os.readlink(name, dir_fd=here)
             self._write(entry)
         return False
+
+    def _list_gone(self, directory: str) -> bool:
+        """Note what a directory hides of the layers below; False where they are not known or may not be read."""
+        if not self._lowers:
+            return False
+        if self._below is None:
+            self._below = Stack(self._lowers)
+        try:
+            self._gone[directory] = set(self._below.names(directory)[0])
+        except PermissionError:
+            return False
+        return True
 
     def _file(self, here: int, name: str, path: str, found: os.stat_result) -> None:
         if self._is_linked(path, found):
@@ -246,7 +276,9 @@ class _Packer:
             self._opened_up.append((path, stat.S_IMODE(found.st_mode)))
 
     def close_up(self) -> None:
-        """Give directories that were opened up their modes back."""
+        """Give directories that were opened up their modes back, and close the layers below."""
+        if self._below is not None:
+            self._below.close()
         for path, mode in reversed(self._opened_up):
             os.fchmod(self._tree.fd(path), mode)
 

@@ -272,6 +272,13 @@ def request_for(arguments: Arguments, stdin: int | None, known: Mapping[str, str
     if arguments.flag("rm") and policy != "no":
         raise UsageError("conflicting options: cannot specify both --restart and --rm")
     network = arguments.text("net") if arguments.given("net") else arguments.text("network")
+    publishes = arguments.many("publish") or arguments.flag("publish-all")
+    is_hosts = network == "host" or (network == "default" and not publishes)
+    if not is_hosts and any(value.endswith("host-gateway") for value in arguments.many("add-host")):
+        raise UsageError(
+            "--add-host: a network of the container's own does not lead to this machine",
+            hint="With --network=host it does, and host-gateway is 127.0.0.1.",
+        )
     return RunRequest(
         image=arguments.words[0],
         command=arguments.words[1:],

@@ -79,7 +79,7 @@ def call_method(text: str) -> tuple[str, str]:
 
 
 def host_entry(text: str) -> tuple[str, str]:
-    """``HOST:IP`` or ``HOST=IP`` as (host, address)."""
+    """``HOST:IP`` or ``HOST=IP`` as (host, address); ``host-gateway`` is this machine, for who shares its network."""
     import ipaddress
 
     host, separator, address = text.partition("=") if "=" in text else text.partition(":")
@@ -87,7 +87,7 @@ def host_entry(text: str) -> tuple[str, str]:
         raise ValueError(f'bad format for add-host: "{text}"')
     address = address.removeprefix("[").removesuffix("]")
     if address == "host-gateway":
-        raise ValueError("host-gateway has no meaning here: the network is the host's own, use 127.0.0.1")
+        return host, "127.0.0.1"
     try:
         ipaddress.ip_address(address)
     except ValueError:

@@ -12,6 +12,7 @@ import pytest
 from dockermagic.build.request import Secret
 from dockermagic.errors import BuildError, ContextError, DockerfileSyntaxError, ImageNotFoundError, RunFailedError
 from dockermagic.events import Vertex
+from dockermagic.oci.image import Image
 from tests.build.kit import Bench, cached, write
 
 pytestmark = pytest.mark.plain
@@ -173,8 +174,6 @@ def test_owners_and_modes(bench: Bench) -> None:
 
 def layer_members(bench: Bench, name: str, snapshots: tuple[int, ...]) -> dict[str, tuple[int, int, int]]:
     """Owner and mode of every file, read from the image's blobs."""
-    from dockermagic.oci.image import Image
-
     image = Image.load(bench.engine.store, bench.engine.store.find(name).descriptor)
     found = {}
     for layer in image.layers:
@@ -190,6 +189,18 @@ def test_run_chown_reaches_the_layer(bench: Bench) -> None:
     members = layer_members(bench, "data", ())
     assert members["data"][:2] == (33, 44)
     assert members["data/f"][:2] == (33, 44)
+
+
+def test_a_directory_made_anew_lists_what_is_gone(bench: Bench) -> None:
+    """As BuildKit's layers do: whiteouts for what was there, and no mark of an opaque directory."""
+    text = "FROM busybox\nRUN mkdir -p /d/sub /d/gone && touch /d/kept /d/f /d/sub/old\n"
+    bench.build(f"{text}RUN rm -r /d && mkdir -p /d/sub && touch /d/kept /d/sub/new\n", tags=("anew",))
+    image = Image.load(bench.engine.store, bench.engine.store.find("anew").descriptor)
+    with tarfile.open(bench.engine.store.blob(image.layers[-1].digest)) as tar:
+        names = tar.getnames()
+
+    inside = ["d/.wh.f", "d/.wh.gone", "d/kept", "d/sub", "d/sub/.wh.old", "d/sub/new"]
+    assert names == ["d", *inside]
 
 
 def test_add_unpacks_archives(bench: Bench, tmp_path: Path) -> None:
@@ -296,6 +307,7 @@ def test_command_not_found(bench: Bench) -> None:
             "circular dependency",
         ),
         ("FROM busybox\nCOPY a b c /file\n", ContextError, "not found"),
+        ("FROM busybox\nRUN []\n", DockerfileSyntaxError, "arguments are required"),
         ("FROM busybox\nUSER nobody-here\nRUN true\n", BuildError, "unable to find user nobody-here"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +152,13 @@ def test_an_empty_entrypoint_is_none_at_all() -> None:
     arguments = parse(RUN.options, ["--entrypoint=", "busybox", "x"], interspersed=False)
 
     assert request_for(arguments, None, {}).entrypoint == ()
+
+
+@pytest.mark.parametrize(("words", "is_refused"), [([], False), (["-p", "80"], True), (["--network=none"], True)])
+def test_the_hosts_gateway_is_for_who_shares_its_network(words: list[str], is_refused: bool) -> None:
+    arguments = parse(RUN.options, ["--add-host=me:host-gateway", *words, "busybox"], interspersed=False)
+    with pytest.raises(UsageError, match="does not lead to this machine") if is_refused else nullcontext():
+        assert request_for(arguments, None, {}).add_hosts == (("me", "127.0.0.1"),)
 
 
 def test_an_env_file(tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ READ: list[tuple[Any, str, object]] = [
         Output("oci", "a.tar", {"rewrite-timestamp": "true"}),
     ),
     (values.output, "type=docker", Output("docker", "")),
+    (values.host_entry, "db:host-gateway", ("db", "127.0.0.1")),
 ]
 
 
@@ -51,7 +52,6 @@ REFUSED: list[tuple[Any, str, str]] = [
     (values.named_context, "=x", "expected key=value"),
     (values.host_entry, "db", "bad format for add-host"),
     (values.host_entry, "db:nowhere", "invalid IP address"),
-    (values.host_entry, "db:host-gateway", "no meaning here"),
     (values.ulimit, "nofile", "invalid ulimit argument"),
     (values.ulimit, "nofile=20:10", "soft limit must be less"),
     (values.secret, "src=x", "secret without an id"),

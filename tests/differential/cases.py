@@ -170,7 +170,7 @@ RUN = [
     case("run-fifo", "RUN mkfifo -m 640 /pipe"),
     case("run-long-names", f"RUN mkdir -p /{'d' * 90}/{'e' * 90} && touch /{'d' * 90}/{'e' * 90}/{'f' * 90}"),
     case("run-odd-names", "RUN touch '/a b' '/-x' '/ü' '/back\\\\slash' '/.wh' \"/quo'te\""),
-    case("run-nothing", "RUN true"),
+    case("run-nothing", "RUN true\nRUN\nRUN --network=none\nCMD"),
     case("run-touch-directory", "RUN touch -d 2000-01-01 /etc"),
     case("run-continued", "RUN echo a \\\n  # a comment\n  && echo b > /x \\\n\n  && echo c >> /x"),
     case("run-tmpfs", "RUN --mount=type=tmpfs,target=/scratch echo x > /scratch/x && ls /scratch > /x"),

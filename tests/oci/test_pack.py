@@ -72,6 +72,17 @@ def test_what_goes_into_a_changeset_and_in_which_order(tmp_path: Path) -> None:
     assert result["entries"] == len(found)
 
 
+def test_a_directory_that_hides_others_lists_what_is_gone(tmp_path: Path) -> None:
+    lowers = [tmp_path / "1", tmp_path / "2"]
+    unpack_bytes(tar(*(("file", name, b"") for name in ("d/a/x", "d/b", "d/c/y", "f"))), lowers[0])
+    unpack_bytes(tar(("file", "d/.wh.b", b""), ("file", "d/e", b"")), lowers[1], lowers[:1])
+    rows = [("file", "d/a/new", b""), ("file", "d/c", b""), ("dir", "f"), ("file", "f/.wh..wh..opq", b"")]
+    unpack_bytes(tar(*rows, ("file", "d/.wh..wh..opq", b""), ("file", "new/.wh..wh..opq", b"")), tmp_path / "3", lowers)
+    found = members(pack_bytes(tmp_path / "3", compression="none", lowers=[str(path) for path in lowers])[0])
+
+    assert list(found) == ["d", "d/.wh.e", "d/a", "d/a/.wh.x", "d/a/new", "d/c", "f", "new"]
+
+
 @needs_root
 def test_a_capability_of_a_user_namespace_is_written_without_its_user(tmp_path: Path) -> None:
     (tmp_path / "fs").mkdir()
