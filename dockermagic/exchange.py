@@ -71,9 +71,12 @@ class Exchange(Rooms):
         from dockermagic.oci.reference import Reference
         from dockermagic.oci.transfer import push
 
+        reference = Reference.parse(name)
+        if not reference.tag:
+            raise UsageError(f"{reference.familiar()} has no tag to push to")
         descriptor = self.store.find(name).descriptor
-        with Internal(emit).step(f"push {Reference.parse(name)}") as step:
-            return push(self.store, Reference.parse(name), descriptor, notify=step.transfer)
+        with Internal(emit).step(f"push {reference}") as step:
+            return push(self.store, reference, descriptor, notify=step.transfer)
 
     def remote_tags(self, name: str) -> list[str]:
         """The tags that the registry has of a repository. Raises :class:`RegistryError`."""

@@ -80,7 +80,7 @@ class Builder:
         request = with_certificates(request)
         wanted = platforms_of(request)
         for output in request.outputs:
-            check_output(output, len(wanted))
+            check_output(output, request.tags, len(wanted))
         for way, options in (("from", request.cache_from), ("to", request.cache_to)):
             for option in options:
                 check_cache_option(option, way)

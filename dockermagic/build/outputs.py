@@ -1,4 +1,4 @@
-"""``--tag`` and ``--output``: the built image in the store, as an archive or a layout, or its root filesystem."""
+"""``--tag`` and ``--output``: an image in the store and registries, an archive or layout of it, or its files alone."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from dockermagic.build.images import Packing
-from dockermagic.build.internal import Internal
+from dockermagic.build.internal import Internal, InternalStep
 from dockermagic.build.request import BuildRequest, Output, StageResult
 from dockermagic.errors import UsageError, full_disk_error, is_full
 from dockermagic.oci.compression import PINNED_LEVEL
@@ -28,15 +28,18 @@ __all__ = ["Built", "check_output", "export"]
 
 IMAGE_KINDS = ("docker", "image", "oci")
 TREE_KINDS = ("local", "tar")
+SWITCHES = (
+    *("force-compression", "name-canonical", "oci-mediatypes", "platform-split", "push", "push-by-digest"),
+    *("registry.insecure", "reproducible", "rewrite-timestamp", "tar"),
+)
 COMPRESSIONS = {"uncompressed": "none", "gzip": "gzip", "zstd": "zstd"}
+IMAGE_OPTIONS = (
+    *("compression", "compression-level", "force-compression", "name", "oci-mediatypes", "reproducible"),
+    *("rewrite-timestamp", "tar"),
+)
 KNOWN = {
-    **dict.fromkeys(
-        IMAGE_KINDS,
-        (
-            *("compression", "compression-level", "force-compression", "name", "oci-mediatypes", "reproducible"),
-            *("rewrite-timestamp", "tar"),
-        ),
-    ),
+    **dict.fromkeys(IMAGE_KINDS, IMAGE_OPTIONS),
+    "image": (*IMAGE_OPTIONS, "name-canonical", "push", "push-by-digest", "registry.insecure"),
     **dict.fromkeys(TREE_KINDS, ("platform-split",)),
     "cacheonly": (),
 }
@@ -51,8 +54,11 @@ class Built:
     epoch: float | None = None
 
 
-def check_output(output: Output, platforms: int = 1) -> None:
-    """Raises :class:`UsageError` for an output that could not be written, before anything is built."""
+def check_output(output: Output, tags: Sequence[str], platforms: int = 1) -> None:
+    """Raises :class:`UsageError` for an output that could not be written, before anything is built.
+
+    ``tags`` are the names of ``--tag``.
+    """
     kind, options = output.type, output.options
     if kind not in KNOWN:
         raise UsageError(f"output type {kind} is not supported", hint=f"There are {', '.join(sorted(KNOWN))}.")
@@ -65,8 +71,10 @@ def check_output(output: Output, platforms: int = 1) -> None:
         raise UsageError(
             f"unsupported layer compression type: {compression}", hint="There are uncompressed, gzip and zstd."
         )
-    for name in ("force-compression", "oci-mediatypes", "platform-split", "reproducible", "rewrite-timestamp", "tar"):
+    for name in SWITCHES:
         _switch(output, name, False)
+    if _switch(output, "push", False) and not _names(output, tags):
+        raise UsageError("tag is needed when pushing to registry", hint="Name the image: -t REGISTRY/NAME:TAG")
     level = options.get("compression-level", "0")
     if not level.lstrip("-").isdigit():
         raise UsageError(f"non-integer value {level} for compression-level")
@@ -89,7 +97,7 @@ def export(builder: Builder, built: Sequence[Built], request: BuildRequest, inte
     tags = [*request.tags, *(name for one in stored for name in _names(one, ()))]
     identity = ""
     if tags or stored or not request.outputs:
-        identity = _stored(builder, built, tags, stored[0] if stored else Output("image", ""), internal)
+        identity = _stored(builder, built, request, tags, stored, internal)
     for output in request.outputs:
         if output.type in TREE_KINDS:
             _tree(builder, built, output, internal)
@@ -98,19 +106,43 @@ def export(builder: Builder, built: Sequence[Built], request: BuildRequest, inte
     return identity
 
 
-def _stored(builder: Builder, built: Sequence[Built], tags: Sequence[str], output: Output, internal: Internal) -> str:
-    """The image in the store, under its names."""
+def _stored(
+    builder: Builder,
+    built: Sequence[Built],
+    request: BuildRequest,
+    tags: Sequence[str],
+    outputs: Sequence[Output],
+    internal: Internal,
+) -> str:
+    """The image in the store, under its names; and in the registries that an output pushes it to."""
     references = [Reference.parse(tag) for tag in tags]
     with internal.step("exporting to image") as step, builder.store.lease():
         with step.part("exporting layers"):
-            descriptor, identity = _image(builder, built, output)
+            descriptor, identity = _image(builder, built, outputs[0] if outputs else Output("image", ""))
             builder.store.add(descriptor)
         with step.part(f"writing image {identity}"):
             pass
         for reference in references:
             with step.part(f"naming to {reference}"):
                 builder.store.tag(reference, descriptor)
+        for output in outputs:
+            if _switch(output, "push", False):
+                _push(builder, descriptor, output, _names(output, request.tags), step)
     return identity
+
+
+def _push(builder: Builder, image: Descriptor, output: Output, names: Sequence[str], step: InternalStep) -> None:
+    """Send the image to the registries of its names. Raises :class:`RegistryError`; the store has it all the same."""
+    from dockermagic.oci.transfer import push
+
+    options = {"insecure": True} if _switch(output, "registry.insecure", False) else {}
+    for name in names:
+        reference, shown = Reference.parse(name), f"{Reference.parse(name)}@{image.digest}"
+        if _switch(output, "push-by-digest", False):
+            reference = replace(reference, tag="", digest=image.digest)
+            shown = str(reference)
+        with step.part(f"pushing manifest for {shown}"):
+            push(builder.store, reference, image, notify=step.transfer, **options)
 
 
 def _archive(

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from typing import Any, Protocol
 
-from dockermagic.errors import BuildInterruptedError, RegistryError, UsageError
+from dockermagic.errors import BuildInterruptedError, RegistryError
 from dockermagic.oci import auth, lock
 from dockermagic.oci.arrival import Arrival, Reading
 from dockermagic.oci.image import Image
@@ -192,14 +192,12 @@ def push(
     notify: Notify = silent,
     **options: Any,
 ) -> Descriptor:
-    """Send an image to the registry under the name's tag; returns what the tag stands for there.
+    """Send an image to the registry under the name's tag, or its digest alone; returns what the tag stands for there.
 
     What the registry has is not sent again; what it has in another repository, by the names of the store, is taken from
     there. Of a list of manifests that is not whole here only this machine's image is sent. Raises RegistryError, and
     StoreError for a blob that is missing or damaged.
     """
-    if not reference.tag:
-        raise UsageError(f"{reference.familiar()} has no tag to push to")
     wanted = descriptor
     if is_index(descriptor.media_type) and not all(store.has(each.digest) for each in store.reachable([descriptor])):
         wanted = store.resolve_manifest(descriptor)[0]
@@ -217,7 +215,7 @@ def push(
     try:
         _together(blobs, lambda blob, tell: _send_blob(store, repository, blob, elsewhere, tell), told)
         for each in reversed(manifests):  # what an index refers to comes after it in the walk, and goes before it
-            name = reference.tag if each.digest == wanted.digest else each.digest
+            name = (reference.tag if each.digest == wanted.digest else "") or each.digest
             repository.put_manifest(store.read(each.digest), each.media_type, name)
     finally:
         repository.close()

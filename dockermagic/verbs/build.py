@@ -82,6 +82,16 @@ def _outputs(console: Console, arguments: Arguments) -> tuple[Output, ...]:
     return found
 
 
+def _pushed(request: BuildRequest) -> BuildRequest:
+    """The same request for an image that goes to the registries of its names, too."""
+    outputs = tuple(
+        replace(one, options={**one.options, "push": "true"}) if one.type == "image" else one for one in request.outputs
+    )
+    if not any(one.type == "image" for one in outputs):
+        outputs = (Output("image", "", {"push": "true"}), *outputs)
+    return replace(request, outputs=outputs)
+
+
 def _reproducible(request: BuildRequest) -> BuildRequest:
     """The same request for an image that is the same bit by bit, whoever builds it, where and when."""
     epoch = {"SOURCE_DATE_EPOCH": os.environ.get("SOURCE_DATE_EPOCH", "0")}
@@ -123,6 +133,7 @@ def _options(request: BuildRequest, console: Console, arguments: Arguments) -> B
         cache_to=tuple(values.cache(value) for value in arguments.many("cache-to")),
         outputs=_outputs(console, arguments),
     )
+    asked = _pushed(asked) if arguments.flag("push") else asked
     return _reproducible(asked) if arguments.flag("reproducible") else asked
 
 
@@ -223,6 +234,7 @@ BUILD = Verb(
             default="auto",
             check=_mode,
         ),
+        flag("push", "", 'Shorthand for "--output=type=registry"'),
         flag("pull", "", "Always attempt to pull all referenced images"),
         flag("quiet", "q", "Suppress the build output and print image ID on success"),
         flag(
@@ -251,7 +263,6 @@ BUILD = Verb(
         text("builder", "", hidden=True),
         text("provenance", "", hidden=True),
         text("sbom", "", hidden=True),
-        unsupported("push", "", "tag the image and push it."),
         unsupported("squash", "", "layers are kept as they were built."),
         unsupported("memory", "m", "there are no limits on memory."),
     ),

@@ -150,7 +150,10 @@ def cache(text: str) -> CacheOption:
 
 
 def output(text: str) -> Output:
-    """``type=TYPE,dest=PATH[,KEY=VALUE...]``; a directory's path alone is ``local``, ``-`` alone ``tar``."""
+    """``type=TYPE,dest=PATH[,KEY=VALUE...]``; a directory's path alone is ``local``, ``-`` alone ``tar``.
+
+    ``registry`` is an ``image`` that is pushed.
+    """
     if "=" not in text and "," not in text:
         return Output("tar" if text == "-" else "local", text)
     fields = comma_fields(text)
@@ -158,8 +161,8 @@ def output(text: str) -> Output:
     dest = fields.pop("dest", "") or fields.pop("destination", "")
     if not kind:
         raise ValueError("type is required for output: type=oci,dest=FILE")
-    if kind == "registry" or fields.pop("push", "false").lower() in ("1", "t", "true"):
-        raise ValueError("pushing to a registry is not supported by build: tag the image and push it")
+    if kind == "registry":
+        kind, fields = "image", {"push": "true", **fields}
     if kind in ("oci", "tar") and not dest:
         dest = "-"
     return Output(kind, dest, fields)

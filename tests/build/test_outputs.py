@@ -249,6 +249,8 @@ def test_run_for_another_processor(bench: Bench) -> None:
         (Output("oci", "/no/such/directory/x"), "", "cannot write /no/such/directory/x"),
         (Output("tar", "/"), "", "destination directory / cannot be a directory"),
         (Output("oci", "x"), "linux/amd64,", "invalid platform"),
+        (Output("image", "", {"push": "true"}), "", "tag is needed when pushing to registry"),
+        (Output("docker", "", {"push": "true"}), "", "no option push"),
         (Output("floppy", "x"), "", "output type floppy is not supported"),
     ],
 )

@@ -266,7 +266,6 @@ USAGE = [
     (("build", "-f", "nofile", "."), 1, "nofile"),
     (("build", "git://127.0.0.1:1/x.git"), 1, "git"),
     (("build", "--progress=loud", "."), 2, "invalid progress mode loud"),
-    (("build", "--push", "."), 2, "--push is an option of Docker"),
     (("tag", "a"), 2, "requires 2 arguments"),
     (("tag", "nope", "b"), 1, "nope"),
     (("tag", "nope", "B A D"), 1, ""),

@@ -129,6 +129,23 @@ def test_the_lines_are_dockers(busybox: Commands, registry: Registry, docker_con
     assert fresh("run", "--rm", name, "echo", "runs").out == "runs\n"
 
 
+def test_a_build_is_pushed(registry: Registry, docker_config: Path, tmp_path: Path) -> None:
+    """``--push`` sends every tag, ``type=registry`` and ``push=true`` theirs; by digest there is no tag."""
+    commands, name = Commands(tmp_path / "home", tmp_path), f"{registry.address}/built/app"
+    text = "FROM scratch\nLABEL made=here\n"
+    told = commands.build(text, "--progress=plain", "--push", "-t", f"{name}:1", "-t", f"{name}:2").err
+    digest = json.loads(commands("inspect", f"{name}:1").out)[0]["Descriptor"]["digest"]
+    assert f"pushing manifest for {name}:1@{digest}" in told
+    commands.build(text, "-q", "--output", f"type=registry,name={name}:3")
+    commands.build("FROM scratch\nLABEL a=b\n", "-q", f"-otype=image,push=true,push-by-digest=true,name={name}")
+    with Engine(tmp_path / "other") as other:
+        assert sorted(other.remote_tags(name)) == ["1", "2", "3"]
+        assert {other.pull(f"{name}:{tag}") for tag in "123"} == {digest}
+        pinned = json.loads(commands("inspect", name).out)[0]["Descriptor"]["digest"]
+        assert other.pull(f"{name}@{pinned}") == pinned
+    assert "tag is needed when pushing" in commands.build(text, "--push", code=2).err
+
+
 @pytest.mark.engine
 def test_a_container_pulls_its_image(busybox: Commands, registry: Registry, docker_config: Path) -> None:
     """As Docker does: told on stderr, once; always, never, quietly; and for ``create``."""

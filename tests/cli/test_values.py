@@ -36,6 +36,7 @@ READ: list[tuple[Any, str, object]] = [
     ),
     (values.output, "type=docker", Output("docker", "")),
     (values.host_entry, "db:host-gateway", ("db", "127.0.0.1")),
+    (values.output, "type=registry,name=x", Output("image", "", {"push": "true", "name": "x"})),
 ]
 
 
@@ -58,7 +59,6 @@ REFUSED: list[tuple[Any, str, str]] = [
     (values.secret, "id=a,colour=red", "unexpected key 'colour'"),
     (values.secret, "id=a,type=vault", "unsupported secret type"),
     (values.output, "dest=x", "type is required"),
-    (values.output, "type=registry,name=x", "pushing to a registry"),
 ]
 
 
