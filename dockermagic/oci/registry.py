@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import urllib.parse
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,7 +14,7 @@ from dockermagic.oci import auth
 from dockermagic.oci.blobs import BLOCK, Blobs
 from dockermagic.oci.reference import Reference
 from dockermagic.oci.spec import DOCKER_INDEX, DOCKER_MANIFEST, INDEX, MANIFEST, Descriptor, decode, digest, is_foreign
-from dockermagic.oci.transport import TRY_AGAIN, Answer, BrokenOff, Transport
+from dockermagic.oci.transport import LEAST, TRY_AGAIN, Answer, BrokenOff, Transport
 
 __all__ = ["Repository"]
 
@@ -31,7 +32,7 @@ Begun = Callable[[int], None]
 class Repository:
     """One repository of a registry. Thread-safe. Every method raises RegistryError; nothing is believed unchecked.
 
-    ``address`` is where to ask instead of the registry itself: a mirror.
+    ``address`` is where to ask instead of the registry itself: a mirror. ``options`` are those of :class:`Transport`.
     """
 
     def __init__(
@@ -41,9 +42,8 @@ class Repository:
         address: str = "",
         insecure: bool = False,
         credentials: Callable[[], auth.Credentials | None] | None = None,
-        sleep: Callable[[float], None] | None = None,
+        **options: Any,
     ) -> None:
-        options: dict[str, Any] = {} if sleep is None else {"sleep": sleep}
         # A mirror is somebody else: the registry's password is none of its business.
         host = urllib.parse.urlsplit(address).netloc if "://" in address else address
         look_up = credentials or (lambda: auth.find(host or reference.registry))
@@ -62,7 +62,7 @@ class Repository:
         is_digest = ":" in wanted
         what = f"{self._title}{'@' if is_digest else ':'}{wanted}"
         answer = self._call("GET", f"manifests/{wanted}", headers={"Accept": _ACCEPT}, what=what)
-        data = _whole(answer, _LARGEST_MANIFEST, what)
+        data = self._whole(answer, what)
         found = digest(data)
         expected = wanted if is_digest else answer.headers.get("Docker-Content-Digest", "")
         if expected.startswith("sha256:") and expected != found:
@@ -111,7 +111,7 @@ class Repository:
                     reason = f"the connection breaks: {error}"
                 if writer.size >= descriptor.size:
                     break
-                failures = 0 if writer.size > done else failures + 1
+                failures = 0 if writer.size - done >= LEAST else failures + 1
                 if failures == _TRIES:
                     raise RegistryError(f"{what}: {reason}, after {writer.size} of {descriptor.size} bytes")
                 self._http.wait(failures)
@@ -127,19 +127,16 @@ class Repository:
         skip = done if answer.status == 200 else 0
         start = answer.headers.get("Content-Range", "")
         if answer.status == 206 and not start.startswith(f"bytes {done}-"):
-            answer.close()
+            _close(answer)
             raise RegistryError(f"{what}: asked from byte {done} on, got {start[:50]!r}")
-        try:
-            while block := answer.read(BLOCK):
+        with contextlib.closing(self._http.blocks(answer)) as blocks:
+            for block in blocks:
                 if skip:
                     step = min(skip, len(block))
                     skip -= step
                     block = block[step:]
                 if block:
                     yield block
-        finally:
-            answer.close()
-            answer.release_conn()
 
     def tags(self) -> list[str]:
         """The tags of the repository, sorted."""
@@ -147,13 +144,22 @@ class Repository:
         path = "tags/list?n=1000"
         for _ in range(100):
             answer = self._call("GET", path, what=self._title)
-            document = decode(_whole(answer, _LARGEST_MANIFEST, self._title), self._title)
+            document = decode(self._whole(answer, self._title), self._title)
             found += [str(tag) for tag in (document.get("tags") or [] if isinstance(document, dict) else [])]
             link = answer.headers.get("Link", "")
             if 'rel="next"' not in link.replace("'", '"') or not link.startswith("<"):
                 break
             path = link[1 : link.index(">")]
         return sorted(found)
+
+    def _whole(self, answer: Answer, what: str) -> bytes:
+        try:
+            data = self._http.content(answer, _LARGEST_MANIFEST + 1)
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise RegistryError(f"{what}: the connection broke: {error}") from error
+        if len(data) > _LARGEST_MANIFEST:
+            raise RegistryError(f"{what}: a document of more than {_LARGEST_MANIFEST >> 20} MB is refused")
+        return data
 
     # -- writing
 
@@ -287,8 +293,7 @@ class Repository:
             what=what,
         )
         stored = answer.headers.get("Docker-Content-Digest", "")
-        answer.close()
-        answer.release_conn()
+        _close(answer)
         if stored.startswith("sha256:") and stored != digest(data):
             raise RegistryError(f"{what}: the registry stored something else: {stored}")
 
@@ -310,16 +315,3 @@ def _with_digest(target: str, descriptor: Descriptor) -> str:
 def _close(answer: Answer) -> None:
     answer.close()
     answer.release_conn()
-
-
-def _whole(answer: Answer, limit: int, what: str) -> bytes:
-    try:
-        data = answer.read(limit + 1)
-    except (urllib3.exceptions.HTTPError, OSError) as error:
-        raise RegistryError(f"{what}: the connection broke: {error}") from error
-    finally:
-        answer.close()
-        answer.release_conn()
-    if len(data) > limit:
-        raise RegistryError(f"{what}: a document of more than {limit >> 20} MB is refused")
-    return data

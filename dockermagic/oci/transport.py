@@ -6,6 +6,7 @@ and not in the clear to another machine.
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import json
 import os
@@ -15,7 +16,7 @@ import threading
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from dockermagic.errors import RegistryError
 from dockermagic.oci import auth
 from dockermagic.oci.reference import DEFAULT_REGISTRY
 
-__all__ = ["TRY_AGAIN", "Answer", "BrokenOff", "Transport", "is_loopback"]
+__all__ = ["LEAST", "TRY_AGAIN", "Answer", "BrokenOff", "Transport", "is_loopback"]
 
 Answer = urllib3.BaseHTTPResponse
 
@@ -34,7 +35,12 @@ _REDIRECTS = 5
 _LONGEST_WAIT = 60.0
 TRY_AGAIN = (429, 500, 502, 503, 504)
 _LARGEST_ERROR = 16 << 10
-_TIMEOUT = urllib3.Timeout(connect=20.0, read=60.0)
+_LARGEST_TOKEN = 1 << 20
+_PATIENCE = 60.0
+_TIMEOUT = urllib3.Timeout(connect=20.0, read=_PATIENCE)
+_BLOCK = 1 << 20
+LEAST = 60 << 10
+"""How many bytes of an answer must come in a minute, so that a connection counts as one: 1 kB a second."""
 
 
 class BrokenOff(RegistryError):
@@ -66,6 +72,7 @@ class Transport:
         credentials: Callable[[], auth.Credentials | None] = lambda: None,
         insecure: bool = False,
         sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if "://" not in address:
             host = "registry-1.docker.io" if address == DEFAULT_REGISTRY else address
@@ -73,7 +80,7 @@ class Transport:
         self.base = address.rstrip("/")
         self._host = urllib.parse.urlsplit(self.base).netloc
         self._find = credentials
-        self._sleep = sleep
+        self._sleep, self._clock = sleep, clock
         self._known: list[auth.Credentials | None] = []
         self._tokens: dict[str, str] = {}
         self._lock = threading.Lock()
@@ -121,7 +128,7 @@ class Transport:
                 if self._authorize(header, scope, before, what):
                     continue
                 raise self._refused(answer, what, "")
-            said = _said(answer)
+            said = self._said(answer)
             if answer.status in TRY_AGAIN and number < tries:
                 self.wait(number, answer.headers.get("Retry-After", ""))
                 continue
@@ -131,6 +138,33 @@ class Transport:
     def check(self, what: str) -> None:
         """Ask the registry whether it is one, and whether it lets us in. Raises RegistryError."""
         _discard(self.request("GET", "/v2/", scope="", what=what))
+
+    def blocks(self, answer: Answer) -> Generator[bytes, None, None]:
+        """The bytes of an answer as they come; it is closed in the end.
+
+        Raises TimeoutError where next to nothing comes: a server that sends a byte now and then keeps nobody waiting.
+        """
+        since, came = self._clock(), 0
+        try:
+            while block := answer.read1(_BLOCK):
+                yield block
+                came += len(block)
+                if self._clock() - since >= _PATIENCE:
+                    if came < LEAST:
+                        raise TimeoutError(f"only {came} bytes came in {_PATIENCE:.0f} seconds")
+                    since, came = self._clock(), 0
+        finally:
+            _discard(answer)
+
+    def content(self, answer: Answer, limit: int) -> bytes:
+        """The first ``limit`` bytes of an answer, which is closed. Raises what :meth:`blocks` raises."""
+        found = bytearray()
+        with contextlib.closing(self.blocks(answer)) as blocks:
+            for block in blocks:
+                found += block
+                if len(found) >= limit:
+                    break
+        return bytes(found[:limit])
 
     def close(self) -> None:
         """Close the connections. Idempotent."""
@@ -256,8 +290,7 @@ class Transport:
                     method, url, headers=headers, body=body, redirect=False, retries=False, preload_content=False,
                     timeout=_TIMEOUT,
                 )  # fmt: skip
-                content = answer.read(1 << 20)
-                _discard(answer)
+                content = self.content(answer, _LARGEST_TOKEN)
             except (urllib3.exceptions.HTTPError, OSError) as error:
                 if _is_final(error) or number == _TRIES:
                     raise RegistryError(f"{what}: token server: {_reason(error)}", hint=_hint(error)) from error
@@ -283,6 +316,12 @@ class Transport:
         if retry_after.isdigit():
             seconds = float(retry_after)
         self._sleep(min(seconds, _LONGEST_WAIT))
+
+    def _said(self, answer: Answer) -> str:
+        try:
+            return _message(self.content(answer, _LARGEST_ERROR))
+        except (urllib3.exceptions.HTTPError, OSError):
+            return ""
 
     def _refused(self, answer: Answer, what: str, said: str) -> RegistryError:
         reason = {
@@ -348,15 +387,6 @@ def _tls(host: str) -> ssl.SSLContext:
 def _discard(answer: Answer) -> None:
     answer.close()
     answer.release_conn()
-
-
-def _said(answer: Answer) -> str:
-    try:
-        content = answer.read(_LARGEST_ERROR)
-    except (urllib3.exceptions.HTTPError, OSError):
-        content = b""
-    _discard(answer)
-    return _message(content)
 
 
 def _message(content: bytes) -> str:
