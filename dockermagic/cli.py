@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, BinaryIO, TextIO
@@ -150,6 +151,7 @@ def main(words: Sequence[str] | None = None) -> int:
         if reconfigure is not None:
             reconfigure(errors="backslashreplace")
     termination = _Termination()
+    shown, warnings.formatwarning = warnings.formatwarning, lambda message, *_: f"WARNING: {message}\n"
     before = signal.signal(signal.SIGTERM, termination)
     try:
         code = _run(sys.argv[1:] if words is None else words)
@@ -160,6 +162,7 @@ def main(words: Sequence[str] | None = None) -> int:
         return 141
     finally:
         signal.signal(signal.SIGTERM, before)
+        warnings.formatwarning = shown
     return 128 + signal.SIGTERM if termination.came else code
 
 

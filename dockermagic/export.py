@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from dockermagic.conversion import with_comments
 from dockermagic.errors import SessionError
 from dockermagic.session import Session
+from dockermagic.wholefile import write_whole
 
 __all__ = ["docker_command", "export", "write_atomically"]
 
@@ -56,18 +56,10 @@ def docker_command(session: Session, path: Path) -> str:
 
 def write_atomically(path: Path, text: str, *, force: bool) -> None:
     """Replace a file as a whole or not at all. Raises SessionError, also for other content without ``force``."""
-    target = path.resolve()
     data = text.encode("utf-8", "surrogateescape")
-    aside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
-        if target.exists() and not force and target.read_bytes() != data:
+        if path.exists() and not force and path.read_bytes() != data:
             raise SessionError(f"{path} is there already and holds something else", hint="--force replaces it.")
-        try:
-            aside.write_bytes(data)
-            if target.exists():
-                aside.chmod(target.stat().st_mode & 0o7777)
-            os.replace(aside, target)
-        finally:
-            aside.unlink(missing_ok=True)
+        write_whole(path, data)
     except OSError as error:
         raise SessionError(f"cannot write {path}: {error.strerror}") from None

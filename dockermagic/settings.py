@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -79,7 +80,7 @@ def config_files() -> tuple[Path, ...]:
 def settings() -> Settings:
     """The settings as they stand now: ``$DOCKERMAGIC_MIRRORS`` and ``$DOCKERMAGIC_SHARED_STORE`` come before the files.
 
-    Raises UsageError for a file or a variable that cannot be understood.
+    Raises UsageError for a file or a variable that cannot be understood; warns, once, of a file that may not be read.
     """
     found = Settings()
     for path in config_files():
@@ -107,7 +108,11 @@ def _merged(below: Settings, path: Path) -> Settings:
 def _document(path: Path) -> dict[str, dict[str, Any]]:
     try:
         data = path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError, PermissionError):
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except PermissionError:
+        if os.path.lexists(path):  # else it is in a directory that is not ours: a home taken over with $HOME
+            warnings.warn(f"{path} may not be read: nothing of it counts", stacklevel=1)
         return {}
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from None

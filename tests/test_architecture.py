@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "dockermagic"
 
 # A room is a folder or a file of the package. What a room may import: rooms as a whole, or single modules of one
 # ("build.request"). Every room may import itself. Data goes down this list once and never comes back.
-GROUND = {"errors", "events", "settings"}
+GROUND = {"errors", "events", "settings", "wholefile"}
 VALUES = {
     "oci.spec",
     "oci.reference",
@@ -33,7 +33,7 @@ ROOMS: dict[str, set[str]] = {
     "errors": set(),
     "events": set(),
     "settings": {"errors"},
-    "outfile": set(),
+    "wholefile": set(),
     "view": {"events"},
     "buildview": {"events", "view"},
     "tables": {"view"},
@@ -44,7 +44,7 @@ ROOMS: dict[str, set[str]] = {
     "oci": {*GROUND, "records"},
     "sandbox": {*GROUND, "records", "dockerfile", "oci"},
     "bases": {*GROUND, "hostfacts", "sandbox"},
-    "build": {*GROUND, "outfile", "records", "dockerfile", "oci", "sandbox", *MADE_HERE},
+    "build": {*GROUND, "records", "dockerfile", "oci", "sandbox", *MADE_HERE},
     "containers": {*GROUND, "records", "dockerfile", "oci", "sandbox"},
     "catalog": {*GROUND, "view", "oci", "sandbox", "build"},
     "files": {*GROUND, "view", "catalog", "build.request"},
@@ -67,7 +67,7 @@ ROOMS: dict[str, set[str]] = {
     "notebookrun": {*GROUND, "conversion"},
     "bundles": {*GROUND, "engine", "lessons", "notebookrun"},
     "lessons": {*GROUND, "conversion", "dockerfile"},
-    "verbs": {*SURFACE, "outfile", "terminal", "demo", "bundles", "conversion", "expect", "lessons"},
+    "verbs": {*SURFACE, "terminal", "demo", "bundles", "conversion", "expect", "lessons"},
     "cli": {*SURFACE, "terminal", "verbs"},
     "notebook": {*SURFACE, "celltext", "conversion", "verification", "expect", "handles", "terminal", "verbs"},
     "__init__": {"handles", "notebook.magics"},

@@ -19,7 +19,7 @@ from dockermagic.oci.compression import PINNED_LEVEL
 from dockermagic.oci.platform import Platform
 from dockermagic.oci.reference import Reference
 from dockermagic.oci.spec import INDEX, Descriptor, Index, encode
-from dockermagic.outfile import whole_file
+from dockermagic.wholefile import whole_file
 
 if TYPE_CHECKING:
     from dockermagic.build.builder import Builder

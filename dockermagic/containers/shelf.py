@@ -20,7 +20,6 @@ Records are replaced, never changed in place: whoever reads one reads a whole on
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
@@ -40,6 +39,7 @@ from dockermagic.containers.request import Container, RunRequest, State
 from dockermagic.errors import ContainerError
 from dockermagic.oci import lock
 from dockermagic.sandbox.wire import to_json
+from dockermagic.wholefile import write_whole
 
 __all__ = ["Place", "Shelf", "decode"]
 
@@ -103,14 +103,7 @@ class Place:
             pass
 
     def _write(self, name: str, value: object) -> None:
-        aside = self.path / f".{name}.{secrets.token_hex(4)}"
-        try:
-            aside.write_text(json.dumps(value, default=to_json), encoding="utf-8")
-            aside.replace(self.path / name)
-        except OSError:
-            with contextlib.suppress(OSError):
-                aside.unlink(missing_ok=True)  # a part of it, on a full disk
-            raise
+        write_whole(self.path / name, json.dumps(value, default=to_json).encode())
 
     def is_held(self) -> bool:
         """Whether some process runs it."""

@@ -152,8 +152,8 @@ class Leftovers:
             if path.suffix == ".json":
                 self.notes.count("sessions")
                 self._session(path)
-            elif path.suffix == ".tmp":
-                self._file(path, path.with_name(re.sub(r"\.\d+\.tmp$", ".lock", path.name)))
+            elif found := re.fullmatch(r"\.(.+)\.json\.[0-9a-f]{8}", path.name):
+                self._file(path, path.with_name(f"{found[1]}.lock"))
 
     def _session(self, path: Path) -> None:
         try:

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import base64
 import binascii
-import contextlib
 import json
 import os
 import re
-import secrets
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -21,6 +19,7 @@ from typing import Any
 
 from dockermagic.errors import RegistryError
 from dockermagic.oci.reference import DEFAULT_REGISTRY
+from dockermagic.wholefile import write_whole
 
 __all__ = ["Challenge", "Credentials", "challenges", "find", "forget", "keep", "registry_name"]
 
@@ -147,17 +146,11 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _write(path: Path, config: dict[str, Any]) -> None:
-    aside = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with open(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-            json.dump(config, file, indent="\t")
-        aside.replace(path)
+        write_whole(path, json.dumps(config, indent="\t").encode(), 0o600)
     except OSError as error:
         raise RegistryError(f"cannot write {path}: {error.strerror}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            aside.unlink(missing_ok=True)
 
 
 def _server(registry: str) -> str:

@@ -8,7 +8,6 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import IO
 
 from dockermagic.errors import ArchiveError, ImageNotFoundError
 from dockermagic.oci import lock
@@ -26,6 +25,7 @@ from dockermagic.oci.spec import (
     is_manifest,
 )
 from dockermagic.oci.store import Store
+from dockermagic.wholefile import whole_file, write_whole
 
 __all__ = ["find_image", "load_layout", "read_blob", "save_layout", "take_blob"]
 
@@ -46,16 +46,16 @@ def save_layout(store: Store, descriptor: Descriptor, names: Sequence[Reference]
             place = _blob(directory, blob.digest)
             if not place.exists():
                 place.parent.mkdir(parents=True, exist_ok=True)
-                with store.open(blob.digest) as source:
-                    _replace(place, source)
+                with store.open(blob.digest) as source, whole_file(place) as file:
+                    shutil.copyfileobj(source, file, 1 << 20)
         entries = [
             replace(root, annotations={ANNOTATION_REF_NAME: name.tag, ANNOTATION_IMAGE_NAME: str(name)})
             for name in names
         ] or [root]
         taken = {_names(entry) for entry in entries} - {("", "")}
         kept = [one for one in known.manifests if _names(one) not in taken and one.digest != root.digest]
-        _replace(directory / "oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
-        _replace(directory / "index.json", encode(Index(manifests=(*kept, *entries))))
+        write_whole(directory / "oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
+        write_whole(directory / "index.json", encode(Index(manifests=(*kept, *entries))))
 
 
 def load_layout(store: Store, directory: Path, wanted: str, platform: Platform | None = None) -> Descriptor:
@@ -157,17 +157,3 @@ def take_blob(store: Store, directory: Path, descriptor: Descriptor) -> None:
         while data := file.read(1 << 20):
             writer.write(data)
         writer.commit(descriptor.media_type, digest=descriptor.digest, size=descriptor.size)
-
-
-def _replace(path: Path, content: bytes | IO[bytes]) -> None:
-    descriptor, aside = lock.new_file(path.parent, f".{path.name[:16]}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            if isinstance(content, bytes):
-                file.write(content)
-            else:
-                shutil.copyfileobj(content, file, 1 << 20)
-        aside.replace(path)
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise

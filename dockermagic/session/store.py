@@ -18,6 +18,7 @@ from typing import Any
 
 from dockermagic.errors import BuildInterruptedError, SessionError, StoreError, full_disk_error, is_full
 from dockermagic.session.chain import Cell, Chain
+from dockermagic.wholefile import write_whole
 
 __all__ = ["SessionFile", "SessionName", "SessionStore", "State"]
 
@@ -128,14 +129,9 @@ class SessionFile:
             "chain": _document(state.chain),
             "past": [_document(chain) for chain in state.past],
         }
-        aside = self.path.with_suffix(f".{os.getpid()}.tmp")
         with _clear_errors(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                aside.write_text(json.dumps(document, ensure_ascii=False), encoding="utf-8")
-                os.replace(aside, self.path)
-            finally:
-                aside.unlink(missing_ok=True)
+            write_whole(self.path, json.dumps(document, ensure_ascii=False).encode())
 
 
 class SessionStore:
@@ -185,7 +181,7 @@ class SessionStore:
     def sweep(self, now: float | None = None) -> None:
         """Forget the sessions of kernels that nobody has used for a month, and what killed writers left. Idempotent."""
         limit = (time.time() if now is None else now) - KEPT_SECONDS
-        for path in self.directory.glob("*.tmp"):
+        for path in self.directory.glob(".*.json.*"):
             with contextlib.suppress(OSError):
                 if path.stat().st_mtime < limit:
                     path.unlink()

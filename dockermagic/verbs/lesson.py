@@ -33,7 +33,7 @@ def prepare(console: Console, arguments: Arguments) -> int:
 def bundle(console: Console, arguments: Arguments) -> int:
     """Run a lesson from nothing and write all that it needs as one file."""
     from dockermagic.bundles import bundle as make
-    from dockermagic.outfile import whole_file
+    from dockermagic.wholefile import whole_file
 
     notebook = Path(arguments.words[0])
     out = Path(arguments.text("output") or notebook.with_suffix(".bundle").name)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from dockermagic.errors import StoreFullError, UsageError, full_disk_error, is_full
-from dockermagic.outfile import whole_file
+from dockermagic.wholefile import whole_file
 
 __all__ = ["cannot_write", "replacing"]
 
@@ -23,7 +23,7 @@ def cannot_write(path: Path | str, error: OSError) -> UsageError | StoreFullErro
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """See :func:`dockermagic.outfile.whole_file`. Raises UsageError where the place cannot be written, StoreFullError
+    """See :func:`dockermagic.wholefile.whole_file`. Raises UsageError where the place cannot be written, StoreFullError
     where the disk is full.
     """
     begun = False

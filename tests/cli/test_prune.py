@@ -169,3 +169,12 @@ def test_the_config_file_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         path.write_text(text)
         with pytest.raises(UsageError, match=message):
             settings()
+
+
+@pytest.mark.engine
+def test_a_config_file_that_may_not_be_read_is_said_once(commands: Commands) -> None:
+    path = commands.file("config.toml", "[store]\n")
+    path.chmod(0)
+    own = Commands(commands.home, commands.directory, {"DOCKERMAGIC_CONFIG": str(path)})
+    warning = f"WARNING: {path} may not be read: nothing of it counts\n"
+    assert own("images").err == ("" if os.geteuid() == 0 else warning)  # root reads everything

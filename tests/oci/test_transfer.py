@@ -263,6 +263,19 @@ def test_credentials_are_found_where_docker_keeps_them(
     assert (found and (found.username, found.password)) == expected
 
 
+def test_a_config_that_is_a_link_stays_one(no_credentials: Path, tmp_path: Path) -> None:
+    """A person keeps it elsewhere; what is in it besides stays, and nobody else can read it."""
+    kept = tmp_path / "dotfiles.json"
+    kept.write_text('{"detachKeys": "ctrl-x"}')
+    no_credentials.parent.mkdir()
+    no_credentials.symlink_to(kept)
+    auth.keep("example.org", auth.Credentials("a", "b"))
+
+    assert no_credentials.is_symlink()
+    assert json.loads(kept.read_text()) == {"detachKeys": "ctrl-x", "auths": {"example.org": {"auth": "YTpi"}}}
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+
+
 @pytest.mark.parametrize(
     ("config", "message"),
     [

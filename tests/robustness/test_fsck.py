@@ -143,7 +143,7 @@ LEFTOVERS: dict[str, Change] = {
     "leases/0123": lambda engine: (engine.home / "leases/0123").write_text(""),
     "cache-mounts/0123.new": lambda engine: _mkdir(engine.home / "cache-mounts/0123.new"),
     "containers/rm-0123": lambda engine: _mkdir(engine.home / "containers/rm-0123/fs"),
-    "sessions/a.b-0123.77.tmp": lambda engine: (_mkdir(engine.home / "sessions") / "a.b-0123.77.tmp").write_text("{"),
+    "sessions/.a.json.01234567": lambda engine: (_mkdir(engine.home / "sessions") / ".a.json.01234567").write_text("{"),
     "downloads/.download-x": lambda engine: (_mkdir(engine.home / "downloads") / ".download-x").write_text("half"),
     "git/checkout-0123": lambda engine: (_mkdir(engine.home / "git") / "checkout-0123").write_text(""),
     "git/checkout-4567.d": lambda engine: _mkdir(engine.home / "git/checkout-4567.d"),

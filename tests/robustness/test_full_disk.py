@@ -15,9 +15,9 @@ from dockermagic.build.request import BuildRequest
 from dockermagic.containers.request import RunRequest
 from dockermagic.engine import Engine
 from dockermagic.errors import DockermagicError, RunFailedError, StoreFullError
-from dockermagic.outfile import whole_file
 from dockermagic.records import Records
 from dockermagic.session import Cell, Session, SessionName
+from dockermagic.wholefile import whole_file
 from tests.robustness.watched import REPO
 
 Writer = Callable[[Engine, Path], object]

@@ -162,7 +162,7 @@ def test_old_sessions_of_kernels_are_forgotten(tmp_path: Path) -> None:
     for file in files:
         with file.locked():
             file.write(State(CHAIN))
-    left = files[1].path.with_suffix(".123.tmp")
+    left = files[1].path.with_name(f".{files[1].path.name}.01234567")
     left.touch()
     written = os.stat(left).st_mtime
 
