@@ -107,11 +107,11 @@ class TerminalSession:
         killer.start()
 
     def _kill(self) -> None:
-        self._cancel.set()
+        """Kill the process first: what the cancelled run asks of it then, politely, finds nobody."""
         with self._changed:
-            running = self._running
-        if running is not None:
-            running.stop()
+            if self._running is not None:
+                self._running.signal(signal.SIGKILL)
+        self._cancel.set()
 
     def wait(self, timeout: float | None = None) -> int | None:
         """The exit code, or None if it is not over within ``timeout`` seconds."""
@@ -150,6 +150,8 @@ class TerminalSession:
             self._running = running
             if running.terminal is not None:
                 running.terminal.set_size(*self.size)
+            if self._closed:
+                running.signal(signal.SIGKILL)
         threading.Thread(target=self._type, args=(running,), name="dockermagic-keys", daemon=True).start()
 
     def _type(self, running: Running) -> None:

@@ -58,14 +58,17 @@ class _Companion:
 
     def serve(self) -> None:
         while True:
-            for fd, events in self.poll.poll():
-                run = self.listening.get(fd)
-                if run is not None:
-                    self._answer(run, events)
-                elif fd in self.writers:
-                    self._written(fd)
-                else:
-                    self._take()
+            self.turn()
+
+    def turn(self) -> None:
+        """Wait for something to happen, and see to it. What the first of it closed is looked at no more."""
+        for fd, events in self.poll.poll():
+            if fd == self.channel.fileno():
+                self._take()
+            elif fd in self.writers:
+                self._written(fd)
+            elif run := self.listening.get(fd):
+                self._answer(run, events)
 
     def _answer(self, run: _Run, events: int) -> None:
         assert run.listener is not None
