@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { duration } from "../dockermagic/notebook/static/card.js";
-import { humanSize, nested, visible } from "../dockermagic/notebook/static/files.js";
+import { humanSize, nested, visible } from "./files/tree.js";
 
 /** @param {string} path @param {string} kind @param {string} state @returns {any} */
 const row = (path, kind = "file", state = "") => [path, kind, state, 1, "-rw-r--r--", 0, 0, "", 0, false];
@@ -13,7 +13,7 @@ test("durations read as the rest of the card", () => {
 });
 
 test("sizes read as the rest of the card", () => {
-  assert.deepEqual([0, 999, 1000, 1536, 117_000_000, 2_000_000_000].map(humanSize), ["0 B", "999 B", "1kB", "1.54kB", "117MB", "2GB"]);
+  assert.deepEqual([0, 999, 1000, 1536, 117_000_000, 2_000_000_000].map(humanSize), ["0B", "999B", "1kB", "1.54kB", "117MB", "2GB"]);
 });
 
 test("found paths become an open tree, folders first, with the folders on the way", () => {

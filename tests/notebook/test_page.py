@@ -20,7 +20,7 @@ JS = ROOT / "js"
 @pytest.mark.skipif(not shutil.which("node"), reason="node is not installed")
 def test_what_is_no_drawing_works(tmp_path: Path) -> None:
     shutil.copytree(modules.STATIC, tmp_path / modules.STATIC.relative_to(ROOT))
-    (tmp_path / "js").mkdir()
+    shutil.copytree(JS / "files", tmp_path / "js/files")
     shutil.copy(JS / "page.test.js", tmp_path / "js")
     (tmp_path / "package.json").write_text('{"type": "module"}')
     done = subprocess.run(["node", "--test", "js/page.test.js"], cwd=tmp_path, capture_output=True, text=True)
@@ -28,10 +28,12 @@ def test_what_is_no_drawing_works(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_bundled_module_is_made_of_its_source_as_it_stands() -> None:
+@pytest.mark.parametrize("name", modules.NAMES)
+def test_a_bundled_module_is_made_of_its_sources_as_they_stand(name: str) -> None:
     """Else: cd js && npm install && npm run build"""
-    digest = hashlib.sha256((JS / "terminal.js").read_bytes() + (JS / "package.json").read_bytes()).hexdigest()
-    first = (modules.STATIC / "terminal.js").read_text(encoding="utf-8").split("\n", 1)[0]
+    sources = [*sorted((JS / name).iterdir()), JS / "package.json"]
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
+    first = (modules.STATIC / f"{name}.js").read_text(encoding="utf-8").split("\n", 1)[0]
 
     assert digest in first
 

@@ -1,4 +1,4 @@
-// c65be7c7f095569816f33bd6cb6e6b093461e31f18765c60ae408118b74193d5 of js/terminal.js and js/package.json, with xterm.js (MIT)
+// ef994f876c8eee09ea8f75cc06a80807ce71f695b673d0bf6f03acd0c5629fb5 of js/terminal and js/package.json, with xterm.js (MIT)
 /**
  * Copyright (c) 2014-2024 The xterm.js authors. All rights reserved.
  * @license MIT

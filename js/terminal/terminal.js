@@ -5,7 +5,7 @@ import { FitAddon } from "@xterm/addon-fit";
 import { Terminal } from "@xterm/xterm";
 import css from "@xterm/xterm/css/xterm.css";
 
-/** @typedef {import("../dockermagic/notebook/static/card.js").Channel} Channel */
+/** @typedef {import("../../dockermagic/notebook/static/card.js").Channel} Channel */
 
 const ACKNOWLEDGED = 32 * 1024;
 const CSS = `
