@@ -18,7 +18,9 @@ __all__ = [
     "CellRow",
     "ChangesView",
     "CheckView",
+    "ContainerRow",
     "ContainerView",
+    "ContainersView",
     "DockerfileView",
     "HistoryRow",
     "HistoryView",
@@ -229,7 +231,10 @@ class ImagesView:
 
 @dataclass(frozen=True, slots=True)
 class ContainerView:
-    """A container's run. ``output`` holds both streams as they came; ``exit_code`` is None while it runs."""
+    """A container's run. ``output`` holds both streams as they came; ``exit_code`` is None while it runs.
+
+    ``id`` and ``ports``, as ``docker ps`` writes them, are those of a container that outlives its cell.
+    """
 
     image: str
     command: tuple[str, ...] = ()
@@ -240,6 +245,30 @@ class ContainerView:
     seconds: float | None = None
     name: str = ""
     stopped: bool = False
+    id: str = ""
+    ports: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerRow:
+    """A container in a list. ``state`` is created, running, restarting or exited, ``status`` Docker's words for it."""
+
+    id: str
+    name: str
+    image: str
+    command: tuple[str, ...]
+    state: str
+    status: str
+    ports: str = ""
+    exit_code: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ContainersView:
+    """Containers, the newest first; ``text`` is the list as ``docker ps`` prints it."""
+
+    rows: tuple[ContainerRow, ...]
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -358,6 +387,7 @@ View = (
     BuildView
     | ChangesView
     | CheckView
+    | ContainersView
     | ContainerView
     | DockerfileView
     | HistoryView

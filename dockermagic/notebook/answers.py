@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Literal
 
 from dockermagic import view
+from dockermagic.containers.request import Container
 from dockermagic.expect import Result
 from dockermagic.notebook.views import history_view
 from dockermagic.verbs.base import Shown
+from dockermagic.verbs.containers import published, status
 
 __all__ = ["result_view", "view_of"]
 
@@ -19,6 +21,20 @@ def result_view(result: Result) -> view.MessageView:
     return view.MessageView(result.summary, tuple(map(str, result.outcomes)), hint, state)
 
 
+def _row(container: Container) -> view.ContainerRow:
+    state = container.state
+    return view.ContainerRow(
+        container.id[:12],
+        container.name,
+        container.image,
+        container.command,
+        state.status,
+        status(container),
+        published(container),
+        state.exit_code,
+    )
+
+
 def view_of(answer: Shown) -> view.View | None:
     """The view for an answer; None where its text is all there is to show."""
     if answer.kind == "images":
@@ -26,6 +42,8 @@ def view_of(answer: Shown) -> view.View | None:
             view.ImageRow(one.repository, one.tag, one.id, one.created, one.size, one.digest) for one in answer.value
         )
         return view.ImagesView(tuple(rows))
+    if answer.kind == "containers":
+        return view.ContainersView(tuple(map(_row, answer.value)), answer.text)
     if answer.kind == "history":
         return history_view(answer.value)
     if isinstance(answer.value, Result):

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from dockermagic.notebook import buildcard, listings, treeview
+from dockermagic.notebook import buildcard, containermarkup, listings, treeview
 from dockermagic.notebook.markup import Html
 from dockermagic.notebook.plain import plain
 from dockermagic.view import (
     BuildView,
     ChangesView,
     CheckView,
+    ContainersView,
     ContainerView,
     DockerfileView,
     HistoryView,
@@ -23,7 +24,11 @@ from dockermagic.view import (
     View,
 )
 
-__all__ = ["bundle", "html"]
+__all__ = ["CARD", "bundle", "html"]
+
+CARD = "application/vnd.dockermagic.card+json"
+"""Marks a bundle for the extension in ``labextension``: a widget may be shown in place of its card, or the cell whose
+output it is has become ``stale``."""
 
 
 def _check(view: CheckView) -> Html:
@@ -36,7 +41,8 @@ _CARDS: dict[type, Callable[[Any], Html]] = {
     BuildView: buildcard.build_card,
     ChangesView: treeview.changes_card,
     CheckView: _check,
-    ContainerView: listings.container_card,
+    ContainersView: containermarkup.containers_card,
+    ContainerView: containermarkup.container_card,
     DockerfileView: listings.dockerfile_card,
     HistoryView: listings.history_card,
     ImagesView: listings.images_card,
@@ -54,4 +60,5 @@ def html(view: View) -> Html:
 
 def bundle(view: View) -> dict[str, Any]:
     """The view's mime bundle, without a widget."""
-    return {"text/html": str(html(view)), "text/plain": plain(view)}
+    known = {"text/html": str(html(view)), "text/plain": plain(view)}
+    return {**known, CARD: {"stale": True}} if isinstance(view, BuildView) and view.outdated else known

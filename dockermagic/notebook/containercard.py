@@ -14,12 +14,13 @@ from dockermagic.containers.request import Container
 from dockermagic.engine import Engine
 from dockermagic.errors import DockermagicError
 from dockermagic.events import now
-from dockermagic.notebook import listings
 from dockermagic.notebook.bundle import bundle
+from dockermagic.notebook.containermarkup import OUTPUT
 from dockermagic.notebook.livelog import LiveLog
 from dockermagic.notebook.markup import Html, button, card, chip, el, head, join, muted, pre
 from dockermagic.notebook.stage import Output, widgets_possible
 from dockermagic.tables import command_line, human_size
+from dockermagic.verbs.containers import published
 from dockermagic.view import ContainerView
 
 __all__ = ["ContainerCard"]
@@ -55,7 +56,7 @@ class ContainerCard:
         if not widgets_possible():
             self.place.draw(self._still())
             return
-        block = pre(style=listings.OUTPUT, class_="dm-scroll", tabindex="0", aria_label="output", data_log="output")
+        block = pre(style=OUTPUT, class_="dm-scroll", tabindex="0", aria_label="output", data_log="output")
         page = str(card(el("div", self._heading(), data_part="head"), block))
         self.place.live(page, self._still(), self._handlers(), insists=True)
         self.place.done(page, self._still())
@@ -71,7 +72,15 @@ class ContainerCard:
         code = None if self.container.is_running else state.exit_code
         request = self.container.request
         view = ContainerView(
-            self.container.image, request.command, code, bytes(self._tail), started=state.started, seconds=taken
+            self.container.image,
+            request.command,
+            code,
+            bytes(self._tail),
+            started=state.started,
+            seconds=taken,
+            name=self.container.name,
+            id=self.container.id[:12],
+            ports=published(self.container),
         )
         return bundle(view)
 
@@ -206,7 +215,8 @@ def sparkline(figures: list[float] | list[int], words: str) -> Html:
         for at, figure in enumerate(figures)
     )
     line = el("polyline", points=points, fill="none", stroke="currentColor", stroke_width="1.5")
-    return el("svg", line, width=str(WIDTH), height=str(HEIGHT), role="img", aria_label=words, style="color:@run")
+    style = "color:@run;background:@tint;border-radius:3px"
+    return el("svg", line, width=str(WIDTH), height=str(HEIGHT), role="img", aria_label=words, style=style)
 
 
 def _port(host: int, inside: int) -> Html:

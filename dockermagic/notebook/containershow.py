@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from dockermagic.errors import BuildInterruptedError
 from dockermagic.events import now
-from dockermagic.notebook import listings
+from dockermagic.notebook import containermarkup
 from dockermagic.notebook.bundle import bundle, html
 from dockermagic.notebook.live import Live, Stop
 from dockermagic.notebook.livelog import LiveLog
 from dockermagic.notebook.markup import Html
-from dockermagic.notebook.stage import forgets, widgets_possible
 from dockermagic.view import ContainerView
 
 __all__ = ["ContainerDisplay"]
@@ -31,7 +30,6 @@ class ContainerDisplay(Live):
         self._output = bytearray()
         self._dropped = 0
         self._log = LiveLog()
-        self._finished = False
 
     def output(self, stream: int, data: bytes) -> None:
         """Take output in; both streams are shown as they come."""
@@ -43,10 +41,6 @@ class ContainerDisplay(Live):
                 del self._output[:cut]
             self._log.add(data)
         self._changed.set()
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -63,16 +57,12 @@ class ContainerDisplay(Live):
 
     def finish(self, exit_code: int | None, *, seconds: float | None = None, stopped: bool = False) -> None:
         """Show how it ended."""
-        self.end()
-        self._finished = True
         taken = now() - (self._view.started or now()) if seconds is None else seconds
         view = replace(self.view(), exit_code=exit_code, seconds=taken, stopped=stopped)
-        if self.place.widget is None and widgets_possible() and not forgets():
-            self.place.live(str(html(view)), bundle(view), {})
-        self.place.done(str(html(view)), bundle(view))
+        self.stay(html(view), bundle(view))
 
     def _first(self) -> Html:
-        return listings.live_container(self._view, self._button)
+        return containermarkup.live_container(self._view, self._button)
 
     def _still(self) -> dict[str, Any]:
         return bundle(self.view())

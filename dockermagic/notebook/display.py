@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any, Self
+from typing import IO, TYPE_CHECKING, Any
 
 from dockermagic.buildview import build_view
 from dockermagic.errors import BuildInterruptedError, DockermagicError, RunFailedError, UsageError
@@ -15,10 +15,10 @@ from dockermagic.notebook import buildcard, treeview
 from dockermagic.notebook.bundle import bundle
 from dockermagic.notebook.containershow import ContainerDisplay
 from dockermagic.notebook.downloads import Downloads
-from dockermagic.notebook.live import Live, Stop
+from dockermagic.notebook.live import Handlers, Live, Stop
 from dockermagic.notebook.livelog import LiveLog, WholeLog
 from dockermagic.notebook.markup import Html
-from dockermagic.notebook.stage import Output, forgets, widgets_possible
+from dockermagic.notebook.stage import Output, widgets_possible
 from dockermagic.view import BuildView, Instruction, TreeView, View
 
 if TYPE_CHECKING:
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     from dockermagic.terminal.live import LivePrinter
 
 __all__ = ["BuildDisplay", "ContainerDisplay", "Handlers", "show"]
-
-Handlers = Mapping[str, Callable[[dict[str, Any]], Any]]
-"""Answers to a card's page by the kind of message."""
 
 
 def show(view: View, *, explorer: Explorer | None = None) -> None:
@@ -67,7 +64,6 @@ class BuildDisplay(Live):
         self._whole: dict[str, WholeLog] = {}
         self._acts = buildcard.Acts()
         self._sent: dict[str, Html] = {}
-        self._finished = False
         self._notes: tuple[str, ...] = ()
         self._stale: tuple[str, ...] = ()
         self._terminal: LivePrinter | None = None
@@ -82,10 +78,6 @@ class BuildDisplay(Live):
         if self._terminal is not None:
             self._terminal.emit(event)
         self._changed.set()
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -139,17 +131,12 @@ class BuildDisplay(Live):
         explorer: Explorer | None = None,
     ) -> None:
         """Show the card that stays, with buttons for what it ``acts`` on; ``handlers`` hear them."""
-        self.end()
-        self._finished = True
         self._acts = replace(acts or buildcard.Acts(), logs=True)
         copies = {"log": self._saved, **({"files": explorer.copy} if explorer else {})}
         heard: dict[str, Callable[[dict[str, Any]], Any]] = {"download": Downloads(copies).answer, **(handlers or {})}
         heard |= explorer.handlers() if explorer else {}
         self.shown = view
-        page = str(buildcard.build_card(view, self._acts))
-        if self.place.widget is None and widgets_possible() and not forgets():
-            self.place.live(page, bundle(view), heard)
-        self.place.done(page, bundle(view), heard)
+        self.stay(buildcard.build_card(view, self._acts), bundle(view), heard)
 
     def redraw(self, view: BuildView) -> None:
         """Show another state of the card that stays. Does nothing where it is the same."""

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import re
 
-from dockermagic.events import now
 from dockermagic.notebook import dockertext
 from dockermagic.notebook.advice import advice
-from dockermagic.notebook.ansi import to_html
 from dockermagic.notebook.markup import (
     TEXT,
     Html,
@@ -21,13 +19,11 @@ from dockermagic.notebook.markup import (
     join,
     muted,
     note,
-    pre,
     row,
     table,
 )
-from dockermagic.tables import age, clip, command_line, duration, human_size, many, short_id
+from dockermagic.tables import age, clip, duration, human_size, many, short_id
 from dockermagic.view import (
-    ContainerView,
     DockerfileView,
     HistoryView,
     ImagesView,
@@ -40,24 +36,19 @@ from dockermagic.view import (
 )
 
 __all__ = [
-    "container_card",
-    "container_heading",
     "created_by_words",
     "dockerfile_card",
     "history_card",
     "history_table",
     "images_card",
     "info_card",
-    "live_container",
     "message_card",
     "session_card",
     "waste_note",
 ]
 
 NUMBER = "text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums"
-CONTAINER_LINES = 1000
 MOST_ADVICE = 8
-OUTPUT = "background:transparent;padding:9px 12px;max-height:30rem;overflow:auto;border-radius:0"
 
 
 # ---- history --------------------------------------------------------------------------------------------------------
@@ -121,7 +112,7 @@ def history_table(view: HistoryView) -> Html:
         rows.append(
             row(
                 cell(text, under, digest if one.digest else ""),
-                cell(_bar(one.size, largest), class_="dm-wide", style="width:18%;vertical-align:middle"),
+                cell(_bar(one.size, largest), class_="dm-wide", style="width:18%"),
                 cell(_size(one.size, one.empty), style=f"width:1%;{NUMBER}"),
                 cell(muted(age(one.created)), style=f"width:1%;{NUMBER}", class_="dm-wide"),
                 class_="dm-whole",
@@ -141,7 +132,9 @@ def _bar(size: int, largest: int) -> Html:
     if not size or not largest:
         return Html("")
     width = max(1.0, 100 * size / largest)
-    return el("div", style=f"width:{width:.1f}%;min-width:2px;height:7px;border-radius:4px;background:@bar")
+    return el(
+        "div", style=f"width:{width:.1f}%;min-width:2px;height:7px;margin-top:6px;border-radius:4px;background:@bar"
+    )
 
 
 # ---- images ---------------------------------------------------------------------------------------------------------
@@ -170,7 +163,7 @@ def images_card(view: ImagesView) -> Html:
                     style="width:1%",
                     class_="dm-wide",
                 ),
-                cell(_bar(one.size, largest), class_="dm-wide", style="width:18%;vertical-align:middle"),
+                cell(_bar(one.size, largest), class_="dm-wide", style="width:18%"),
                 cell(human_size(one.size), style=f"width:1%;{NUMBER}"),
                 cell(muted(age(one.created)), style=f"width:1%;{NUMBER}"),
             )
@@ -179,46 +172,6 @@ def images_card(view: ImagesView) -> Html:
 
 
 _NOTE = "padding:8px 12px;color:@soft"
-
-
-# ---- a container ----------------------------------------------------------------------------------------------------
-
-
-def container_heading(view: ContainerView, button: Html | None = None) -> Html:
-    """Which image and command, and how it ended."""
-    if view.exit_code is None:
-        mark, tone = ("■", "warn") if view.stopped else ("●", "run")
-        words = "stopped" if view.stopped else "running"
-    else:
-        mark, tone = ("✓", "ok") if view.exit_code == 0 else ("■", "warn") if view.stopped else ("✕", "bad")
-        words = f"stopped, exit code {view.exit_code}" if view.stopped else f"exit code {view.exit_code}"
-    state = join([el("span", mark, style=f"color:@{tone}", aria_hidden="true"), " ", words])
-    command = code(command_line(view.command), style="overflow-wrap:anywhere") if view.command else ""
-    taken: object = duration(view.seconds) if view.seconds is not None else ""
-    if view.exit_code is None and not view.stopped and view.started is not None:
-        words = "" if button else duration(now() - view.started)
-        taken = el("span", words, class_="dm-clock", data_since=f"{view.started:.3f}")
-    return head(
-        state, muted(taken) if taken else "", command, aside=join([chip(view.image, tone="key"), button or ""], " ")
-    )
-
-
-def container_card(view: ContainerView) -> Html:
-    """The whole card."""
-    if not view.output.strip():
-        silent = "It printed nothing." if view.exit_code is not None else ""
-        return card(container_heading(view), el("div", silent, style=_NOTE) if silent else "")
-    text, count = to_html(view.output.rstrip(b"\r\n"), last=CONTAINER_LINES)
-    cut = view.output_dropped or count > CONTAINER_LINES
-    before = el("div", "… the lines before these were not kept", style=f"{_NOTE};padding-bottom:0") if cut else ""
-    block = pre(text, style=OUTPUT, class_="dm-scroll", tabindex="0", aria_label="output")
-    return card(container_heading(view), before, block)
-
-
-def live_container(view: ContainerView, button: Html) -> Html:
-    """A card of a running container, whose output a widget fills in."""
-    block = pre(style=OUTPUT, class_="dm-scroll", tabindex="0", aria_label="output", data_log="output")
-    return card(el("div", container_heading(view, button), data_part="head"), block)
 
 
 # ---- a session ------------------------------------------------------------------------------------------------------

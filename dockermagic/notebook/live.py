@@ -9,14 +9,14 @@ import contextvars
 import sys
 import threading
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Self
 
 from dockermagic.events import now
 from dockermagic.notebook.markup import Html, button
-from dockermagic.notebook.stage import Output, in_kernel, widgets_possible
+from dockermagic.notebook.stage import Output, forgets, in_kernel, widgets_possible
 
-__all__ = ["Live", "Stop"]
+__all__ = ["Handlers", "Live", "Stop"]
 
 MOMENT = 0.15
 """Seconds before anything is drawn: what is done by then was never seen running."""
@@ -30,9 +30,15 @@ NEWCOMER_INTERVAL = 0.25
 
 Stop = Callable[[], None]
 
+Handlers = Mapping[str, Callable[[dict[str, Any]], Any]]
+"""Answers to a card's page by the kind of message."""
+
 
 class Live:
-    """A place that is drawn again and again by a thread of its own, from when it takes longer than a moment."""
+    """A place that is drawn again and again by a thread of its own, from when it takes longer than a moment.
+
+    A context manager; what is to stay is shown by :meth:`stay`.
+    """
 
     def __init__(self, stop: Stop | None, place: Output | None = None) -> None:
         self.place = place or Output()
@@ -42,6 +48,11 @@ class Live:
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
         self._newcomer_until = 0.0
+        self._finished = False
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
 
     def start(self) -> None:
         """Begin to draw."""
@@ -61,6 +72,14 @@ class Live:
         if self._thread is not None:
             self._thread.join()
         self._end_terminal()
+
+    def stay(self, page: Html, still: dict[str, Any], handlers: Handlers | None = None) -> None:
+        """Draw no more and show what is to stay: as a widget where one can live on, with ``still`` beside it."""
+        self.end()
+        self._finished = True
+        if self.place.widget is None and widgets_possible() and not forgets():
+            self.place.live(str(page), still, handlers or {})
+        self.place.done(str(page), still, handlers)
 
     def _draw(self) -> None:
         if self._over.wait(MOMENT):

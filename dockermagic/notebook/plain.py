@@ -24,6 +24,7 @@ from dockermagic.view import (
     BuildView,
     ChangesView,
     CheckView,
+    ContainersView,
     ContainerView,
     DockerfileView,
     HistoryView,
@@ -156,8 +157,14 @@ def _container(view: ContainerView) -> str:
         state = "stopped" if view.exit_code is None else f"stopped, {state}"
     taken = f" after {duration(view.seconds)}" if view.seconds is not None else ""
     title = f"{' '.join([view.image, command_line(view.command)]).strip()}: {state}{taken}"
+    known = " ".join(one for one in (view.id, view.name if view.id else "", view.ports) if one)
+    title += f" ({known})" if known else ""
     found = plain_lines(view.output)
     return "\n".join([*found, title] if found else [title])
+
+
+def _containers(view: ContainersView) -> str:
+    return view.text
 
 
 def _session(view: SessionView) -> str:
@@ -204,6 +211,7 @@ _PRINTERS: dict[type, Callable[[Any], str]] = {
     BuildView: _build,
     ChangesView: _changes,
     CheckView: _check,
+    ContainersView: _containers,
     ContainerView: _container,
     DockerfileView: _dockerfile,
     HistoryView: _history,

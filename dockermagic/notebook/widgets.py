@@ -10,12 +10,11 @@ import traitlets
 
 from dockermagic.errors import DockermagicError, UsageError
 from dockermagic.notebook import modules
+from dockermagic.notebook.bundle import CARD
 
-__all__ = ["CARD", "VIEW", "CardWidget"]
+__all__ = ["VIEW", "CardWidget"]
 
 VIEW = "application/vnd.jupyter.widget-view+json"
-CARD = "application/vnd.dockermagic.card+json"
-"""Marks a bundle whose widget may be shown as the card beside it; the extension in ``labextension`` draws it."""
 
 
 class CardWidget(anywidget.AnyWidget):
@@ -65,7 +64,7 @@ class CardWidget(anywidget.AnyWidget):
     def bundle(self) -> dict[str, Any]:
         """The mime bundle: the widget's view, and what is shown where there is no widget."""
         view = {"version_major": 2, "version_minor": 0, "model_id": self.model_id}
-        return {**self.still, VIEW: view, CARD: {}}
+        return {CARD: {}, **self.still, VIEW: view}
 
     def _repr_mimebundle_(self, **options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         return self.bundle(), {}

@@ -11,6 +11,8 @@ from dockermagic.view import (
     CellRow,
     ChangesView,
     CheckView,
+    ContainerRow,
+    ContainersView,
     ContainerView,
     DockerfileView,
     HistoryRow,
@@ -365,6 +367,30 @@ def info() -> InfoView:
     )
 
 
+CONTAINERS = """CONTAINER ID   IMAGE     COMMAND                CREATED         STATUS                   PORTS     NAMES
+0f3c2d9b7a11   demo      "python app.py --por…" 3 minutes ago   Up 3 minutes   127.0.0.1:8000->8000/tcp   web
+77aa0be01c52   busybox   "sh -c 'exit 3'"       2 hours ago     Exited (3) 2 hours ago              keen_lark
+"""
+
+
+def containers() -> ContainersView:
+    command = ("python", "app.py", "--port", "8000")
+    ports = "127.0.0.1:8000->8000/tcp"
+    rows = (
+        ContainerRow("0f3c2d9b7a11", "web", "demo", command, "running", "Up 3 minutes", ports),
+        ContainerRow(
+            "77aa0be01c52",
+            "keen_lark",
+            "busybox",
+            ("sh", "-c", "exit 3"),
+            "exited",
+            "Exited (3) 2 hours ago",
+            exit_code=3,
+        ),
+    )
+    return ContainersView(rows, CONTAINERS)
+
+
 def scenes() -> dict[str, View]:
     """Every view by a name."""
     output = b"Hello from a container\n\x1b[36mPORT\x1b[0m=8000\n"
@@ -381,6 +407,10 @@ def scenes() -> dict[str, View]:
         "images": images(),
         "container": ContainerView("demo:latest", hello, 0, output, seconds=0.21),
         "container failed": ContainerView("busybox", ("sh", "-c", "exit 3"), 3, b"", seconds=0.04),
+        "container that lasts": ContainerView(
+            "demo", hello, None, b"", id="0f3c2d9b7a11", name="web", ports="127.0.0.1:8000->8000/tcp"
+        ),
+        "containers": containers(),
         "session": session(),
         "show": dockerfile(),
         "check": CheckView(DOCKERFILE, dockerfile().warnings),

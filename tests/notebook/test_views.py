@@ -101,6 +101,7 @@ FACTS = {
     "images": ("bookworm", "3f9a1bd2c7e4", "155MB", "4 seconds ago"),
     "container": ("Hello from a container", "exit code 0", "0.2s"),
     "container failed": ("exit code 3",),
+    "containers": ("web", "0f3c2d9b7a11", "Up 3 minutes", "127.0.0.1:8000->8000/tcp", "Exited (3) 2 hours ago"),
     "session": ("cell app", "stale", "app.py changed", "%dockerfile replay", "failed"),
     "show": ("FROM debian:bookworm AS build", "WORKDIR app"),
     "check": ("WorkdirRelativePath", "Relative workdir"),
