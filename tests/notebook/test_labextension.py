@@ -69,6 +69,10 @@ def test_cells_take_the_place_where_they_stand_and_stale_ones_are_marked(
     page.wait_for_selector(".jp-Cell.dm-stale")
     assert "dm-stale" in notebook.cell(3).get_attribute("class")
     assert page.locator(".dm-stale").count() == 1
+    notebook.save(folder / "order.ipynb")
+    notebook = Notebook(page, address, "order.ipynb", app=app)  # opened again it says so before anything runs
+    page.wait_for_selector(".jp-Cell.dm-stale")
+    assert "dm-stale" in notebook.cell(3).get_attribute("class")
     notebook.run(4)
     page.wait_for_function("() => !document.querySelector('.dm-stale')")
     notebook.run(5)

@@ -223,6 +223,17 @@
       }
     };
 
+    /** The cells whose saved cards say that they are stale: a notebook that is opened has not asked its kernel yet.
+     * @param {any} panel @returns {Set<string>} */
+    const saved = (panel) => {
+      const stale = (/** @type {any} */ cell) => {
+        const outputs = cell.model.outputs;
+        for (let at = 0; at < (outputs?.length ?? 0); at++) if (outputs.get(at).data[CARD]?.stale) return true;
+        return false;
+      };
+      return new Set(panel.content.widgets.filter(stale).map((/** @type {any} */ cell) => cell.model.id));
+    };
+
     /** @param {any} panel */
     const cells = (panel) => panel.content.widgets.map((/** @type {any} */ cell) => cell.model.id);
 
@@ -245,9 +256,10 @@
       const { sessionContext } = panel;
       watch(panel, sessionContext.session?.kernel);
       sessionContext.kernelChanged.connect((/** @type {any} */ sender, /** @type {any} */ change) => {
-        mark(panel, new Set());
+        mark(panel, saved(panel));
         watch(panel, change.newValue);
       });
+      panel.context.ready.then(() => mark(panel, saved(panel)));
     };
 
     return {
