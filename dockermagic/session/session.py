@@ -151,7 +151,7 @@ class Session:
             cells.remove(standing.cell)
         try:
             for cell in cells:
-                yield self.run(cell, watch, cancel=cancel)
+                yield replace(self.run(cell, watch, cancel=cancel), left=())  # those that left are run next
         finally:
             with self.file.locked():
                 self.file.write(before.then(self.file.read().chain))

@@ -10,6 +10,7 @@ import pytest
 
 from dockermagic.engine import Engine
 from dockermagic.errors import SandboxError
+from dockermagic.notebook.bundle import CARD
 from tests.notebook.kernels import Kernel
 
 pytestmark = pytest.mark.skipif(not shutil.which("busybox"), reason="busybox is not installed")
@@ -44,14 +45,14 @@ def test_a_stale_cell_says_so_at_once_and_until_it_is_replayed(kernel: Kernel) -
     for cell in cells[1:]:
         assert "is stale" in cell.text.split("\n")[0]
         assert "Stale: cell [5] changed" in cell.text
-        assert "is stale" in cell.displays[0]["text/html"]
+        assert "is stale" in cell.displays[0]["text/html"] and cell.displays[0][CARD] == {"stale": True}
     assert "Cells [3] and [4] are stale" in changed.text
 
     replayed = kernel.run("%dockerfile replay", "replay")
 
     assert len(replayed.displays) == 2
     assert [cell.displays[0]["text/plain"].split(":")[0] for cell in cells[1:]] == ["Cell [3] built", "Cell [4] built"]
-    assert "stale" not in changed.text
+    assert "stale" not in changed.text and "stale" not in replayed.text
 
 
 def test_undo_brings_a_card_back(kernel: Kernel) -> None:
@@ -82,5 +83,9 @@ def test_a_container_that_outlives_its_cell_has_a_card(kernel: Kernel) -> None:
     try:
         assert (started.status, len(started.displays)) == ("ok", 1), started
         assert "running" in started.text and "sleep 600" in started.text
+        listed = kernel.run("%docker ps", "ps").displays[0]
+        identity = listed["text/plain"].split("\n")[1].split()[0]
+        assert listed["text/plain"].startswith("CONTAINER ID") and f"({identity} lasting)" in started.text
+        assert "lasting" in listed["text/html"] and identity in listed["text/html"]
     finally:
         kernel.run("%docker rm -f lasting", "rm")
