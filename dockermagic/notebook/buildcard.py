@@ -50,8 +50,9 @@ STATE = "display:inline-block;min-width:64px;margin-left:10px"
 
 def build_card(view: BuildView, acts: Acts = NOTHING) -> Html:
     """The whole card; a widget's one has buttons for what it ``acts`` on."""
-    rows = [step_row(step, acts=acts) for step in shown_steps(view)]
-    return card(heading(view), outdated_note(view, acts), table(*rows, label="instructions"), foot(view, acts))
+    rows = [one for step in shown_steps(view) for one in (step_row(step, acts=acts), *_workplace(step, acts))]
+    steps = table(*rows, label="instructions") if rows else ""
+    return card(heading(view), outdated_note(view, acts), steps, foot(view, acts))
 
 
 def live_parts(view: BuildView, button: Html) -> dict[str, Html]:
@@ -281,10 +282,14 @@ def _buttons(step: StepView, acts: Acts) -> list[Html]:
         found.append(button("run again", data_send="again", data_cell=acts.cell, data_busy="running…", data_late=late))
     if acts.logs and (step.log_dropped or step.log.count(b"\n") > SHORT_LOG):
         found.append(button("save the whole log", data_save=f"step-{number}.log", data_of=f"log:{step.digest}"))
-    if not found:
+    return [el("div", *found, class_="dm-buttons")] if found else []
+
+
+def _workplace(step: StepView, acts: Acts) -> list[Html]:
+    """A row as wide as the card, in which a failed step's buttons open a terminal or the files."""
+    if step.state != "failed" or not acts.kept:
         return []
-    out = [el("div", *found, class_="dm-buttons")]
-    return [*out, modules.place("failed")] if failed and acts.kept else out
+    return [row(cell(modules.place("failed"), style="padding:0 12px;background:@badtint", colspan="3"))]
 
 
 def log_block(step: StepView) -> Html:

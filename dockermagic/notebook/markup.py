@@ -97,7 +97,7 @@ STYLE = Html(
     ".dockermagic summary::marker{color:var(--dm-soft);font-size:.8em}"
     ".dockermagic summary:focus-visible{outline:2px solid var(--dm-run);outline-offset:2px;border-radius:3px}"
     ".dockermagic details[open]>summary .dm-closed{display:none}"
-    ".dockermagic tr:last-child>td{border-bottom:0!important}"
+    ".dockermagic tr:last-child>td,.dockermagic>:last-child{border-bottom:0!important}"
     ".dm-hover:hover{background:var(--dm-tint)!important}"
     "@media (max-width:560px){.dockermagic .dm-wide{display:none!important}"
     ".dockermagic td{padding-left:8px!important;padding-right:8px!important}"
@@ -192,7 +192,7 @@ def button(words: str, **attributes: str) -> Html:
 def note(*children: object, tone: str = "warn") -> Html:
     """A sentence at the foot of a card that asks for attention."""
     ground = f"background:@{tone}tint" if tone in ("warn", "bad") else ""
-    return el("div", *children, style=f"padding:7px 12px;border-top:1px solid @line;{ground}")
+    return el("div", *children, style=f"padding:7px 12px;margin-top:-1px;border-top:1px solid @line;{ground}")
 
 
 def table(*rows: object, label: str = "", columns: str = "") -> Html:

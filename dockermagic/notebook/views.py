@@ -75,7 +75,7 @@ def _as_written(script: Script) -> list[str]:
 def card(shown: view.BuildView, run: Run, engine: Engine) -> view.BuildView:
     """A built cell's card: the fold of its events, and what is known at the end."""
     if not run.script.parts[-1].words:
-        shown = replace(shown, steps=(), warnings=())
+        shown = replace(shown, steps=(), internal=(), warnings=(), notes=("No instruction stands in this cell.",))
     elif run.result is not None:
         # what a base takes up is known to its event alone
         steps = [replace(step, snapshot=None) if view.keyword(step.text) == "FROM" else step for step in run.steps]
@@ -179,19 +179,29 @@ def _changes(engine: Engine, layers: Layers, base: Sequence[int], title: str) ->
 def config_rows(config: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     """What an image config says about running the image."""
     found: dict[str, Any] = dict(config.get("config") or {})
-    rows = [(name, _value(value)) for name, value in found.items() if value not in (None, "", [], {})]
+    rows = [
+        (name if not number else "", line)
+        for name, value in found.items()
+        if value not in (None, "", [], {}) and name != "ArgsEscaped"  # says nothing but on Windows
+        for number, line in enumerate(_lines(name, value))
+    ]
     platform = "/".join(str(config[key]) for key in ("os", "architecture", "variant") if config.get(key))
     return (*rows, ("Platform", platform)) if platform else tuple(rows)
 
 
-def _value(value: Any) -> str:
+def _lines(name: str, value: Any) -> list[str]:
+    """A value of an image config: variables and labels one a line, commands as they stand in a Dockerfile."""
     import json
 
     if isinstance(value, str):
-        return value
+        return [value]
     if isinstance(value, dict) and all(one in ({}, None) for one in value.values()):
-        return " ".join(value)
-    return json.dumps(value, ensure_ascii=False)
+        return [" ".join(value)]
+    if name == "Env":
+        return list(map(str, value))
+    if name == "Labels":
+        return [f"{key}={text}" for key, text in value.items()]
+    return [json.dumps(value, ensure_ascii=False)]
 
 
 def dockerfile_view(engine: Engine, session: Session) -> view.DockerfileView:
