@@ -5,6 +5,7 @@ Registering them costs next to nothing: engine, sessions and displays are import
 
 from __future__ import annotations
 
+import re
 import shlex
 from argparse import Namespace
 from collections.abc import Callable, Iterator
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from dockermagic.notebook.workbench import Workbench
 
 __all__ = ["DockerMagics", "register"]
+
+_VARIABLE = re.compile(r"(?<![{$])\{([^\W\d]\w*)\}(?!\})")
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -182,12 +185,21 @@ class DockerMagics(magic.Magics):
     def docker(self, line: str) -> object:
         """Docker's verbs on dockermagic's engine: `%docker images`, `%docker run IMAGE`; `%docker` alone lists them.
 
-        The value of a run has exit_code, stdout, stderr and duration.
+        `{name}` is the Python variable of that name, if there is one. The value of a run has exit_code, stdout, stderr
+        and duration.
         """
         from dockermagic.notebook import actions
 
         with _clear_errors():
-            return actions.verb(self, _words(line))
+            return actions.verb(self, [self._filled(word) for word in _words(line)])
+
+    def _filled(self, word: str) -> str:
+        """A word of `%docker` with the values of Python's variables in it.
+
+        IPython's own way would take `$NAME` and `{{.ID}}` too, which are a shell's and Docker's.
+        """
+        known = self.shell.user_ns
+        return _VARIABLE.sub(lambda found: str(known[found[1]]) if found[1] in known else found[0], word)
 
     def _parse(self, function: Callable[..., object], line: str, name: str) -> Namespace:
         try:

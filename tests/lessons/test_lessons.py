@@ -43,7 +43,7 @@ CLAIMS: dict[str, dict[str, str]] = {
         "history": "COPY shop/shop.py /opt/shop/",
         "push": r"(?s)Pushed.*1\.0: digest: sha256:\w{64}",
         "push-again": r"(?s)\A(?!.*Pushed).*Layer already exists",
-        "pull": "Downloaded newer image for 127.0.0.1:5137/shop:1.0",
+        "pull": r"Downloaded newer image for 127\.0\.0\.1:\d+/shop:1\.0",
         "pull-run": "/price/<thing>",
     },
     "04-web-server": {

@@ -496,7 +496,8 @@ def test_the_verbs_of_docker(kernel: Kernel) -> None:
     images = kernel.run("%docker images", "x")
     assert [line.split()[:2] for line in images.text.split("\n")[1:]] == [["app", "latest"], ["busybox", "latest"]]
     assert "CREATED BY" in kernel.run("%docker history app", "x").text
-    failing = kernel.run("%docker run --rm app sh -c 'echo out; echo err >&2; exit 3'", "x")
+    kernel.run("code = 3", "x")
+    failing = kernel.run("%docker run --rm app sh -c 'code=out; echo ${code}; echo err >&2; exit {code}'", "x")
     assert (failing.status, failing.stderr) == ("ok", "")
     assert re.match("out\nerr\n", failing.text) and "exit code 3" in failing.text
     assert kernel.run("_exit_code", "x").text == "3"
