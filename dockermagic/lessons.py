@@ -19,6 +19,7 @@ from dockermagic.errors import DockermagicError, UsageError
 __all__ = ["Lesson", "shipped_lessons"]
 
 _MAGIC = re.compile(r"%%dockerfile\b(?P<line>.*)|%%writefile\s+(?:\S*/)?(?:Dockerfile|\S*\.Dockerfile)\s*$")
+_VARIABLE = re.compile(r"\$|\{\w+\}")
 _LOOPBACK = ("127.0.0.1:", "localhost:")
 _WANTED = re.compile(r"\s*[%!]?\s*(?:%docker|dockermagic)\s+(?:prepare|base|pull)\s+(?P<words>.+)")
 
@@ -48,7 +49,7 @@ class Lesson:
     def bases(self) -> tuple[str, ...]:
         """The images that its cells stand on, each once: those of FROM, of ``%docker prepare``, ``base`` and ``pull``.
 
-        Stages and what the lesson itself gives a name are none of them; neither is a FROM with a variable in it, nor
+        Stages and what the lesson itself gives a name are none of them; neither is a name with a variable in it, nor
         what lies in a registry on this machine, which a lesson starts itself.
         """
         found: list[str] = []
@@ -65,7 +66,7 @@ class Lesson:
             for line in source.split("\n"):
                 if wanted := _WANTED.match(line):
                     found += [word for word in wanted["words"].split() if not word.startswith("-")]
-        bases = (name for name in dict.fromkeys(found) if name and name not in own and "$" not in name)
+        bases = (name for name in dict.fromkeys(found) if name and name not in own and not _VARIABLE.search(name))
         return tuple(name for name in bases if not name.startswith(_LOOPBACK))
 
     def reads(self) -> tuple[Path, ...]:
@@ -78,7 +79,8 @@ class Lesson:
                 continue
             folders = _values(match["line"] or "", ("-c", "--context"))
             found += folders or _copied(body)
-        paths = [Path(name.strip("/")) for name in found if "$" not in name and "*" not in name and ".." not in name]
+        plain = (name for name in found if not _VARIABLE.search(name) and "*" not in name and ".." not in name)
+        paths = (Path(name.strip("/")) for name in plain)
         return tuple(dict.fromkeys(path for path in paths if path != Path()))
 
 

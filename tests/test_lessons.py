@@ -26,6 +26,7 @@ def test_its_bases_are_those_of_from_and_of_what_it_prepares(tmp_path: Path) -> 
         tmp_path,
         "%load_ext dockermagic",
         "%docker prepare python:3.9 -q busybox",
+        "%docker pull {registry}/shop",
         "%%dockerfile -t mine\nFROM python:3.9 AS build\nRUN make",
         "%%dockerfile\nFROM build\nRUN x\nFROM mine\nFROM scratch\nFROM ${BASE}\nFROM debian:bookworm-slim",
         "%%writefile app/Dockerfile\nFROM alpine\n",

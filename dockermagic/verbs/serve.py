@@ -38,6 +38,8 @@ def registry(console: Console, arguments: Arguments) -> int:
     console.stdout().flush()
     try:
         server.wait()
+    except KeyboardInterrupt:
+        pass  # its ordinary end
     finally:
         server.close()
     return 0

@@ -30,6 +30,7 @@ class Paper:
 def test_the_demo_builds_and_a_second_run_is_all_cached(id_mode: str, engine_home: Path, tmp_path: Path) -> None:
     pages = tmp_path / "pages"
     with Engine(engine_home) as engine:
+        engine.base("busybox")
         first, second = Paper(engine), Paper(engine)
         assert (demo.run(first, pages), demo.run(second, pages)) == (0, 0)
 
