@@ -25,8 +25,9 @@ from dockermagic.oci.spec import Descriptor, is_manifest
 from dockermagic.oci.store import Store, StoredImage
 from dockermagic.sandbox.base import Sandbox
 from dockermagic.sandbox.snapshot import Snapshot, Snapshotter
+from dockermagic.view import Usage
 
-__all__ = ["Plan", "Pruner", "Scope", "Usage", "Wanted"]
+__all__ = ["Plan", "Pruner", "Scope", "Wanted"]
 
 Scope = Literal["none", "dangling", "all"]
 
@@ -68,17 +69,6 @@ class Plan:
     def is_empty(self) -> bool:
         """Whether there is nothing to do."""
         return not (self.containers or self.images or self.layers or self.directories or self.blobs)
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """A line of ``df``: how many there are, how many are in use, their bytes, and how many of them could go."""
-
-    kind: str
-    total: int
-    active: int
-    size: int
-    reclaimable: int
 
 
 @dataclass

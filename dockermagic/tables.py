@@ -13,21 +13,25 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dockermagic.view import HistoryRow, ImageRow
+    from dockermagic.imagediff import ImageDiff
+    from dockermagic.view import HistoryRow, ImageRow, Usage
 
 __all__ = [
     "age",
     "align",
     "clip",
     "command_line",
+    "diff_lines",
     "duration",
     "history_table",
     "human_size",
     "images_table",
     "many",
     "parse_moment",
+    "reclaimable",
     "short_id",
     "text_width",
+    "usage_table",
 ]
 
 
@@ -158,3 +162,32 @@ def history_table(rows: Sequence[HistoryRow]) -> str:
         image = short_id(row.image_id) if row.image_id else "<missing>"
         lines.append((image, age(row.created), clip(row.created_by, 45), human_size(row.size), row.comment))
     return align(lines)
+
+
+def reclaimable(usage: Usage) -> str:
+    """The bytes that could go, and their share: ``1.2MB (40%)``."""
+    share = f" ({100 * usage.reclaimable // usage.size}%)" if usage.size else ""
+    return human_size(usage.reclaimable) + share
+
+
+def usage_table(rows: Sequence[Usage]) -> str:
+    """What ``docker system df`` prints."""
+    lines = [("TYPE", "TOTAL", "ACTIVE", "SIZE", "RECLAIMABLE")]
+    for row in rows:
+        lines.append((row.kind, str(row.total), str(row.active), human_size(row.size), reclaimable(row)))
+    return align(lines)
+
+
+def diff_lines(diff: ImageDiff) -> list[str]:
+    """How two images differ, a line each: fields of the config, layers, paths."""
+    if diff.is_empty:
+        return ["The images are the same."]
+    lines = [f"config {one.field}: {one.before or '(none)'} -> {one.after or '(none)'}" for one in diff.fields]
+    lines += [f"layer {short_id(one) or '(none)'} -> {short_id(other) or '(none)'}" for one, other in diff.layers]
+    for path in diff.paths:
+        lines.append(f"{_MARKS[path.state]} {path.path}" + (f" ({', '.join(path.what)})" if path.what else ""))
+    left = diff.path_count - len(diff.paths)
+    return [*lines, f"and {many(left, 'more path')}: --all lists them"] if left else lines
+
+
+_MARKS = {"added": "A", "removed": "D", "changed": "C"}

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from dockermagic.containers.request import Container
     from dockermagic.fsck import Report
     from dockermagic.oci.store import StoredImage
-    from dockermagic.prune import Plan, Pruner, Usage, Wanted
+    from dockermagic.prune import Plan, Pruner, Wanted
+    from dockermagic.view import Usage
 
 __all__ = ["Upkeep"]
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from dockermagic.events import Status, Warning, warning_text
+from dockermagic.imagediff import ImageDiff
 
 __all__ = [
     "METADATA",
@@ -21,6 +22,7 @@ __all__ = [
     "ContainerRow",
     "ContainerView",
     "ContainersView",
+    "DiffView",
     "DockerfileView",
     "HistoryRow",
     "HistoryView",
@@ -35,6 +37,8 @@ __all__ = [
     "StepView",
     "TreeEntry",
     "TreeView",
+    "Usage",
+    "UsageView",
     "View",
     "Waste",
     "WastedPath",
@@ -230,6 +234,33 @@ class ImagesView:
 
 
 @dataclass(frozen=True, slots=True)
+class Usage:
+    """A line of ``df``: how many there are, how many are in use, their bytes, and how many of them could go."""
+
+    kind: str
+    total: int
+    active: int
+    size: int
+    reclaimable: int
+
+
+@dataclass(frozen=True, slots=True)
+class UsageView:
+    """What takes the room of a store."""
+
+    rows: tuple[Usage, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DiffView:
+    """How the image ``second`` differs from ``first``."""
+
+    first: str
+    second: str
+    diff: ImageDiff
+
+
+@dataclass(frozen=True, slots=True)
 class ContainerView:
     """A container's run. ``output`` holds both streams as they came; ``exit_code`` is None while it runs.
 
@@ -389,6 +420,7 @@ View = (
     | CheckView
     | ContainersView
     | ContainerView
+    | DiffView
     | DockerfileView
     | HistoryView
     | ImagesView
@@ -396,6 +428,7 @@ View = (
     | MessageView
     | SessionView
     | TreeView
+    | UsageView
 )
 
 

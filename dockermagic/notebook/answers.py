@@ -46,6 +46,10 @@ def view_of(answer: Shown) -> view.View | None:
         return view.ContainersView(tuple(map(_row, answer.value)), answer.text)
     if answer.kind == "history":
         return history_view(answer.value)
+    if answer.kind == "usage":
+        return view.UsageView(tuple(answer.value))
+    if answer.kind == "image diff":
+        return view.DiffView(*answer.value)
     if isinstance(answer.value, Result):
         return result_view(answer.value)
     if isinstance(answer.value, view.InfoView):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from dockermagic.notebook import buildcard, containermarkup, listings, treeview
+from dockermagic.notebook import buildcard, containermarkup, diffcard, listings, treeview
 from dockermagic.notebook.markup import Html
 from dockermagic.notebook.plain import plain
 from dockermagic.view import (
@@ -14,6 +14,7 @@ from dockermagic.view import (
     CheckView,
     ContainersView,
     ContainerView,
+    DiffView,
     DockerfileView,
     HistoryView,
     ImagesView,
@@ -21,6 +22,7 @@ from dockermagic.view import (
     MessageView,
     SessionView,
     TreeView,
+    UsageView,
     View,
 )
 
@@ -43,6 +45,7 @@ _CARDS: dict[type, Callable[[Any], Html]] = {
     CheckView: _check,
     ContainersView: containermarkup.containers_card,
     ContainerView: containermarkup.container_card,
+    DiffView: diffcard.diff_card,
     DockerfileView: listings.dockerfile_card,
     HistoryView: listings.history_card,
     ImagesView: listings.images_card,
@@ -50,6 +53,7 @@ _CARDS: dict[type, Callable[[Any], Html]] = {
     MessageView: listings.message_card,
     SessionView: listings.session_card,
     TreeView: treeview.tree_card,
+    UsageView: listings.usage_card,
 }
 
 

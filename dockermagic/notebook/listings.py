@@ -22,7 +22,7 @@ from dockermagic.notebook.markup import (
     row,
     table,
 )
-from dockermagic.tables import age, clip, duration, human_size, many, short_id
+from dockermagic.tables import age, clip, duration, human_size, many, reclaimable, short_id
 from dockermagic.view import (
     DockerfileView,
     HistoryView,
@@ -30,6 +30,7 @@ from dockermagic.view import (
     InfoView,
     MessageView,
     SessionView,
+    UsageView,
     Waste,
     WastedPath,
     warning_text,
@@ -44,6 +45,7 @@ __all__ = [
     "info_card",
     "message_card",
     "session_card",
+    "usage_card",
     "waste_note",
 ]
 
@@ -128,13 +130,12 @@ def _size(size: int, empty: bool) -> Html:
     return muted("0 B, metadata") if empty and not size else esc(human_size(size))
 
 
-def _bar(size: int, largest: int) -> Html:
+def _bar(size: int, largest: int, ground: str = "@bar") -> Html:
     if not size or not largest:
         return Html("")
     width = max(1.0, 100 * size / largest)
-    return el(
-        "div", style=f"width:{width:.1f}%;min-width:2px;height:7px;margin-top:6px;border-radius:4px;background:@bar"
-    )
+    style = f"width:{width:.1f}%;min-width:2px;height:7px;margin-top:6px;border-radius:4px;background:{ground}"
+    return el("div", style=style)
 
 
 # ---- images ---------------------------------------------------------------------------------------------------------
@@ -172,6 +173,30 @@ def images_card(view: ImagesView) -> Html:
 
 
 _NOTE = "padding:8px 12px;color:@soft"
+
+
+def usage_card(view: UsageView) -> Html:
+    """What takes the room: the pale part of a bar is what could go."""
+    rows = []
+    largest = max((one.size for one in view.rows), default=0)
+    for one in view.rows:
+        count = f"{one.total:,}, {one.active:,} in use" if one.total else "none"
+        could = f"{reclaimable(one)} can go" if one.reclaimable else ""
+        parts = ((one.size - one.reclaimable, "@bar"), (one.reclaimable, "@bar;opacity:.35"))
+        bars = [_bar(size, largest, ground) for size, ground in parts]
+        rows.append(
+            row(
+                cell(one.kind, style="white-space:nowrap"),
+                cell(muted(count), class_="dm-wide"),
+                cell(el("div", *bars, style="display:flex"), class_="dm-wide", style="width:24%"),
+                cell(human_size(one.size), style=f"width:1%;{NUMBER}"),
+                cell(muted(could), style=f"width:1%;{NUMBER}"),
+            )
+        )
+    free = sum(one.reclaimable for one in view.rows)
+    facts = [human_size(sum(one.size for one in view.rows)), f"{human_size(free)} can go" if free else ""]
+    foot = note(code("%docker prune"), " says what goes, and asks.", tone="soft") if free else ""
+    return card(head("Disk usage", *facts), table(*rows, label="disk usage"), foot)
 
 
 # ---- a session ------------------------------------------------------------------------------------------------------

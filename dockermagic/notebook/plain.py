@@ -17,7 +17,7 @@ from dockermagic.notebook.buildcard import (
     stale_names,
     summary,
 )
-from dockermagic.tables import align, clip, command_line, duration, human_size, many
+from dockermagic.tables import align, clip, command_line, diff_lines, duration, human_size, many, usage_table
 from dockermagic.tables import history_table as history_lines
 from dockermagic.tables import images_table as image_lines
 from dockermagic.view import (
@@ -26,6 +26,7 @@ from dockermagic.view import (
     CheckView,
     ContainersView,
     ContainerView,
+    DiffView,
     DockerfileView,
     HistoryView,
     ImagesView,
@@ -35,6 +36,7 @@ from dockermagic.view import (
     StepView,
     TreeEntry,
     TreeView,
+    UsageView,
     View,
     warning_text,
 )
@@ -207,12 +209,21 @@ def _message(view: MessageView) -> str:
     return "\n".join([view.text, *[f"  {line}" for line in view.lines], *([view.hint] if view.hint else [])])
 
 
+def _usage(view: UsageView) -> str:
+    return usage_table(view.rows)
+
+
+def _diff(view: DiffView) -> str:
+    return "\n".join(diff_lines(view.diff))
+
+
 _PRINTERS: dict[type, Callable[[Any], str]] = {
     BuildView: _build,
     ChangesView: _changes,
     CheckView: _check,
     ContainersView: _containers,
     ContainerView: _container,
+    DiffView: _diff,
     DockerfileView: _dockerfile,
     HistoryView: _history,
     ImagesView: _images,
@@ -220,4 +231,5 @@ _PRINTERS: dict[type, Callable[[Any], str]] = {
     MessageView: _message,
     SessionView: _session,
     TreeView: _tree,
+    UsageView: _usage,
 }

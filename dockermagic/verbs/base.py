@@ -20,7 +20,7 @@ __all__ = ["Console", "Shown", "Verb"]
 class Shown:
     """A verb's answer with more than one form: ``text`` as a terminal prints it, and the ``value`` behind it.
 
-    ``kind`` says what the value is: ``images``, ``history``, ``inspect``, ``info``.
+    ``kind`` says what the value is: ``images``, ``history``, ``inspect``, ``info``, ``usage``, ``image diff``.
     """
 
     kind: str

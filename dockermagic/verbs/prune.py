@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING
 from dockermagic.errors import UsageError
 from dockermagic.prune import Wanted
 from dockermagic.settings import parse_size
-from dockermagic.tables import human_size, many
-from dockermagic.verbs.base import Console, Verb
+from dockermagic.tables import human_size, many, reclaimable
+from dockermagic.verbs.base import Console, Shown, Verb
 from dockermagic.verbs.listing import render
 from dockermagic.verbs.options import Arguments, Option, flag, text
 from dockermagic.verbs.options import many as several
 
 if TYPE_CHECKING:
-    from dockermagic.prune import Plan, Usage
+    from dockermagic.prune import Plan
+    from dockermagic.view import Usage
 
 __all__ = ["BUILDER_PRUNE", "DF", "IMAGE_PRUNE", "PRUNE", "RESET"]
 
@@ -134,21 +135,24 @@ def builder_prune(console: Console, arguments: Arguments) -> int:
 
 
 def _row(usage: Usage) -> dict[str, str]:
-    share = f" ({100 * usage.reclaimable // usage.size}%)" if usage.size else ""
     return {
         "Type": usage.kind,
         "TotalCount": str(usage.total),
         "Active": str(usage.active),
         "Size": human_size(usage.size),
-        "Reclaimable": human_size(usage.reclaimable) + share,
+        "Reclaimable": reclaimable(usage),
     }
 
 
 def df(console: Console, arguments: Arguments) -> int:
     """Show what takes the room of the store."""
-    rows = [_row(usage) for usage in console.engine.usage()]
+    found, form = console.engine.usage(), arguments.text("format")
     table = "{{.Type}}\t{{.TotalCount}}\t{{.Active}}\t{{.Size}}\t{{.Reclaimable}}"
-    console.write(render(rows, HEADERS, arguments.text("format"), table))
+    listing = render([_row(usage) for usage in found], HEADERS, form, table)
+    if form:
+        console.write(listing)
+    else:
+        console.show(Shown("usage", found, listing))
     return 0
 
 

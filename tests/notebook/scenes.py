@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from dockermagic.buildview import build_view
 from dockermagic.events import Event, Log, Progress, Status, Vertex, Warning
+from dockermagic.imagediff import FieldChange, ImageDiff, PathChange
 from dockermagic.view import (
     BuildView,
     CellRow,
@@ -14,6 +15,7 @@ from dockermagic.view import (
     ContainerRow,
     ContainersView,
     ContainerView,
+    DiffView,
     DockerfileView,
     HistoryRow,
     HistoryView,
@@ -26,6 +28,8 @@ from dockermagic.view import (
     SessionView,
     TreeEntry,
     TreeView,
+    Usage,
+    UsageView,
     View,
     Waste,
     WastedPath,
@@ -313,6 +317,34 @@ def images() -> ImagesView:
     )
 
 
+def usage() -> UsageView:
+    return UsageView(
+        (
+            Usage("Images", 5, 2, 155_218_812, 38_214_000),
+            Usage("Containers", 1, 1, 4_096, 0),
+            Usage("Local Volumes", 0, 0, 0, 0),
+            Usage("Build Cache", 41, 0, 96_000_000, 96_000_000),
+        )
+    )
+
+
+def diff() -> DiffView:
+    return DiffView(
+        "app:1",
+        "app:2",
+        ImageDiff(
+            (FieldChange("config.Env", '["A=1"]', '["A=<2>"]'), FieldChange("config.Labels.made", "", '"today"')),
+            (("sha256:3f9a1bd2c7e4" + "0" * 52, "sha256:8c7f00d1aa42" + "0" * 52),),
+            (
+                PathChange("/app/main.py", "changed", "file", ("content", "time")),
+                PathChange("/app/new", "added", "file"),
+                PathChange("/app/old <one>", "removed", "dir"),
+            ),
+            203,
+        ),
+    )
+
+
 def session() -> SessionView:
     return SessionView(
         "01-first-image",
@@ -405,6 +437,9 @@ def scenes() -> dict[str, View]:
         "tree": small_tree(),
         "changes": changes(),
         "images": images(),
+        "usage": usage(),
+        "diff": diff(),
+        "no diff": DiffView("a", "b", ImageDiff((), (), (), 0)),
         "container": ContainerView("demo:latest", hello, 0, output, seconds=0.21),
         "container failed": ContainerView("busybox", ("sh", "-c", "exit 3"), 3, b"", seconds=0.04),
         "container that lasts": ContainerView(
