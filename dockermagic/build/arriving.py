@@ -2,39 +2,38 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from dockermagic.build.images import Images
 from dockermagic.build.internal import InternalStep
+from dockermagic.build.unpacking import Unpacking
 from dockermagic.oci.arrival import Reading
 from dockermagic.oci.image import Image
-from dockermagic.sandbox.base import Cancel
-from dockermagic.sandbox.snapshot import Snapshot
+from dockermagic.oci.spec import Descriptor
 
 __all__ = ["Arriving"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Arriving:
-    """An :class:`~dockermagic.oci.transfer.Unpacker` that makes snapshots."""
+    """An :class:`~dockermagic.oci.transfer.Unpacker` of one image that makes snapshots."""
 
     images: Images
     step: InternalStep
-    stop: Cancel = field(default_factory=Cancel)
+    _unpacking: Unpacking | None = None
 
-    def unpack(self, image: Image, reading: Reading) -> None:
-        """Every layer as a snapshot; those that are there already are not read."""
-        parent: Snapshot | None = None
-        for number, chain_id in enumerate(image.chain_ids):
-            parent, below = self.images.snapshotter.find(f"chain:{chain_id}"), parent
-            if parent is not None:
-                continue
-            parent = self.images.layer(
-                image, number, chain_id, below, self.step.emit, self.step.digest, self.stop, reading
-            )
-            layer = image.layers[number]
+    def calls(self, image: Image, reading: Reading) -> Sequence[Callable[[], None]]:
+        """What makes the layers that are not there yet; blobs of the others are not read."""
+        emit, vertex = self.step.emit, self.step.digest
+
+        def told(layer: Descriptor) -> None:
             self.step.transfer(layer.digest, "unpacked", layer.size, layer.size)
 
+        self._unpacking = Unpacking(self.images, image, emit, vertex, reading=reading, told=told)
+        return self._unpacking.calls()
+
     def cancel(self) -> None:
-        """End soon, with BuildInterruptedError."""
-        self.stop.set()
+        """Make the calls end soon, with BuildInterruptedError."""
+        if self._unpacking is not None:
+            self._unpacking.cancel()

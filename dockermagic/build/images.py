@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,9 +11,9 @@ from typing import Any
 
 from dockermagic.build.graph import ImageSource
 from dockermagic.build.locks import Lock
+from dockermagic.build.unpacking import Unpacking
 from dockermagic.errors import ImageNotFoundError, RegistryError, StoreError
-from dockermagic.events import Emit, Status, now
-from dockermagic.oci.arrival import Reading
+from dockermagic.events import Emit
 from dockermagic.oci.image import Image
 from dockermagic.oci.layout import load_layout
 from dockermagic.oci.pipeline import recompress
@@ -117,43 +118,16 @@ class Images:
     def unpack(self, op: ImageSource, emit: Emit, *, vertex: str = "", cancel: Cancel | None = None) -> Snapshot:
         """The snapshot of the image's top layer; layers that are not unpacked yet are."""
         base: BaseImage = op.image
-        parent: Snapshot | None = None
-        for number, chain_id in enumerate(base.chain_ids):
-            parent = self.layer(base.image, number, chain_id, parent, emit, vertex, cancel)
-        assert parent is not None
-        return parent
+        top = Unpacking(self, base.image, emit, vertex).run(cancel)
+        assert top is not None
+        return top
 
     def snapshots(self, image: Image, emit: Emit) -> Snapshot | None:
         """The snapshot of an image's top layer, None for an image without layers."""
-        if not image.chain_ids:
-            return None
-        base = BaseImage("", "", image)
-        return self.unpack(ImageSource("", "", image.chain_ids, base), emit)
-
-    def layer(
-        self,
-        image: Image,
-        number: int,
-        chain_id: str,
-        parent: Snapshot | None,
-        emit: Emit,
-        vertex: str,
-        cancel: Cancel | None,
-        reading: Reading | None = None,
-    ) -> Snapshot:
-        """One unpacked layer. Digest and diff_id are checked while it streams, before anything is recorded.
-
-        ``reading`` gives the blob where it is still coming.
-        """
-        found = self.snapshotter.find(f"chain:{chain_id}")
-        if found is not None:
-            return found
-        with self._alone(f"chain:{chain_id}", cancel):
-            found = self.snapshotter.find(f"chain:{chain_id}")
-            return found or self._unpack(image, number, chain_id, parent, emit, vertex, cancel, reading)
+        return Unpacking(self, image, emit, "").run()
 
     @contextlib.contextmanager
-    def _alone(self, name: str, cancel: Cancel | None = None) -> Iterator[None]:
+    def alone(self, name: str, cancel: Cancel | None = None) -> Iterator[None]:
         """What two builds want is made by one of them; the other waits, and finds it."""
         lock = Lock(self.store.home / "steps.lock", f"{self.sandbox.mode} {name}")
         lock.acquire(cancel)
@@ -162,31 +136,6 @@ class Images:
         finally:
             lock.release()
 
-    def _unpack(
-        self,
-        image: Image,
-        number: int,
-        chain_id: str,
-        parent: Snapshot | None,
-        emit: Emit,
-        vertex: str,
-        cancel: Cancel | None,
-        reading: Reading | None,
-    ) -> Snapshot:
-        descriptor = image.layers[number]
-        started = now()
-        emit(Status(vertex, descriptor.digest, "extracting", 0, descriptor.size, started, started))
-        active = self.snapshotter.prepare(parent)
-        try:
-            self.fill(active, descriptor, image.diff_ids[number], cancel, reading(number) if reading else None)
-            snapshot = self.snapshotter.commit(active, f"chain:{chain_id}")
-            self.snapshotter.set_diff_id(snapshot, image.diff_ids[number])
-        except BaseException:
-            self.snapshotter.discard(active)
-            raise
-        emit(Status(vertex, descriptor.digest, "extracting", descriptor.size, descriptor.size, now(), started, now()))
-        return snapshot
-
     def fill(
         self,
         active: Active,
@@ -194,12 +143,17 @@ class Images:
         diff_id: str,
         cancel: Cancel | None = None,
         blob: contextlib.AbstractContextManager[int] | None = None,
-    ) -> None:
-        """Unpack a layer into a new snapshot, from the store or as it comes; its digests are checked on the way."""
+        below: socket.socket | None = None,
+    ) -> bool:
+        """Unpack a layer into a new snapshot, from the store or as it comes; its digests are checked on the way.
+
+        ``below`` tells the directories of the layers below where they are still being made. False if the layer must
+        be unpacked again, onto them.
+        """
         with blob if blob is not None else self._opened(layer) as file:
-            self.sandbox.call(
+            done = self.sandbox.call(
                 "dockermagic.oci.unpack:unpack",
-                fds={"blob": file},
+                fds={"blob": file} | ({"below": below.fileno()} if below is not None else {}),
                 cancel=cancel,
                 directory=str(active.upper),
                 lowers=[str(path) for path in active.rootfs.lowers],
@@ -208,6 +162,7 @@ class Images:
                 diff_id=diff_id,
                 limit=settings().layer_limit,
             )
+        return done is not None
 
     @contextlib.contextmanager
     def _opened(self, layer: Descriptor) -> Iterator[int]:
@@ -218,7 +173,7 @@ class Images:
 
     def blob(self, snapshot: Snapshot, packing: Packing = DEFAULT_PACKING) -> LayerBlob:
         """The layer of a snapshot as a blob of the store, made once. Call it inside a lease."""
-        with self._alone(f"pack {snapshot.id} {packing}"):
+        with self.alone(f"pack {snapshot.id} {packing}"):
             return self._packed(snapshot, packing) or self._pack(snapshot, packing)
 
     def _packed(self, snapshot: Snapshot, packing: Packing) -> LayerBlob | None:

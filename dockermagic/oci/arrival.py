@@ -72,9 +72,10 @@ class Arrival:
                 raise self._error
             is_here = self._ended
         if is_here:
-            file = os.dup(self._file)
+            file = os.open(
+                f"/dev/fd/{self._file}", os.O_RDONLY | getattr(os, "O_CLOEXEC", 0)
+            )  # with a position of its own
             try:
-                os.lseek(file, 0, os.SEEK_SET)
                 yield file
             finally:
                 os.close(file)

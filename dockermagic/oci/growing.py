@@ -26,7 +26,7 @@ from dockermagic.oci.overlay import (
 )
 from dockermagic.oci.rooted import Directories, follow, join, remove_tree
 
-__all__ = ["NEW_FILE", "OLD_FILE", "GrowingLayer", "set_attributes", "write_all"]
+__all__ = ["NEW_FILE", "OLD_FILE", "Displaced", "GrowingLayer", "set_attributes", "write_all"]
 
 NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 OLD_FILE = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
@@ -35,16 +35,23 @@ _REFUSED = (errno.EPERM, errno.EINVAL, errno.EACCES, errno.EOVERFLOW)
 _NO_ATTRIBUTE = (errno.EPERM, errno.ENOTSUP, errno.EINVAL, errno.EACCES)
 
 
+class Displaced(Exception):
+    """A path of the layer leads through something below that is no directory, which was not known when it was made."""
+
+
 class GrowingLayer:
     """The directory, its owners, and the directories made in it so far.
 
-    A directory keeps mode 0700 until :meth:`finish`, which sets modes and times, the deepest first.
+    A directory keeps mode 0700 until :meth:`finish`, which sets modes and times, the deepest first. ``lowers`` as a
+    function waits for layers that are still being made. It is called as late as can be: see :meth:`arrive`.
     """
 
-    def __init__(self, directory: str, lowers: Sequence[str], ownership: str) -> None:
+    def __init__(self, directory: str, lowers: Sequence[str] | Callable[[], Sequence[str]], ownership: str) -> None:
         self.tree = Directories(directory)
         self.owners = Ownership(ownership)
-        self._lowers = Stack(lowers)
+        self._await = lowers if callable(lowers) else None
+        self._lowers = Stack(()) if callable(lowers) else Stack(lowers)
+        self._implied: dict[str, bool] = {}  # made before the layers below were here; True: nothing else describes it
         self._made: dict[str, tuple[int, int, Mapping[str, bytes]]] = {}
         self._resolved: dict[tuple[str, str], str] = {}
         self._alone: set[str] = set()  # directories below which nothing of the lower layers is seen
@@ -52,12 +59,35 @@ class GrowingLayer:
         found = os.fstat(root)
         self.describe("", stat.S_IMODE(found.st_mode) & ~stat.S_ISGID, found.st_mtime_ns)
         os.fchmod(root, 0o700)  # without setgid, which what is made inside would inherit
-        below = self._lowers.lookup("")
-        if below:
+        if below := self._lowers.lookup(""):
             self._like_lower("", *below)
+        self._implied[""] = True
+
+    def arrive(self) -> bool:
+        """Wait for the layers below, if they are not here yet; False if they were.
+
+        What was made in directories that no entry had spoken of is right if below there is a directory, too, or
+        nothing. Else Displaced is raised, and the layer must be made anew.
+        """
+        if self._await is None:
+            return False
+        self._lowers, self._await = Stack(self._await()), None
+        self._resolved.clear()
+        for path, is_open in self._implied.items():
+            if path and (path not in self._made or self.is_alone(path)):
+                continue
+            found = self._lowers.lookup(path)
+            if found is None:
+                self._alone.add(path)
+            elif not stat.S_ISDIR(found[1].st_mode):
+                raise Displaced(path)
+            elif is_open:
+                self._like_lower(path, *found)
+        return True
 
     def finish(self) -> None:
         """Set the modes and times of directories, now that nothing is added to them."""
+        self.arrive()
         for path in sorted(self._made, reverse=True):
             mode, mtime_ns, xattrs = self._made[path]
             descriptor = self.tree.fd(path)
@@ -135,6 +165,8 @@ class GrowingLayer:
         if xattrs is None:
             xattrs = self._made[path][2] if path in self._made else {}
         self._made[path] = (mode, mtime_ns, xattrs)
+        if path in self._implied:
+            self._implied[path] = False
 
     def hide(self, path: str) -> None:
         """Make a directory of this layer hide what the layers below have there."""
@@ -181,7 +213,10 @@ class GrowingLayer:
                 above = at.rpartition("/")[0][len(top) :].lstrip("/")
                 return self.directory(join(above, "/".join(missing[number + 1 :])), top)
             at = self.make_directory(at, part)
-            self._alone.add(at)
+            if self._await is None:
+                self._alone.add(at)
+            else:
+                self._implied[at] = True
         return at
 
     def is_alone(self, path: str) -> bool:
@@ -190,7 +225,7 @@ class GrowingLayer:
             if path in self._alone:
                 return True
             path = path.rpartition("/")[0]
-        return not self._lowers.layers
+        return self._await is None and not self._lowers.layers
 
     def _layer(self, layer: int) -> Directories:
         return self.tree if layer < 0 else self._lowers.layers[layer]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from functools import partial
 from typing import Any, Protocol
 
-from dockermagic.errors import BuildInterruptedError, RegistryError
+from dockermagic.errors import RegistryError
 from dockermagic.oci import auth, lock
 from dockermagic.oci.arrival import Arrival, Reading
 from dockermagic.oci.image import Image
@@ -16,6 +16,7 @@ from dockermagic.oci.reference import Reference
 from dockermagic.oci.registry import Repository
 from dockermagic.oci.spec import Descriptor, Index, Manifest, Platform, decode, is_index, is_manifest
 from dockermagic.oci.store import Store
+from dockermagic.oci.together import together
 from dockermagic.oci.transport import Transport
 from dockermagic.settings import settings
 
@@ -37,12 +38,12 @@ def silent(digest: str, state: str, done: int, total: int) -> None:
 class Unpacker(Protocol):
     """Who unpacks layers while they come."""
 
-    def unpack(self, image: Image, reading: Reading) -> None:
-        """Unpack every layer of the image, the lowest first; checks each digest itself."""
+    def calls(self, image: Image, reading: Reading) -> Sequence[Callable[[], None]]:
+        """What unpacks the image's layers, each checked against its diff_id: calls that are all to be made at once."""
         ...
 
     def cancel(self) -> None:
-        """Make :meth:`unpack`, which runs in another thread, end soon, with an error."""
+        """Make the calls, which run in other threads, end soon, with an error."""
         ...
 
 
@@ -150,7 +151,7 @@ def _fetch_layers(
     def reading(number: int) -> contextlib.AbstractContextManager[int]:
         return arrivals[image.layers[number].digest].reading()
 
-    beside = [] if unpacker is None else [lambda: unpacker.unpack(image, reading)]
+    beside = () if unpacker is None else unpacker.calls(image, reading)
     try:
         _together(image.layers, fetch, notify, beside, stop)
     finally:
@@ -278,20 +279,11 @@ def _together(
             raise _Stopped("stopped")
         notify(digest, state, done, total)
 
+    def halt() -> None:
+        stopped.set()
+        stop()
+
     for descriptor in once:
         notify(descriptor.digest, "waiting", 0, descriptor.size)
-    with ThreadPoolExecutor(_AT_ONCE + len(beside), thread_name_prefix="transfer") as pool:
-        futures: list[Future[None]] = [pool.submit(call) for call in beside]
-        futures += [pool.submit(work, descriptor, tell) for descriptor in once]
-        try:
-            wait(futures, return_when=FIRST_EXCEPTION)
-        finally:
-            stopped.set()
-            if not all(future.done() for future in futures):
-                stop()
-            for future in futures:
-                future.cancel()
-    problems = [error for future in futures if not future.cancelled() and (error := future.exception()) is not None]
-    problems.sort(key=lambda error: isinstance(error, (_Stopped, BuildInterruptedError)))
-    if problems:
-        raise problems[0]
+    calls: list[Callable[[], None]] = [partial(work, descriptor, tell) for descriptor in once]
+    together([*beside, *calls], at_once=_AT_ONCE + len(beside), stop=halt)

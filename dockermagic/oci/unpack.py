@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 from collections.abc import Sequence
 from typing import Any
 
-from dockermagic.errors import ArchiveError
+from dockermagic.errors import ArchiveError, StoreError
 from dockermagic.oci.blobs import clear_errors
-from dockermagic.oci.growing import NEW_FILE, OLD_FILE, GrowingLayer, set_attributes, write_all
+from dockermagic.oci.growing import NEW_FILE, OLD_FILE, Displaced, GrowingLayer, set_attributes, write_all
 from dockermagic.oci.overlay import (
     CAPABILITY,
     KEPT_CAPABILITY,
@@ -42,23 +43,28 @@ def unpack(
     directory: str,
     *,
     lowers: Sequence[str] = (),
+    below: int = -1,
     digest: str = "",
     size: int = -1,
     diff_id: str = "",
     limit: int | None = LIMIT,
     ownership: str | None = None,
-) -> dict[str, Any]:
+) -> dict[str, Any] | None:
     """Unpack the layer that is read from ``blob`` into ``directory``, which exists and is empty.
 
     ``lowers`` are the directories of the layers below, bottom first: a directory that the tar only implies takes its
-    attributes from there. ``digest``, ``size`` and ``diff_id``, where given, must be those of the stream. More than
-    ``limit`` uncompressed bytes are refused. What cannot be owned is recorded in ``ownership`` (see overlay.py).
+    attributes from there. Where they are still being made themselves, they are read from ``below`` as a JSON list, as
+    late as can be. ``digest``, ``size`` and ``diff_id``, where given, must be those of the
+    stream. More than ``limit`` uncompressed bytes are refused. What cannot be owned is recorded in ``ownership`` (see
+    overlay.py).
 
-    Returns digest, diff_id, size, uncompressed_size, and how many entries and bytes of files were made. Raises
+    Returns digest, diff_id, size, uncompressed_size, and how many entries and bytes of files were made; None if it
+    turns out late that it must be unpacked again, with ``lowers``: a path leads through a link of theirs. Raises
     ArchiveError, StoreFullError or StoreError; the caller then throws the directory away.
     """
     with clear_errors(directory):
-        layer = GrowingLayer(directory, lowers, ownership or ownership_file(directory))
+        stands_on = lowers if below < 0 else lambda: _awaited(below)
+        layer = GrowingLayer(directory, stands_on, ownership or ownership_file(directory))
     source = Source(blob, limit=limit)
     before = os.umask(0)
     try:
@@ -76,6 +82,8 @@ def unpack(
                 if expected not in ("", found):
                     raise ArchiveError(f"the layer has the {what} {found}, expected {expected}")
             layer.finish()
+    except Displaced:
+        return None
     finally:
         os.umask(before)
         source.close()
@@ -88,6 +96,16 @@ def unpack(
         "entries": maker.entries,
         "bytes": maker.bytes,
     }
+
+
+def _awaited(below: int) -> list[str]:
+    """The directories of the layers below, when somebody has written them all."""
+    with open(below, "rb", closefd=False) as stream:
+        written = stream.read()
+    if not written:
+        raise StoreError("the layers below this one did not come")
+    found: list[str] = json.loads(written)
+    return found
 
 
 class Maker:
@@ -206,6 +224,9 @@ class Maker:
         above, _, base = target.rpartition("/")
         source = layer.existing(above, self._top)
         found = layer.find(source, base) if source is not None and base else None
+        if found is None and layer.arrive():
+            self._link(parent, name, entry)
+            return
         if source is None or found is None or stat.S_ISDIR(found[1].st_mode):
             raise ArchiveError(
                 f"the {self._what}'s hard link {entry.name!r:.300} leads to {entry.link!r:.300}, which is no file"

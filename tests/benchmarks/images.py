@@ -1,4 +1,4 @@
-"""Images beside the others: ``python -m tests.benchmarks.images [--rounds N]``, as root; median ratios to each.
+"""Images beside the others: ``python -m tests.benchmarks.images [--rounds N] [--only pull]``, as root; median ratios to each.
 
 A registry on loopback holds an image of one gzip layer of 150 MB and one of five of 60 MB (random bytes and text by
 halves). Each round pulls them into an empty store, pushes to an empty repository, saves one of 500 MB, and unpacks.
@@ -51,7 +51,8 @@ print(json.dumps([done.returncode, seconds, resource.getrusage(resource.RUSAGE_C
 
 
 def timed(command: Sequence[str], env: dict[str, str] | None = None) -> tuple[float, int]:
-    """Seconds, and the most memory of the process in MB."""
+    """Seconds, and the most memory of the process in MB. What others have written is on the disk before."""
+    os.sync()
     words = [sys.executable, "-c", MEASURE, *command]
     done = subprocess.run(words, env=os.environ | (env or {}), capture_output=True, text=True, check=True)
     code, seconds, memory = json.loads(done.stdout)
@@ -165,7 +166,8 @@ class Bench:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.images", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--only", choices=["pull", "push", "save", "unpack"], action="append")
+    options = parser.parse_args()
     docker = Docker()
     try:
         with tempfile.TemporaryDirectory(prefix="dockermagic-bench-", dir="/var/tmp") as name:
@@ -174,17 +176,18 @@ def main() -> None:
             try:
                 bench = Bench(Path(name), docker, registry)
                 bench.fill()
-                works: list[Callable[[int], None]] = [
-                    lambda number: bench.pull("one"),
-                    lambda number: bench.pull("five"),
-                    lambda number: bench.push("five"),
-                    lambda number: bench.save(),
-                    lambda number: bench.unpack(),
+                works: list[tuple[str, Callable[[], None]]] = [
+                    ("pull", lambda: bench.pull("one")),
+                    ("pull", lambda: bench.pull("five")),
+                    ("push", lambda: bench.push("five")),
+                    ("save", bench.save),
+                    ("unpack", bench.unpack),
                 ]
-                for number in range(rounds):
-                    for work in works:
-                        work(number)
-                print(bench.table())
+                for _ in range(options.rounds):
+                    for kind, work in works:
+                        if kind in (options.only or [kind]):
+                            work()
+                print(f"load {os.getloadavg()[0]:.1f}\n\n{bench.table()}")
                 print(json.dumps(bench.seconds))
             finally:
                 registry.stop()
