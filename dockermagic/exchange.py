@@ -51,7 +51,6 @@ class Exchange(Rooms):
         Raises :class:`RegistryError`, which names what can be made instead, and :class:`ArchiveError` for a layer that
         is broken.
         """
-        from dockermagic.build.bases import can_make
         from dockermagic.oci.platform import Platform
         from dockermagic.oci.reference import Reference
 
@@ -60,6 +59,8 @@ class Exchange(Rooms):
         try:
             return self._pull(reference, wanted, emit).digest
         except RegistryError as error:
+            from dockermagic.build.bases import can_make
+
             if not platform and can_make(reference.familiar()):
                 own = f"Make it from this machine's own packages: dockermagic base {reference.familiar()}."
                 error.hint = f"{own} {error.hint}".strip()
