@@ -1,4 +1,4 @@
-"""Images beside the others: ``python -m tests.benchmarks.images [--rounds N] [--only pull]``, as root; median ratios to each.
+"""Images beside the others: ``python -m tests.benchmarks.images [--rounds N] [--only pull]``, as root; median ratios.
 
 A registry on loopback holds an image of one gzip layer of 150 MB and one of five of 60 MB (random bytes and text by
 halves). Each round pulls them into an empty store, pushes to an empty repository, saves one of 500 MB, and unpacks.

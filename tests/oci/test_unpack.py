@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import os
 import stat
 import struct
@@ -14,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from dockermagic.errors import ArchiveError
+from dockermagic.errors import ArchiveError, StoreError
 from dockermagic.oci.compression import compressor
 from dockermagic.oci.spec import digest
 from tests.oci.trees import OPAQUE, snapshot, tar, unpack_bytes
@@ -231,6 +232,58 @@ def test_an_implied_directory_is_as_the_layers_below_have_it(tmp_path: Path) -> 
     }
     assert (found["etc"][1], found["etc"][-1]) == (0o711, 1234)
     assert found["old/in"][1] == 0o755
+
+
+def told(*lowers: Path) -> int:
+    """A descriptor that tells where the layers below are; closed without a word if there are none."""
+    out, into = os.pipe()
+    if lowers:
+        os.write(into, json.dumps([str(lower) for lower in lowers]).encode())
+    os.close(into)
+    return out
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        pytest.param([("file", "etc/a", b"1"), ("file", "new/in/b", b"2")], id="implied directories"),
+        pytest.param([("file", "etc/a", b"1"), ("dir", "etc")], id="a directory that comes later"),
+        pytest.param([("dir", "lib"), ("file", "lib/a", b"")], id="a directory in place of a link"),
+        pytest.param([("file", ".wh.lib", b""), ("dir", "lib"), ("file", "lib/a", b"")], id="a link that was removed"),
+        pytest.param([("file", "etc/.wh.old", b""), ("file", "new/.wh..wh..opq", b"")], id="whiteouts"),
+        pytest.param([("file", "etc/a", b""), ("link", "b", "etc/old"), ("link", "c", "lib/x")], id="hard links"),
+        pytest.param([("link", "b", "etc/old"), ("file", "lib/a", b"")], id="a link that is known by then"),
+        pytest.param([("file", "new/a", b""), ("file", ".wh.new", b""), ("file", "new", b"")], id="what goes again"),
+    ],
+)
+def test_layers_below_that_come_late_make_no_difference(entries: list[Any], tmp_path: Path) -> None:
+    etc, root = tarfile.TarInfo("etc"), tarfile.TarInfo("./")
+    etc.type, etc.mode, etc.mtime = tarfile.DIRTYPE, 0o711, 1234
+    root.type, root.mode = tarfile.DIRTYPE, 0o750
+    below = [root, etc, ("file", "etc/old", b"old"), ("file", "usr/lib/x", b""), ("symlink", "lib", "usr/lib")]
+    unpack_bytes(tar(*below), tmp_path / "0/fs")
+    unpack_bytes(tar(*entries), tmp_path / "1/fs", [tmp_path / "0/fs"])
+    late = told(tmp_path / "0/fs")
+    unpack_bytes(tar(*entries), tmp_path / "2/fs", below=late)
+    os.close(late)
+
+    assert snapshot(tmp_path / "2/fs", times=True) == snapshot(tmp_path / "1/fs", times=True)
+    assert (tmp_path / "2/fs").stat().st_mode == (tmp_path / "1/fs").stat().st_mode == stat.S_IFDIR | 0o750
+
+
+def test_a_layer_whose_paths_lead_through_a_late_link_is_unpacked_again(tmp_path: Path) -> None:
+    unpack_bytes(tar(("dir", "usr"), ("symlink", "lib", "usr")), tmp_path / "0/fs")
+    late = told(tmp_path / "0/fs")
+
+    assert unpack_bytes(tar(("file", "lib/a", b"")), tmp_path / "1/fs", below=late) is None
+    os.close(late)
+
+
+def test_a_layer_that_waits_for_those_below_in_vain(tmp_path: Path) -> None:
+    late = told()
+    with pytest.raises(StoreError, match="the layers below this one did not come"):
+        unpack_bytes(tar(("file", "a", b"")), tmp_path / "fs", below=late)
+    os.close(late)
 
 
 def test_a_hard_link_to_a_file_of_a_lower_layer_brings_it_up(tmp_path: Path) -> None:

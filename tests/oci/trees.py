@@ -79,7 +79,7 @@ def tar(*entries: tuple[str, str] | tuple[str, str, Any] | tarfile.TarInfo) -> b
     return stream.getvalue()
 
 
-def unpack_bytes(data: bytes, directory: Path, lowers: Sequence[Path] = (), **options: Any) -> dict[str, Any]:
+def unpack_bytes(data: bytes, directory: Path, lowers: Sequence[Path] = (), **options: Any) -> Any:
     """Unpack a layer from memory; its bytes go through a file, as a blob does."""
     directory.mkdir(parents=True, exist_ok=True)
     blob = directory.parent / f"{directory.name}.blob"

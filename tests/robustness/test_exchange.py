@@ -93,6 +93,35 @@ def test_a_bomb_is_stopped_at_its_bound(served: StoreServer, tmp_path: Path, mon
         assert not [path for path in (tmp_path / "home/snapshots").iterdir() if path.name.isdigit()]
 
 
+@pytest.mark.engine
+def test_layers_side_by_side_are_as_one_after_the_other(served: StoreServer, tmp_path: Path) -> None:
+    """Also one whose paths lead through a link of a layer below; each stands on the one below it."""
+    layers = [
+        [("dir", "usr"), ("dir", "usr/lib"), ("symlink", "lib", "usr/lib"), ("file", "big", os.urandom(1 << 20))],
+        [("file", "lib/one", b"1"), ("file", "usr/two", b"2")],
+        [("link", "three", "lib/one"), ("file", "usr/.wh.two", b"")],
+        *([("file", f"usr/lib/more{number}", b"%d" % number)] for number in range(4)),
+    ]
+    made = Image.empty()
+    with served.store.lease():
+        for number, entries in enumerate(layers):
+            plain = tar(*entries)
+            blob = served.store.put(gzip.compress(plain), layer_media_type("gzip"))
+            made = made.append_layer(LayerBlob(blob, digest(plain), len(plain)), HistoryEntry(created_by=f"{number}"))
+        served.store.tag(Reference.parse("many:1"), made.write(served.store))
+    with Engine(tmp_path / "home") as engine:
+        engine.pull(f"{served.address}/many:1")
+        ids = engine.snapshots_of(f"{served.address}/many:1")
+        assert len(ids) == len(layers)
+        assert [entry.name for entry in engine.tree(ids, "/usr")] == ["lib"]
+        assert [entry.name for entry in engine.tree(ids, "/usr/lib")] == [
+            *(f"more{number}" for number in range(4)),
+            "one",
+        ]
+        assert engine.read_file(ids, "/three") == b"1"
+        assert engine.fsck().findings == ()
+
+
 def loop(address: str, salt: str) -> list[list[str]]:
     """What moves images, and takes them away."""
     return [
