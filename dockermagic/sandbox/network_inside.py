@@ -31,23 +31,22 @@ _SECONDS = 15.0
 
 def pasta(*, namespace: int, command: list[str], emit: Callable[[Any], None]) -> None:
     """Run pasta on a network namespace until this process is ended; ``emit`` is called when the network is there."""
-    with tempfile.TemporaryFile() as said, tempfile.TemporaryDirectory(prefix="dockermagic-") as folder:
-        ready = os.path.join(folder, "pid")
-        words = [*command, "--pid", ready, "--runas", "0", "--netns", "/proc/self/fd/0"]
+    # Files without a name, since this process is killed in the end: nothing of it stays.
+    with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as ready:
+        words = [*command, "--pid", "/proc/self/fd/1", "--runas", "0", "--netns", "/proc/self/fd/0"]
         process = subprocess.Popen(
             words,
             stdin=namespace,
-            stdout=subprocess.DEVNULL,
+            stdout=ready,
             stderr=said,
             preexec_fn=lambda: syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL),
         )
         signal.signal(signal.SIGTERM, lambda *_: process.kill())
         deadline = time.monotonic() + _SECONDS
         while process.poll() is None and time.monotonic() < deadline:
-            with contextlib.suppress(OSError):
-                if os.stat(ready).st_size:
-                    emit("ready")
-                    break
+            if os.fstat(ready.fileno()).st_size:
+                emit("ready")
+                break
             time.sleep(0.002)
         else:
             process.kill()
