@@ -9,7 +9,7 @@ from typing import Any
 from dockermagic.oci.filetree import changes
 from dockermagic.records import Records, declare
 from dockermagic.sandbox.base import Sandbox
-from dockermagic.sandbox.snapshot import SCHEMA as SNAPSHOTS
+from dockermagic.sandbox.snapshot_index import SCHEMA as SNAPSHOTS
 
 __all__ = ["LayerFacts", "layer_facts", "sizes_by_diff_id"]
 

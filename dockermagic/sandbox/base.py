@@ -176,7 +176,7 @@ class Sandbox(Protocol):
         *,
         output: Output | None = None,
         cancel: Cancel | None = None,
-        hooks: Hooks = ...,
+        hooks: Hooks | None = None,
     ) -> Running:
         """The same, begun: the caller waits for it, and may signal it meanwhile. With a hook ``prepare`` it is held."""
         ...

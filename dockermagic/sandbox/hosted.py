@@ -76,13 +76,16 @@ def run_hosted(
             if listener:
                 listener.leave()
         if listener:
-            _below(listener, root)
             listener.write_special()
     return code
 
 
 class _Listener(Listener):
     """Records what happens on the device that holds the root filesystem, which need not be that of ``/``."""
+
+    def __init__(self, fd: int, root: Path) -> None:
+        super().__init__(fd, root)
+        self.prefix = f"{os.path.realpath(root)}/"
 
     def enter(self, namespace: int) -> None:
         super().enter(namespace)
@@ -127,13 +130,3 @@ def _serve(read: int, listener: Listener | None, output: Callable[[bytes], None]
                 listener.answer()
             else:  # the last process under the filter is gone
                 poll.unregister(fd)
-
-
-def _below(listener: Listener, root: Path) -> None:
-    """Places are the host's; what is written down is where they are in the root filesystem."""
-    prefix = f"{os.path.realpath(root)}/"
-    listener.special = {
-        key: (place.removeprefix(prefix), status)
-        for key, (place, status) in listener.special.items()
-        if place.startswith(prefix)
-    }

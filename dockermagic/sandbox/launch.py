@@ -26,7 +26,8 @@ from dockermagic.sandbox.capabilities import LAST
 from dockermagic.sandbox.command import CannotRunError, find_command, not_executed
 from dockermagic.sandbox.leftovers import Stub
 from dockermagic.sandbox.mounts import Stubs, mount_rootfs
-from dockermagic.sandbox.stage import Profile, Setting, Stage
+from dockermagic.sandbox.profile import Profile
+from dockermagic.sandbox.stage import Setting, Stage
 from dockermagic.sandbox.surroundings import Surroundings
 from dockermagic.sandbox.tasks import limit_tasks
 from dockermagic.sandbox.trees import MOUNT_POINTS
@@ -105,12 +106,16 @@ class _Job:
     fds: list[int]
 
 
-def _stage(setting: Setting, profile: Profile) -> Stage:
+def _begin(profile: Profile) -> int:
+    """Live no longer than the parent, lead a session, and tell the namespaces that the process shall have."""
     sys.prctl(sys.PR_SET_PDEATHSIG, signal.SIGKILL)
     os.setsid()
     flags = sys.CLONE_NEWNS | sys.CLONE_NEWIPC | sys.CLONE_NEWUTS
-    if profile.network != "host":
-        flags |= sys.CLONE_NEWNET
+    return flags | (sys.CLONE_NEWNET if profile.network != "host" else 0)
+
+
+def _stage(setting: Setting, profile: Profile) -> Stage:
+    flags = _begin(profile)
     try:
         sys.unshare(flags | sys.CLONE_NEWCGROUP)
     except OSError:
@@ -180,11 +185,7 @@ def _become(stage: Stage, job: _Job, status: Status, records: Records | None) ->
 
 def _join(beside: int, profile: Profile, job: _Job, status: Status, records: Records | None) -> None:
     """Become one more process beside another one; the pid namespace is that of this process already."""
-    sys.prctl(sys.PR_SET_PDEATHSIG, signal.SIGKILL)
-    os.setsid()
-    flags = sys.CLONE_NEWNS | sys.CLONE_NEWIPC | sys.CLONE_NEWUTS
-    if profile.network != "host":
-        flags |= sys.CLONE_NEWNET
+    flags = _begin(profile)
     try:
         sys.setns(beside, flags | sys.CLONE_NEWCGROUP)
     except PermissionError:  # the cgroup namespace is that of the host

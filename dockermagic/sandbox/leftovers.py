@@ -13,6 +13,7 @@ from pathlib import Path
 
 from dockermagic.oci.overlay import OVERRIDE, Ownership, Status, is_whiteout, ownership_file
 from dockermagic.sandbox.base import Rootfs
+from dockermagic.sandbox.trees import walk
 
 __all__ = ["Stub", "own_files", "own_new_files", "remove_stubs"]
 
@@ -124,20 +125,12 @@ def own_new_files(rootfs: Rootfs, uid: int, gid: int, except_for: set[str]) -> N
     upper = rootfs.upper
     assert upper is not None
     owners = Ownership(ownership_file(str(upper)))
-    pending = [""]
-    while pending:
-        folder = pending.pop()
-        with os.scandir(upper / folder) as entries:
-            for entry in entries:
-                path = os.path.join(folder, entry.name)
-                found = entry.stat(follow_symlinks=False)
-                if is_whiteout(found):
-                    continue
-                is_directory = stat.S_ISDIR(found.st_mode)
-                if is_directory:
-                    pending.append(path)
-                if f"/{path}" not in except_for and not _is_older(rootfs, path, entry.path, is_directory):
-                    _own(owners, path, entry.path, Status(found.st_mode, uid, gid))
+    for path, entry in walk(str(upper)):
+        found = entry.stat(follow_symlinks=False)
+        if is_whiteout(found) or f"/{path}" in except_for:
+            continue
+        if not _is_older(rootfs, path, entry.path, stat.S_ISDIR(found.st_mode)):
+            _own(owners, path, entry.path, Status(found.st_mode, uid, gid))
     owners.save()
 
 

@@ -18,14 +18,15 @@ import errno
 import os
 import stat
 import struct
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 from dockermagic.oci.overlay import OVERRIDE, Ownership, Status, ownership_file
 from dockermagic.sandbox import seccomp, syscalls
+from dockermagic.sandbox.callers import AT_FDCWD, Callers, GoneError
 from dockermagic.sandbox.identities import Processes, change, read_stat
 from dockermagic.sandbox.syscall_numbers import numbers
+from dockermagic.sandbox.trees import walk
 
 __all__ = ["Listener"]
 
@@ -35,29 +36,29 @@ _RECEIVED = struct.Struct("QIIiIQ6Q")
 _ANSWER = struct.Struct("QqiI")
 _RECV = 0xC0502100
 _SEND = 0xC0182101
-_ID_VALID = 0x40082102
 _SET_FLAGS = 0x40082104
 _SYNC_WAKE_UP = 1
 _KEEP = 0xFFFFFFFF
 _KEEP_16 = 0xFFFF
-_AT_FDCWD = -100
 _AT_SYMLINK_NOFOLLOW = 0x100
 _AT_EMPTY_PATH = 0x1000
-_PATH_MAX = 4096
 _NGROUPS_MAX = 65536
 
 
-class Listener:
-    """Answers the filter's notifications. Made before the process's mount namespace is entered; see :meth:`enter`."""
+class Listener(Callers):
+    """Answers the filter's notifications.
+
+    ``upper`` is the layer where they are written down; ``prefix`` is what stands before its paths where they are those
+    of the host.
+    """
+
+    prefix = ""
 
     def __init__(self, fd: int, upper: Path | None) -> None:
-        self.fd = fd
+        super().__init__(fd)
         self.upper = upper
         self.device = 0
         self.me = (0, 0)
-        self.proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        self.own_fds = os.open("/proc/self/fd", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        self.home = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
         # What carries no attribute: links and special files, by device and inode.
         self.special: dict[tuple[int, int], tuple[str, Status]] = {}
         self.calls = known_calls()
@@ -72,21 +73,8 @@ class Listener:
             pass
 
     def enter(self, namespace: int) -> None:
-        """Go where the process is."""
-        syscalls.setns(namespace, syscalls.CLONE_NEWNS)
+        super().enter(namespace)
         self.device = os.stat("/").st_dev
-        os.fchdir(self.own_fds)
-
-    def leave(self) -> None:
-        """Come back, so that the process's mounts can vanish, and write down what is left to write."""
-        syscalls.setns(self.home, syscalls.CLONE_NEWNS)
-        os.close(self.fd)
-        self.close()
-
-    def close(self) -> None:
-        """Close what was opened for the work; :meth:`leave` does it."""
-        for fd in (self.proc, self.own_fds, self.home):
-            os.close(fd)
 
     def answer(self) -> None:
         """Take one notification and answer it. Quiet if the process that asked is gone."""
@@ -103,7 +91,7 @@ class Listener:
             value, failed = self._do(call, bits, identity, pid, arguments), 0
         except OSError as error:
             value, failed = 0, error.errno or errno.EPERM
-        except _GoneError:
+        except GoneError:
             return
         try:
             syscalls.ioctl(self.fd, _SEND, _ANSWER.pack(identity, value, -failed, 0))
@@ -118,25 +106,25 @@ class Listener:
         if call in seccomp.SET_IDS:
             return self._set(call, bits, pid, arguments)
         if call == "fchown":
-            fd = self._of(pid, identity, f"{pid}/fd/{_int(arguments[0])}")
+            fd = self.of(pid, identity, f"{pid}/fd/{_int(arguments[0])}")
             self._chown(fd, arguments[1:3], bits, pid)
         elif call in ("chown", "lchown"):
-            path = self._path(pid, arguments[0])
-            fd = self._open(pid, identity, _AT_FDCWD, path, follow=call == "chown")
+            path = self.path(pid, arguments[0])
+            fd = self.open(pid, identity, AT_FDCWD, path, follow=call == "chown")
             self._chown(fd, arguments[1:3], bits, pid)
         elif call == "fchownat":
             flags = arguments[4]
-            path = self._path(pid, arguments[1])
+            path = self.path(pid, arguments[1])
             if not path and not flags & _AT_EMPTY_PATH:
                 raise OSError(errno.ENOENT, "")
             follow = not flags & _AT_SYMLINK_NOFOLLOW
-            fd = self._open(pid, identity, _int(arguments[0]), path, follow=follow)
+            fd = self.open(pid, identity, _int(arguments[0]), path, follow=follow)
             self._chown(fd, arguments[2:4], bits, pid)
         elif call in ("mknod", "mknodat"):
             if self.processes.get(pid).euid != 0:
                 raise OSError(errno.EPERM, "")
-            at, name, mode, device = (_AT_FDCWD, *arguments[:3]) if call == "mknod" else arguments[:4]
-            self._mknod(pid, identity, _int(at), self._path(pid, name), mode, device)
+            at, name, mode, device = (AT_FDCWD, *arguments[:3]) if call == "mknod" else arguments[:4]
+            self._mknod(pid, identity, _int(at), self.path(pid, name), mode, device)
         return 0
 
     def _set(self, call: str, bits: int, pid: int, arguments: list[int]) -> int:
@@ -147,7 +135,7 @@ class Listener:
             count, width = arguments[0] & _KEEP, 4 if bits == 64 else 2
             if count > _NGROUPS_MAX:
                 raise OSError(errno.EINVAL, "")
-            data = self._memory(pid, arguments[1], count * width) if count else b""
+            data = self.memory(pid, arguments[1], count * width) if count else b""
             wanted = struct.unpack(f"{count}{'I' if width == 4 else 'H'}", data)
         else:
             size = 3 if "res" in call else 2 if "re" in call else 1
@@ -170,106 +158,12 @@ class Listener:
             if size and size < len(ids.groups):
                 raise OSError(errno.EINVAL, "")
             if size:
-                self._store(pid, arguments[1], struct.pack(f"{len(ids.groups)}{form}", *ids.groups))
+                self.store(pid, arguments[1], struct.pack(f"{len(ids.groups)}{form}", *ids.groups))
             return len(ids.groups)
         three = (ids.ruid, ids.euid, ids.suid) if call == "getresuid" else (ids.rgid, ids.egid, ids.sgid)
         for address, value in zip(arguments, three, strict=False):
-            self._store(pid, address, struct.pack(form, value))
+            self.store(pid, address, struct.pack(form, value))
         return 0
-
-    def _memory(self, pid: int, address: int, size: int) -> bytes:
-        fd = os.open(f"{pid}/mem", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.proc)
-        try:
-            data = os.pread(fd, size, address)
-        except OSError:
-            data = b""
-        finally:
-            os.close(fd)
-        if len(data) < size:
-            raise OSError(errno.EFAULT, "")
-        return data
-
-    def _store(self, pid: int, address: int, data: bytes) -> None:
-        fd = os.open(f"{pid}/mem", os.O_WRONLY | os.O_CLOEXEC, dir_fd=self.proc)
-        try:
-            os.pwrite(fd, data, address)
-        except OSError:
-            raise OSError(errno.EFAULT, "") from None
-        finally:
-            os.close(fd)
-
-    def _valid(self, identity: int) -> None:
-        try:
-            syscalls.ioctl(self.fd, _ID_VALID, struct.pack("Q", identity))
-        except OSError:
-            raise _GoneError from None
-
-    def _path(self, pid: int, address: int) -> bytes:
-        fd = os.open(f"{pid}/mem", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.proc)
-        try:
-            # Up to the end of the page first: what follows may not be mapped.
-            size = min(_PATH_MAX, 4096 - address % 4096)
-            data = os.pread(fd, size, address)
-            if b"\0" not in data and size < _PATH_MAX:
-                data += os.pread(fd, _PATH_MAX - size, address + size)
-        except OSError:
-            raise OSError(errno.EFAULT, "") from None
-        finally:
-            os.close(fd)
-        path, end, _ = data.partition(b"\0")
-        if not end:
-            raise OSError(errno.ENAMETOOLONG, "")
-        return path
-
-    def _of(self, pid: int, identity: int, name: str) -> int:
-        """What a link of the process's /proc directory stands for."""
-        try:
-            fd = os.open(name, os.O_PATH | os.O_CLOEXEC, dir_fd=self.proc)
-        except FileNotFoundError:
-            raise OSError(errno.EBADF, "") from None
-        try:
-            self._valid(identity)
-        except _GoneError:
-            os.close(fd)
-            raise
-        return fd
-
-    def _open(self, pid: int, identity: int, at: int, path: bytes, *, follow: bool) -> int:
-        """The file that ``path`` means to the process, as O_PATH."""
-        start = self._of(pid, identity, f"{pid}/cwd" if at == _AT_FDCWD else f"{pid}/fd/{at}")
-        if not path:
-            return start
-        flags = os.O_PATH | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
-        root = self._foreign_root(pid)
-        try:
-            if root is None:
-                return os.open(path, flags, dir_fd=start)
-            os.fchdir(root)
-            os.chroot(".")
-            try:
-                return os.open(path, flags, dir_fd=start)
-            finally:
-                # Entering the namespace once more is the way out: it ends at its own root.
-                self._enter_again()
-        finally:
-            os.close(start)
-            if root is not None:
-                os.close(root)
-
-    def _foreign_root(self, pid: int) -> int | None:
-        """The root directory of a process that has changed it; None for the common one."""
-        name = f"{pid}/root"
-        found, ours = os.stat(name, dir_fd=self.proc), os.stat("/")
-        if (found.st_dev, found.st_ino) == (ours.st_dev, ours.st_ino):
-            return None
-        return os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self.proc)
-
-    def _enter_again(self) -> None:
-        namespace = os.open("self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.proc)
-        try:
-            self.enter(namespace)
-        finally:
-            os.close(namespace)
 
     def _chown(self, fd: int, owner: list[int], bits: int, pid: int) -> None:
         try:
@@ -343,9 +237,9 @@ class Listener:
     def _mknod(self, pid: int, identity: int, at: int, path: bytes, mode: int, device: int) -> None:
         """A device becomes an empty file that says what it is meant to be."""
         folder, name = os.path.split(path)
-        fd = self._open(pid, identity, at, folder or b".", follow=True)
+        fd = self.open(pid, identity, at, folder or b".", follow=True)
         try:
-            mask = self._umask(pid)
+            mask = self.umask(pid)
             file = os.open(os.fsencode(str(fd)) + b"/" + name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0)
         finally:
             os.close(fd)
@@ -362,16 +256,6 @@ class Listener:
         finally:
             os.close(file)
 
-    def _umask(self, pid: int) -> int:
-        fd = os.open(f"{pid}/status", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.proc)
-        try:
-            for line in os.read(fd, 4096).splitlines():
-                if line.startswith(b"Umask:"):
-                    return int(line.split()[1], 8)
-        finally:
-            os.close(fd)
-        return 0o022
-
     def write_special(self) -> None:
         """Write the owners of links and special files beside the layer. After :meth:`leave`, when all is still."""
         if self.upper is None or not self.special:
@@ -380,13 +264,19 @@ class Listener:
         moved: dict[int, Status] = {}
         found: list[tuple[str, Status]] = []
         for (_, inode), (place, wanted) in self.special.items():
-            inside = self._find(place.lstrip("/"), inode, stat.S_IFMT(wanted.mode))
+            if not place.startswith(self.prefix):
+                continue
+            inside = self._find(place.removeprefix(self.prefix).lstrip("/"), inode, stat.S_IFMT(wanted.mode))
             if inside is None:
                 moved[inode] = wanted
             else:
                 found.append((inside, wanted))
         if moved:
-            found += [(inside, moved[inode]) for inside, inode in _inodes(self.upper) if inode in moved]
+            found += [
+                (inside, moved[entry.inode()])
+                for inside, entry in walk(str(self.upper))
+                if entry.inode() in moved and not entry.is_dir(follow_symlinks=False)
+            ]
         for inside, wanted in found:
             if wanted.uid or wanted.gid:
                 owners.record(inside, wanted, file=None)
@@ -409,24 +299,6 @@ class Listener:
         except OSError:
             return None
         return place if stat.S_IFMT(found.st_mode) == kind else None
-
-
-def _inodes(upper: Path) -> Iterator[tuple[str, int]]:
-    """All that is in a layer and no directory."""
-    pending = [""]
-    while pending:
-        folder = pending.pop()
-        with os.scandir(upper / folder) as entries:
-            for entry in entries:
-                path = os.path.join(folder, entry.name)
-                if entry.is_dir(follow_symlinks=False):
-                    pending.append(path)
-                else:
-                    yield path, entry.inode()
-
-
-class _GoneError(Exception):
-    """The process that asked does not wait any more."""
 
 
 def _int(value: int) -> int:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dockermagic.sandbox.base import Cancel, Output, Process, Rootfs
 from dockermagic.sandbox.probe import choose
-from dockermagic.sandbox.running import NO_HOOKS, Hooks, Running
-from dockermagic.sandbox.stage import Profile
-from dockermagic.sandbox.worker import Worker
+
+if TYPE_CHECKING:
+    import socket
+
+    from dockermagic.sandbox.running import Hooks, Running
+    from dockermagic.sandbox.worker import Worker
 
 __all__ = ["NamespaceSandbox", "open_sandbox"]
 
@@ -36,11 +39,20 @@ class NamespaceSandbox:
 
     def __init__(self, mode: str, home: Path, *, fresh_proc: bool = True) -> None:
         self.mode = mode
-        self.worker = Worker(mode, home / "snapshots", home / "mnt", fresh_proc=fresh_proc)
+        self.home = home
+        self.fresh_proc = fresh_proc
+
+    @cached_property
+    def worker(self) -> Worker:
+        """The client of the resident process. A build that finds everything cached never imports it."""
+        from dockermagic.sandbox.worker import Worker
+
+        return Worker(self.mode, self.home / "snapshots", self.home / "mnt", fresh_proc=self.fresh_proc)
 
     def close(self) -> None:
         """End the resident process and everything in it. Idempotent."""
-        self.worker.close()
+        if "worker" in self.__dict__:
+            self.worker.close()
 
     def call(
         self,
@@ -72,22 +84,28 @@ class NamespaceSandbox:
         *,
         output: Output | None = None,
         cancel: Cancel | None = None,
-        hooks: Hooks = NO_HOOKS,
+        hooks: Hooks | None = None,
     ) -> Running:
         """See :meth:`dockermagic.sandbox.base.Sandbox.start`."""
+        from dockermagic.sandbox.profile import Profile
+        from dockermagic.sandbox.running import NO_HOOKS, Running
+
+        wanted = hooks or NO_HOOKS
 
         def send(given: Mapping[str, int]) -> socket.socket:
             upper = str(rootfs.upper) if rootfs.upper else None
-            arguments = {"rootfs": rootfs, "process": process, "held": hooks.prepare is not None}
+            arguments = {"rootfs": rootfs, "process": process, "held": wanted.prepare is not None}
             run = {"profile": Profile.of(process), "upper": upper}
             return self.worker.send("run", fds=given, run=run, arguments=arguments)[0]
 
-        return Running(send, tty=process.tty, stdin=process.stdin, output=output, cancel=cancel, hooks=hooks)
+        return Running(send, tty=process.tty, stdin=process.stdin, output=output, cancel=cancel, hooks=wanted)
 
     def beside(
         self, running: int, rootfs: Rootfs, process: Process, fds: Mapping[str, int], *, held: bool = False
     ) -> socket.socket:
         """See :meth:`dockermagic.sandbox.base.Sandbox.beside`."""
+        from dockermagic.sandbox.profile import Profile
+
         arguments = {"rootfs": rootfs, "process": process, "held": held}
         given = {**fds, "beside": running}
         run = {"profile": Profile.of(process)}

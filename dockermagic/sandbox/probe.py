@@ -10,7 +10,6 @@ import errno
 import json
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
@@ -20,7 +19,6 @@ from typing import Any
 from dockermagic.errors import DockermagicError, SandboxUnavailableError, full_disk_error, is_full
 from dockermagic.oci import lock
 from dockermagic.sandbox.ways import WAYS, Way, ways
-from dockermagic.sandbox.worker import python
 
 __all__ = ["Probe", "Trial", "choose", "probe"]
 
@@ -233,6 +231,10 @@ def _try(mode: str, home: Path) -> Trial:
     try:
         (home / "mnt").mkdir(parents=True, exist_ok=True)
         held = _make_place(place)
+        import subprocess
+
+        from dockermagic.sandbox.worker import python
+
         done = subprocess.Popen(
             [*python("dockermagic.sandbox.trial"), mode, str(place), str(home / "mnt")],
             stdin=subprocess.PIPE,

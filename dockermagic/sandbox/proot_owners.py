@@ -45,12 +45,3 @@ class Recorder(Listener):
                 super()._note(name, found, record)
             finally:
                 os.chmod(name, stat.S_IMODE(found.st_mode))
-
-    def write_special(self) -> None:
-        """Places are the host's; what is written down is where they are in the root filesystem."""
-        self.special = {
-            key: (place.removeprefix(self.prefix), status)
-            for key, (place, status) in self.special.items()
-            if place.startswith(self.prefix)
-        }
-        super().write_special()

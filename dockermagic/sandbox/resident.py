@@ -8,38 +8,37 @@ the client dies, by whatever means. As the first process of its own pid namespac
 from __future__ import annotations
 
 import gc
-import importlib
 import json
 import os
 import select
 import signal
 import socket
-import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from dockermagic.errors import SandboxError
 from dockermagic.sandbox import (
+    calls,
     capabilities,
     companion,
     descendants,
     listener,
-    mounts,
-    ownership,
     seccomp,
     stage,
     supervise,
     syscalls,
     tasks,
     tree_requests,
-    trees,
     wire,
 )
+from dockermagic.sandbox.profile import Profile
+from dockermagic.sandbox.user_namespace import enter_user_namespace
 from dockermagic.sandbox.ways import WAYS, Way
 
-__all__ = ["enter_user_namespace", "main"]
+__all__ = ["main"]
+
+_USUAL = Profile()
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,34 +94,6 @@ def _enter(settings: Settings, channel: socket.socket) -> NoReturn:
     for name in stage.PLACES:
         os.mkdir(f"{settings.mount_point}/{name}")
     Server(settings, way, channel).serve()
-
-
-def enter_user_namespace(mode: str, mapped: Callable[[int], None]) -> None:
-    """Become id 0 of a user namespace as ``mode`` wants it; root stays where it is.
-
-    ``mapped`` gets the process id and returns when somebody outside has written the map of a range.
-    """
-    if mode == "root":
-        return
-    uid, gid = os.getuid(), os.getgid()
-    syscalls.unshare(syscalls.CLONE_NEWUSER)
-    if mode == "single":
-        _write("/proc/self/setgroups", "deny")
-        _write("/proc/self/uid_map", f"0 {uid} 1")
-        _write("/proc/self/gid_map", f"0 {gid} 1")
-    else:
-        mapped(os.getpid())
-        os.setgroups([])
-    os.setresgid(0, 0, 0)
-    os.setresuid(0, 0, 0)
-
-
-def _write(path: str, text: str) -> None:
-    fd = os.open(path, os.O_WRONLY)
-    try:
-        os.write(fd, text.encode())
-    finally:
-        os.close(fd)
 
 
 class Server:
@@ -258,9 +229,9 @@ class Server:
             if request["cancel"] in self.calls:
                 os.kill(self.calls[request["cancel"]], signal.SIGTERM)
         elif request["function"] == "run" and not self.way.overlay:
-            self._keep(stage.Profile(**request["profile"]), payload, fds)
+            self._keep(Profile(**request["profile"]), payload, fds)
         elif request["function"] == "run":
-            profile = stage.Profile(**request["profile"])
+            profile = Profile(**request["profile"])
             run = self.spare if profile == _USUAL else None
             if run is not None:
                 self.spare = None
@@ -270,18 +241,18 @@ class Server:
             run.assign(request["upper"], data, fds)
         elif request["function"] == "exec" and not self.way.namespaces:
             os.close(fds.pop())
-            self._keep(stage.Profile(**request["profile"]), payload, fds, beside=True)
+            self._keep(Profile(**request["profile"]), payload, fds, beside=True)
         elif request["function"] == "exec":
             beside = fds.pop()
-            self._run(stage.Profile(**request["profile"]), beside).assign(None, data, fds)
+            self._run(Profile(**request["profile"]), beside).assign(None, data, fds)
         else:
             self._call(request, payload, fds)
 
-    def _run(self, profile: stage.Profile, beside: int | None = None) -> supervise.Run:
+    def _run(self, profile: Profile, beside: int | None = None) -> supervise.Run:
         self.start_companion()
         return supervise.Run(self, profile, self._spare_is_over, beside=beside)
 
-    def _keep(self, profile: stage.Profile, payload: bytes, fds: list[int], *, beside: bool = False) -> None:
+    def _keep(self, profile: Profile, payload: bytes, fds: list[int], *, beside: bool = False) -> None:
         """A RUN in a working tree has a process of its own around it, since a tree takes its time."""
 
         def ended(status: int) -> None:
@@ -342,7 +313,7 @@ class Server:
     def _call(self, request: dict[str, Any], payload: bytes, fds: list[int]) -> None:
         number = request["id"]
         try:
-            _load(request["function"])
+            calls.load(request["function"])
         except Exception:
             pass  # the child runs into it again, and reports it
 
@@ -353,7 +324,7 @@ class Server:
 
         pid = self.fork(ended)
         if pid == 0:
-            _serve_call(self.setting, request, payload, fds)
+            calls.serve(self.setting, request, payload, fds)
         self.calls[number] = pid
         for fd in fds:
             os.close(fd)
@@ -384,71 +355,3 @@ def _relay(process: int | None) -> int:
         signal.signal(-code, signal.SIG_DFL) if -code not in (signal.SIGKILL, signal.SIGSTOP) else None
         os.kill(os.getpid(), -code)
     os._exit(code)
-
-
-_USUAL = stage.Profile()
-
-
-def _serve_call(setting: stage.Setting, request: dict[str, Any], payload: bytes, fds: list[int]) -> NoReturn:
-    """In a child: call the function, answer, and end."""
-    code = 1
-    try:
-        syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
-        gc.enable()
-        control = socket.socket(fileno=fds[0])
-        try:
-            answer = {"result": _result(setting, request, payload, control, fds[1:])}
-        except BaseException as error:
-            answer = {"error": wire.encode_error(error)}
-        control.sendall(wire.dump(answer))
-        code = 0
-    finally:
-        os._exit(code)
-
-
-def _result(
-    setting: stage.Setting, request: dict[str, Any], payload: bytes, control: socket.socket, given: list[int]
-) -> Any:
-    arguments = wire.load(payload or wire.line(control))
-    arguments.update(zip(request["fds"], given, strict=True))
-    if request["output"]:
-        arguments["emit"] = lambda value: control.sendall(wire.dump({"output": value}))
-    function = _load(request["function"])
-    if not setting.overlay:
-        return tree_requests.call(setting, function, request["mounts"], arguments)
-    places = {name: f"{setting.mount_point}/call-{name}" for name in request["mounts"]}
-    if places:
-        syscalls.unshare(syscalls.CLONE_NEWNS)
-    for name, place in places.items():
-        os.makedirs(place, exist_ok=True)
-        rootfs = wire.rootfs_from_json(request["mounts"][name])
-        mounts.mount_rootfs(rootfs, place, setting.base)
-        ownership.mounted(place, rootfs)
-    arguments.update(places)
-    try:
-        return function(**arguments)
-    finally:
-        # Before the answer: a commit renames what is mounted here, and the next mount stands on it.
-        for name, place in places.items():
-            _unmount(place)
-            if upper := request["mounts"][name]["upper"]:
-                trees.remove_work(os.path.join(os.path.dirname(upper), "work"))
-
-
-def _unmount(place: str) -> None:
-    try:
-        syscalls.umount(place)
-    except OSError:  # the function left something open
-        syscalls.umount(place, syscalls.MNT_DETACH)
-
-
-def _load(name: str) -> Callable[..., Any]:
-    """The function of this name; its module is imported once in the resident process, so that children have it."""
-    module, _, attribute = name.partition(":")
-    if not module.startswith("dockermagic."):
-        raise SandboxError(f"not a function of dockermagic: {name}")
-    if module not in sys.modules:
-        importlib.import_module(module)
-        gc.freeze()
-    found: Callable[..., Any] = getattr(sys.modules[module], attribute)
-    return found

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sqlite3
 import stat
 import threading
 import time
@@ -28,58 +27,13 @@ from pathlib import Path
 
 from dockermagic.errors import SandboxError, StoreError
 from dockermagic.oci.lock import claim
-from dockermagic.records import Records, declare
+from dockermagic.records import Records
 from dockermagic.sandbox.base import Rootfs, Sandbox
+from dockermagic.sandbox.snapshot_index import Snapshot, SnapshotIndex
 
 __all__ = ["Active", "Leftovers", "Snapshot", "Snapshotter"]
 
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS snapshots (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    key TEXT NOT NULL,
-    mode TEXT NOT NULL,
-    parent INTEGER,
-    size INTEGER,
-    created REAL NOT NULL,
-    boot TEXT NOT NULL,
-    UNIQUE (key, mode)
-);
-CREATE INDEX IF NOT EXISTS snapshots_parent ON snapshots (parent);
-CREATE TABLE IF NOT EXISTS snapshot_aliases (
-    key TEXT NOT NULL, mode TEXT NOT NULL, id INTEGER NOT NULL, PRIMARY KEY (key, mode)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS snapshot_diff_ids (id INTEGER PRIMARY KEY, diff_id TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS snapshot_uses (id INTEGER PRIMARY KEY, used REAL NOT NULL);
-CREATE TRIGGER IF NOT EXISTS snapshot_uses_gone AFTER DELETE ON snapshots BEGIN
-    DELETE FROM snapshot_uses WHERE id = OLD.id;
-END;
-CREATE TRIGGER IF NOT EXISTS snapshot_gone AFTER DELETE ON snapshots BEGIN
-    DELETE FROM snapshot_aliases WHERE id = OLD.id;
-    DELETE FROM snapshot_diff_ids WHERE id = OLD.id;
-END;
-"""
-declare("snapshots", SCHEMA)
-
 _SYNC_SECONDS = 20.0
-_USE_SECONDS = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """A committed layer on top of its parent. ``size`` is in bytes, None where nobody has measured it yet."""
-
-    id: int
-    key: str
-    mode: str
-    parent: int | None
-    size: int | None
-    created: float
-    directory: Path
-
-    @property
-    def fs(self) -> Path:
-        """The layer itself, in overlay form: whiteouts are 0:0 devices."""
-        return self.directory / "fs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,119 +74,15 @@ def _attributes(directory: Path) -> list[str]:
     return [name for name in os.listxattr(directory) if not name.startswith("user.overlay.")]
 
 
-class Snapshotter:
-    """The snapshots of one store and one id mode. Thread-safe; many processes may share the store."""
+class Snapshotter(SnapshotIndex):
+    """Makes and removes the snapshots of one store and one id mode. Thread-safe; many processes may share the store."""
 
     def __init__(self, home: Path, records: Records, sandbox: Sandbox) -> None:
-        self.home = home
-        self.base = home / "snapshots"
-        self.records = records
+        super().__init__(home / "snapshots", records, sandbox.mode)
         self.sandbox = sandbox
-        self._chains: dict[int, tuple[int, ...]] = {}
         self._lock = threading.Lock()
         self._timer: threading.Timer | None = None
         self.base.mkdir(parents=True, exist_ok=True)
-
-    # --- reading
-
-    def find(self, key: str) -> Snapshot | None:
-        """The committed snapshot of this key in this id mode."""
-        row = self.records.row("SELECT * FROM snapshots WHERE key = ? AND mode = ?", (key, self.sandbox.mode))
-        if row is None:
-            row = self.records.row(
-                "SELECT snapshots.* FROM snapshot_aliases a JOIN snapshots USING (id) WHERE a.key = ? AND a.mode = ?",
-                (key, self.sandbox.mode),
-            )
-        return self._snapshot(row) if row is not None else None
-
-    def alias(self, key: str, snapshot: Snapshot) -> None:
-        """Let a snapshot be found under a further key. Idempotent; the last one counts."""
-        with self.records.transaction() as transaction:
-            transaction.execute(
-                "INSERT OR REPLACE INTO snapshot_aliases VALUES (?, ?, ?)", (key, self.sandbox.mode, snapshot.id)
-            )
-
-    def diff_id(self, snapshot: Snapshot) -> str:
-        """The digest of the snapshot as an uncompressed layer, '' where it was never packed."""
-        row = self.records.row("SELECT diff_id FROM snapshot_diff_ids WHERE id = ?", (snapshot.id,))
-        return str(row["diff_id"]) if row is not None else ""
-
-    def set_diff_id(self, snapshot: Snapshot, diff_id: str) -> None:
-        """Remember what a snapshot packs to."""
-        with self.records.transaction() as transaction:
-            transaction.execute("INSERT OR REPLACE INTO snapshot_diff_ids VALUES (?, ?)", (snapshot.id, diff_id))
-
-    def get(self, identity: int) -> Snapshot | None:
-        """The committed snapshot of this id."""
-        row = self.records.row("SELECT * FROM snapshots WHERE id = ?", (identity,))
-        return self._snapshot(row) if row is not None else None
-
-    def all(self) -> list[Snapshot]:
-        """Every committed snapshot of this id mode, oldest first."""
-        rows = self.records.rows("SELECT * FROM snapshots WHERE mode = ? ORDER BY id", (self.sandbox.mode,))
-        return [self._snapshot(row) for row in rows]
-
-    def touch(self, ids: Iterable[int]) -> None:
-        """Remember that these are used now, to the minute: who looks for room takes others first."""
-        now, wanted = time.time(), list(ids)
-        marks = ",".join("?" * len(wanted))
-        stale = self.records.rows(
-            f"SELECT id FROM snapshots LEFT JOIN snapshot_uses USING (id) WHERE id IN ({marks})"
-            " AND MAX(created, COALESCE(used, 0)) < ?",
-            (*wanted, now - _USE_SECONDS),
-        )
-        if stale:
-            with self.records.transaction() as transaction:
-                transaction.executemany(
-                    "INSERT OR REPLACE INTO snapshot_uses VALUES (?, ?)", [(row["id"], now) for row in stale]
-                )
-
-    def last_used(self) -> dict[int, float]:
-        """When each snapshot was used last, or made, in seconds since the epoch."""
-        rows = self.records.rows(
-            "SELECT id, MAX(created, COALESCE(used, 0)) AS moment FROM snapshots LEFT JOIN snapshot_uses USING (id)"
-        )
-        return {row["id"]: row["moment"] for row in rows}
-
-    def _snapshot(self, row: sqlite3.Row) -> Snapshot:
-        identity = row["id"]
-        return Snapshot(
-            identity, row["key"], row["mode"], row["parent"], row["size"], row["created"], self.base / str(identity)
-        )
-
-    def chain(self, snapshot: Snapshot | None) -> tuple[Path, ...]:
-        """The directories of a snapshot and all below it, bottom first."""
-        return tuple(self.base / str(identity) / "fs" for identity in self.ids(snapshot))
-
-    def ids(self, snapshot: Snapshot | None) -> tuple[int, ...]:
-        """The ids of a snapshot and all below it, bottom first."""
-        if snapshot is None:
-            return ()
-        known = self._chains.get(snapshot.id)
-        if known is None:
-            below: tuple[int, ...] = ()
-            if snapshot.parent is not None:
-                below = self._chains.get(snapshot.parent) or self._walk(snapshot.parent)
-            known = self._chains[snapshot.id] = (*below, snapshot.id)
-        return known
-
-    def _walk(self, identity: int) -> tuple[int, ...]:
-        rows = self.records.rows(
-            "WITH RECURSIVE line(id, parent, depth) AS ("
-            " SELECT id, parent, 0 FROM snapshots WHERE id = ?"
-            " UNION ALL SELECT s.id, s.parent, depth + 1 FROM snapshots s JOIN line ON s.id = line.parent)"
-            " SELECT id FROM line ORDER BY depth DESC",
-            (identity,),
-        )
-        found = tuple(row["id"] for row in rows)
-        if not found:
-            raise StoreError(f"snapshot {identity} is gone", hint="It was removed by another process; run it again.")
-        self._chains[identity] = found
-        return found
-
-    def rootfs(self, snapshot: Snapshot | None) -> Rootfs:
-        """A read-only description of a snapshot."""
-        return Rootfs(self.chain(snapshot))
 
     # --- making
 
@@ -282,9 +132,7 @@ class Snapshotter:
         """
         parent = active.parent.id if active.parent else None
         with self.records.transaction() as transaction:
-            row = transaction.execute(
-                "SELECT * FROM snapshots WHERE key = ? AND mode = ?", (key, self.sandbox.mode)
-            ).fetchone()
+            row = transaction.execute("SELECT * FROM snapshots WHERE key = ? AND mode = ?", (key, self.mode)).fetchone()
             if row is not None and replace:
                 transaction.execute("UPDATE snapshots SET key = key || '#' || id WHERE id = ?", (row["id"],))
                 row = None
@@ -292,7 +140,7 @@ class Snapshotter:
                 created = time.time()
                 cursor = transaction.execute(
                     "INSERT INTO snapshots (key, mode, parent, size, created, boot) VALUES (?, ?, ?, ?, ?, ?)",
-                    (key, self.sandbox.mode, parent, size, created, _boot()),
+                    (key, self.mode, parent, size, created, _boot()),
                 )
                 identity = cursor.lastrowid
                 assert identity is not None
@@ -301,7 +149,7 @@ class Snapshotter:
                 os.rename(active.directory, target)
                 active.directory = target
                 self.records.after_commit(lambda: self._committed(active))
-                return Snapshot(identity, key, self.sandbox.mode, parent, size, created, target)
+                return Snapshot(identity, key, self.mode, parent, size, created, target)
         self.discard(active)
         return self._snapshot(row)
 

@@ -12,11 +12,10 @@ from dataclasses import dataclass
 
 from dockermagic.errors import SandboxError
 from dockermagic.sandbox import syscalls as sys
-from dockermagic.sandbox.base import Process
-from dockermagic.sandbox.capabilities import DEFAULT, allowed
 from dockermagic.sandbox.mounts import Stubs
+from dockermagic.sandbox.profile import Profile
 
-__all__ = ["DEFAULT_SHM", "Profile", "Setting", "Stage"]
+__all__ = ["DEFAULT_SHM", "Setting", "Stage"]
 
 _DEVICES = (("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0))
 _LINKS = (
@@ -60,20 +59,6 @@ class Setting:
     fresh_proc: bool = True
     overlay: bool = True
     way: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Profile:
-    """What of a request the namespaces and the stage depend on."""
-
-    network: str = "host"
-    masked: bool = True
-    capabilities: int = DEFAULT
-
-    @classmethod
-    def of(cls, process: Process) -> Profile:
-        """The profile that a process needs."""
-        return cls(process.network, process.security != "insecure", allowed(process))
 
 
 class Stage:

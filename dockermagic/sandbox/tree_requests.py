@@ -21,7 +21,8 @@ from typing import Any, NoReturn, Protocol
 from dockermagic.errors import BuildInterruptedError, DockermagicError
 from dockermagic.sandbox import leftovers, ownership, proot, syscalls, wire
 from dockermagic.sandbox.base import Mount, Rootfs, Subpath
-from dockermagic.sandbox.stage import Profile, Setting
+from dockermagic.sandbox.profile import Profile
+from dockermagic.sandbox.stage import Setting
 from dockermagic.sandbox.supervise import Loop, Run
 from dockermagic.sandbox.ways import Way
 from dockermagic.sandbox.worktree import WorkTree, check_out, find_used

@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 from dockermagic.oci.lock import claim
@@ -18,7 +19,9 @@ __all__ = [
     "delete",
     "make_mount_points",
     "measure",
+    "open_up",
     "remove_work",
+    "walk",
 ]
 
 NETWORK_FILES = ("/etc/hosts", "/etc/hostname", "/etc/resolv.conf")
@@ -41,7 +44,7 @@ def delete(paths: list[str]) -> None:
     for path in paths:
         for last in (False, False, True):
             try:
-                shutil.rmtree(path, onerror=_open_up)
+                shutil.rmtree(path, onerror=open_up)
                 break
             except OSError as error:
                 # Another process that removes it at the same moment makes this fail without being wrong.
@@ -53,8 +56,10 @@ def delete(paths: list[str]) -> None:
         raise failed
 
 
-def _open_up(function: object, path: str, info: object) -> None:
-    """A directory that its own mode closes: opened, and tried again once. Another process may be removing it, too."""
+def open_up(function: object, path: str, info: object) -> None:
+    """For rmtree: a directory that its own mode closes is opened, and tried again once. Another process may be removing
+    it, too.
+    """
     with contextlib.suppress(FileNotFoundError):
         for place in (os.path.dirname(path), path):
             if not os.path.islink(place):
@@ -65,21 +70,30 @@ def _open_up(function: object, path: str, info: object) -> None:
             os.unlink(path)
 
 
+def walk(top: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """All that is below a directory, with its path from there; no link is followed."""
+    pending = [""]
+    while pending:
+        folder = pending.pop()
+        with os.scandir(f"{top}/{folder}") as entries:
+            for entry in entries:
+                path = f"{folder}{entry.name}"
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append(f"{path}/")
+                yield path, entry
+
+
 def measure(path: str) -> int:
     """The bytes of all regular files below ``path``; hard links count once."""
-    total, seen, pending = 0, set(), [path]
-    while pending:
-        with os.scandir(pending.pop()) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    pending.append(entry.path)
-                elif entry.is_file(follow_symlinks=False):
-                    found = entry.stat(follow_symlinks=False)
-                    if found.st_nlink > 1:
-                        if found.st_ino in seen:
-                            continue
-                        seen.add(found.st_ino)
-                    total += found.st_size
+    total, seen = 0, set()
+    for _, entry in walk(path):
+        if entry.is_file(follow_symlinks=False):
+            found = entry.stat(follow_symlinks=False)
+            if found.st_nlink > 1:
+                if found.st_ino in seen:
+                    continue
+                seen.add(found.st_ino)
+            total += found.st_size
     return total
 
 

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from dockermagic.errors import SandboxError, is_full
 from dockermagic.oci.overlay import OPAQUE, make_whiteout
 from dockermagic.sandbox import proot, seccomp, syscalls, trees
-from dockermagic.sandbox.resident import enter_user_namespace
+from dockermagic.sandbox.user_namespace import enter_user_namespace
 from dockermagic.sandbox.ways import WAYS
 
 __all__ = ["main"]

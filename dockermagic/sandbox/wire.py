@@ -10,7 +10,6 @@ import base64
 import dataclasses
 import json
 import socket
-import traceback
 from pathlib import Path
 from typing import Any
 
@@ -105,13 +104,19 @@ def encode_error(error: BaseException) -> dict[str, Any]:
         return {
             "type": "SandboxError",
             "fields": {"message": message, "place": None, "hint": ""},
-            "traceback": "".join(traceback.format_exception(error)),
+            "traceback": _trace(error),
         }
     return {
         "type": "SandboxError",
         "fields": {"message": f"{type(error).__name__}: {error}", "place": None, "hint": ""},
-        "traceback": "".join(traceback.format_exception(error)),
+        "traceback": _trace(error),
     }
+
+
+def _trace(error: BaseException) -> str:
+    import traceback
+
+    return "".join(traceback.format_exception(error))
 
 
 def decode_error(value: dict[str, Any]) -> errors.DockermagicError:

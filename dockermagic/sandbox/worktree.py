@@ -25,11 +25,11 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from dockermagic.oci.lock import claim
-from dockermagic.oci.overlay import Stack, is_opaque, is_whiteout, ownership_file
-from dockermagic.oci.rooted import join
+from dockermagic.oci.overlay import Stack, is_opaque, ownership_file
 from dockermagic.sandbox.base import Rootfs
 from dockermagic.sandbox.leftovers import own_files
 from dockermagic.sandbox.transplant import Transplant, same
+from dockermagic.sandbox.trees import open_up, walk
 
 __all__ = ["Row", "WorkTree", "check_out", "find_used"]
 
@@ -204,7 +204,7 @@ class WorkTree:
         self._record = self._walk()
 
     def _fill(self, lowers: Sequence[str], check: Callable[[], object]) -> None:
-        shutil.rmtree(self.path, onerror=_open_up)
+        shutil.rmtree(self.path, onerror=open_up)
         Path(ownership_file(self.path)).unlink(missing_ok=True)
         os.mkdir(self.path, 0o755)
         if lowers:
@@ -367,28 +367,6 @@ def _write(path: Path, value: object) -> None:
 def _touched(layer: str) -> list[str]:
     """Every path that a layer has or removes; one that hides all below it with a trailing slash."""
     found = [""]
-    pending = [""]
-    while pending:
-        folder = pending.pop()
-        with os.scandir(join(layer, folder) if folder else layer) as entries:
-            for entry in entries:
-                path = join(folder, entry.name)
-                status = entry.stat(follow_symlinks=False)
-                if stat.S_ISDIR(status.st_mode) and not is_whiteout(status):
-                    found.append(f"{path}/" if is_opaque(entry.path) else path)
-                    pending.append(path)
-                else:
-                    found.append(path)
+    for path, entry in walk(layer):
+        found.append(f"{path}/" if entry.is_dir(follow_symlinks=False) and is_opaque(entry.path) else path)
     return found
-
-
-def _open_up(function: object, path: str, info: object) -> None:
-    if not os.path.lexists(path):
-        return
-    for place in (os.path.dirname(path), path):
-        if not os.path.islink(place):
-            os.chmod(place, 0o700)
-    if os.path.isdir(path) and not os.path.islink(path):
-        shutil.rmtree(path)
-    else:
-        os.unlink(path)
