@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -220,12 +221,12 @@ class Engine(Exchange, Upkeep):
         image = Image.load(self.store, self.store.find(name).descriptor)
         return self.snapshotter.ids(self.images_.snapshots(image, silence))
 
-    @property
+    @cached_property
     def files(self) -> Files:
         """The files in layers: pages, search, differences, contents."""
         from dockermagic.files import Files
 
-        return Files(self.home, self.sandbox.call)
+        return Files(self.home, lambda function, **arguments: self.sandbox.call(function, **arguments))
 
     def tree(
         self, layers: Layers, path: str = "/", *, base: Sequence[int] = (), sizes: bool = False

@@ -59,12 +59,16 @@ class Changed:
     truncated: bool
 
 
+_KEPT_CHANGES = 64
+
+
 class Files:
     """The files of one store's layers. ``call`` is the sandbox's."""
 
     def __init__(self, home: Path, call: Callable[..., Any]) -> None:
         self._home = home
         self._call = call
+        self._changed: dict[object, Changed] = {}
 
     def directories(self, layers: Layers) -> list[str]:
         """Where layers lie, bottom first. Raises :class:`UsageError` for what a failed RUN left if it is gone."""
@@ -130,8 +134,18 @@ class Files:
         """What turns the tree of ``base`` into that of ``layers``, sorted by path.
 
         The cost is in proportion to what differs. Where one stands on the other only layers are looked at; else the
-        contents of files are compared.
+        contents of files are compared. Layers never change, so a bounded answer about them is remembered.
         """
+        if limit is None or isinstance(layers, FailedStep) or isinstance(base, FailedStep):
+            return self._differences(layers, base, limit)
+        key = (tuple(layers), tuple(base), limit)
+        found = self._changed.pop(key, None) or self._differences(layers, base, limit)
+        self._changed[key] = found
+        while len(self._changed) > _KEPT_CHANGES:
+            self._changed.pop(next(iter(self._changed)), None)
+        return found
+
+    def _differences(self, layers: Layers, base: Layers, limit: int | None) -> Changed:
         stack, count = self._stacks(layers, base)
         other = self.directories(base)
         if count == len(other):

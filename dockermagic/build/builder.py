@@ -209,7 +209,7 @@ class Builder:
         for index, stage in sorted(plan.stages.items()):
             top = solver.solved(stage.top)
             chain = snapshotter.ids(top.snapshot)
-            times = [found.created if (found := snapshotter.get(identity)) else 0.0 for identity in chain]
+            times = snapshotter.created(chain)
             base = stage.base_image.image if stage.base_image is not None else None
             stages[index] = StageResult(index, stage.name, chain, stage.config.finished(times), base)
             wanted = [

@@ -6,16 +6,18 @@ import contextlib
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dockermagic.build.context import Context, StatCache, ignore_patterns, path_matcher
 from dockermagic.build.graph import Copy, LocalSource, Vertex
 from dockermagic.build.internal import Internal
-from dockermagic.build.opened import OpenedContext, is_remote, open_named
-from dockermagic.build.remote import shown
 from dockermagic.build.request import BuildRequest
 from dockermagic.errors import ContextError, InvalidReferenceError
 from dockermagic.oci.reference import Reference
 from dockermagic.sandbox.base import Cancel
+
+if TYPE_CHECKING:
+    from dockermagic.build.opened import OpenedContext
 
 __all__ = ["IMAGE", "LAYOUT", "Contexts", "context_name", "is_image", "reads_context"]
 
@@ -73,6 +75,9 @@ class Contexts:
 
     def fetched(self, name: str) -> OpenedContext:
         """A named context that is a repository or a URL, fetched once."""
+        from dockermagic.build.opened import open_named
+        from dockermagic.build.remote import shown
+
         with self._lock:
             if name not in self._fetched:
                 value = self.request.build_contexts[name]
@@ -85,14 +90,19 @@ class Contexts:
         """When a context was made, in seconds: that of a commit or of a remote file; None for anything else."""
         if not name:
             return self.request.context_time
-        return self.fetched(name).time if is_remote(self.request.build_contexts[name]) else None
+        return self.fetched(name).time if self._is_remote(name) else None
+
+    def _is_remote(self, name: str) -> bool:
+        from dockermagic.build.opened import is_remote
+
+        return is_remote(self.request.build_contexts[name])
 
     def directory(self, name: str) -> Path:
         """Where a source lies. Raises :class:`ContextError` when it is no directory."""
         place = self.request.context
         if name:
             value = self.request.build_contexts[name]
-            place = self.fetched(name).directory if is_remote(value) else Path(value)
+            place = self.fetched(name).directory if self._is_remote(name) else Path(value)
         if place is None:
             place = self.home / "empty"
             place.mkdir(parents=True, exist_ok=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from dockermagic.build.contexts import Contexts
-from dockermagic.build.remote import Downloads
 from dockermagic.build.request import BuildRequest
 from dockermagic.build.values import is_http_url
 from dockermagic.dockerfile import model
@@ -59,5 +58,7 @@ def _of_stage(
     assert isinstance(add, model.Add)
     if len(add.sources) != 1 or not is_http_url(add.sources[0]):
         raise BuildError(f"{problem}: its ADD must have one remote source", hint=HINT)
+    from dockermagic.build.remote import Downloads
+
     mtime = Downloads(home / "downloads", request).get(add.sources[0], add.checksum or "").mtime
     return mtime / 1_000_000_000 if mtime else None

@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
+from functools import cache
 from typing import Any
 
 __all__ = [
@@ -219,14 +220,19 @@ Operation = ImageSource | Copy | MakeDirectory | Exec
 
 
 def _plain(value: Any) -> Any:
-    if is_dataclass(value) and not isinstance(value, type):
-        if isinstance(value, CacheMount):  # which cache is mounted does not change what the step means
-            return {"type": "CacheMount", "target": value.target}
-        shown = {item.name: _plain(getattr(value, item.name)) for item in fields(value) if item.compare}
-        return {"type": type(value).__name__} | shown
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
-    return value
+    kind = type(value)
+    if not is_dataclass(kind):
+        return value
+    if isinstance(value, CacheMount):  # which cache is mounted does not change what the step means
+        return {"type": "CacheMount", "target": value.target}
+    return {"type": kind.__name__, **{name: _plain(getattr(value, name)) for name in _keyed(kind)}}
+
+
+@cache
+def _keyed(kind: Any) -> tuple[str, ...]:
+    return tuple(item.name for item in fields(kind) if item.compare)
 
 
 def definition(op: Operation) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dockermagic.build.graph import ImageSource
 from dockermagic.build.locks import Lock
@@ -15,8 +15,6 @@ from dockermagic.build.unpacking import Unpacking
 from dockermagic.errors import ImageNotFoundError, RegistryError, StoreError
 from dockermagic.events import Emit
 from dockermagic.oci.image import Image
-from dockermagic.oci.layout import load_layout
-from dockermagic.oci.pipeline import recompress
 from dockermagic.oci.platform import Platform
 from dockermagic.oci.reference import Reference
 from dockermagic.oci.spec import Descriptor, HistoryEntry, ImageConfig, RootFs, chain_ids, layer_media_type
@@ -24,6 +22,9 @@ from dockermagic.oci.store import LayerBlob, Store
 from dockermagic.sandbox.base import Cancel, Sandbox
 from dockermagic.sandbox.snapshot import Active, Snapshot, Snapshotter
 from dockermagic.settings import settings
+
+if TYPE_CHECKING:
+    pass
 
 __all__ = ["DEFAULT_PACKING", "BaseImage", "Images", "Packing", "Pull"]
 
@@ -111,6 +112,8 @@ class Images:
         if not at and not Path(path).is_dir():
             path, _, wanted = path.rpartition(":")
         with self.store.lease():
+            from dockermagic.oci.layout import load_layout
+
             descriptor = load_layout(self.store, Path(path), wanted, Platform.parse(platform))
             self.store.add(descriptor)
         return BaseImage(f"oci-layout://{place}", descriptor.digest, Image.load(self.store, descriptor))
@@ -173,6 +176,9 @@ class Images:
 
     def blob(self, snapshot: Snapshot, packing: Packing = DEFAULT_PACKING) -> LayerBlob:
         """The layer of a snapshot as a blob of the store, made once. Call it inside a lease."""
+        packed = self._packed(snapshot, packing)
+        if packed is not None:
+            return packed
         with self.alone(f"pack {snapshot.id} {packing}"):
             return self._packed(snapshot, packing) or self._pack(snapshot, packing)
 
@@ -223,6 +229,8 @@ class Images:
         for blob in self.store.layers(diff_id):
             if blob.descriptor.media_type == wanted and packing.level is None:
                 return blob.descriptor
+        from dockermagic.oci.pipeline import recompress
+
         with self.store.writer() as writer, self.store.open(layer.digest) as source:
             done = recompress(source.fileno(), writer.fileno(), packing.compression, packing.level)
             if done.diff_id != diff_id:

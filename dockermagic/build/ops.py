@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dockermagic.build.copystep import copy_sources, execute_copy
 from dockermagic.build.graph import (
     Bind,
     Copy,
@@ -19,7 +18,6 @@ from dockermagic.build.graph import (
     definition,
     digest_of,
 )
-from dockermagic.build.runstep import execute_run
 from dockermagic.build.workshop import Solved, Workshop
 from dockermagic.sandbox.snapshot import Active
 
@@ -49,6 +47,8 @@ def inputs_of(vertex: Vertex, parent: Solved, shop: Workshop) -> Inputs:
     files: Callable[[], Mapping[str, str]] = dict
     match op:
         case Copy():
+            from dockermagic.build.copystep import copy_sources
+
             value["sources"], files = copy_sources(op, shop)
         case Exec():
             value["sources"] = [_bind_source(mount, shop) for mount in op.mounts if isinstance(mount, Bind)]
@@ -68,8 +68,12 @@ def execute(vertex: Vertex, parent: Solved, active: Active, shop: Workshop, log:
     """Carry the operation out in the prepared snapshot. Raises :class:`BuildError`s; nothing is recorded."""
     match vertex.op:
         case Exec() as op:
+            from dockermagic.build.runstep import execute_run
+
             execute_run(vertex, op, active, shop, log)
         case Copy() as op:
+            from dockermagic.build.copystep import execute_copy
+
             execute_copy(op, active, shop)
         case MakeDirectory(path=path, user=user):
             shop.sandbox.call(

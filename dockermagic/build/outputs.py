@@ -119,7 +119,8 @@ def _stored(
     with internal.step("exporting to image") as step, builder.store.lease():
         with step.part("exporting layers"):
             descriptor, identity = _image(builder, built, outputs[0] if outputs else Output("image", ""))
-            builder.store.add(descriptor)
+            if not references:
+                builder.store.add(descriptor)
         with step.part(f"writing image {identity}"):
             pass
         for reference in references:

@@ -11,7 +11,6 @@ import hashlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -62,10 +61,11 @@ class Solver:
     records: dict[tuple[int, int], StepRecord] = field(default_factory=dict)
     failed: Active | None = None
     shop: Workshop = field(init=False)
-    _done: dict[int, Future[Solved]] = field(default_factory=dict)
+    _done: dict[int, Solved | BaseException] = field(default_factory=dict)
     _numbers: dict[int, int] = field(default_factory=dict)
     _digests: dict[int, str] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _settled: threading.Condition = field(default_factory=threading.Condition)
 
     def __post_init__(self) -> None:
         self.shop = Workshop(
@@ -74,7 +74,7 @@ class Solver:
 
     def solved(self, vertex: Vertex | None) -> Solved:
         """The outcome of a vertex, after :meth:`solve`; None is the empty root."""
-        return NOTHING if vertex is None else self._done[id(vertex)].result()
+        return NOTHING if vertex is None else self._wait(vertex)
 
     def trail_entries(self) -> list[TrailEntry]:
         """The keys of what was solved, for the next build's reasons."""
@@ -95,13 +95,14 @@ class Solver:
         order = list(walk(*tops))
         threads: dict[int, list[Vertex]] = {}
         for vertex in order:
-            self._done[id(vertex)] = Future()
             line = threads.setdefault(vertex.stage, [])
             self._numbers[id(vertex)] = len(line)
             line.append(vertex)
         if len(threads) <= 1:
             self._chain(order)
             return
+        from concurrent.futures import ThreadPoolExecutor
+
         with ThreadPoolExecutor(len(threads), "dockermagic-stage") as pool:
             futures = [pool.submit(self._chain, line) for line in threads.values()]
             try:
@@ -113,7 +114,17 @@ class Solver:
             raise next((error for error in errors if not isinstance(error, BuildInterruptedError)), errors[0])
 
     def _wait(self, vertex: Vertex) -> Solved:
-        return self._done[id(vertex)].result()
+        with self._settled:
+            self._settled.wait_for(lambda: id(vertex) in self._done)
+        outcome = self._done[id(vertex)]
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return outcome
+
+    def _settle(self, vertex: Vertex, outcome: Solved | BaseException) -> None:
+        with self._settled:
+            self._done[id(vertex)] = outcome
+            self._settled.notify_all()
 
     def _chain(self, vertices: Sequence[Vertex]) -> None:
         """The vertices of one stage, in their order. The first failure stops the other stages, too."""
@@ -121,13 +132,12 @@ class Solver:
             try:
                 solved = self._one(vertex)
             except BaseException as error:
+                said = error if isinstance(error, DockermagicError) else BuildInterruptedError("interrupted")
                 for later in vertices[position:]:
-                    self._done[id(later)].set_exception(
-                        error if isinstance(error, DockermagicError) else BuildInterruptedError("interrupted")
-                    )
+                    self._settle(later, said)
                 self.cancel.set()
                 raise
-            self._done[id(vertex)].set_result(solved)
+            self._settle(vertex, solved)
 
     def _one(self, vertex: Vertex) -> Solved:
         if self.cancel.is_set():

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from dockermagic.build.context import Context, Selection
 from dockermagic.build.graph import Copy, LocalSource, Source, Vertex
-from dockermagic.build.remote import Downloads
-from dockermagic.build.repositories import Repositories
 from dockermagic.build.request import BuildRequest
 from dockermagic.sandbox.base import Cancel, Rootfs, Sandbox
 from dockermagic.sandbox.snapshot import Snapshot, Snapshotter
+
+if TYPE_CHECKING:
+    from dockermagic.build.remote import Downloads
+    from dockermagic.build.repositories import Repositories
 
 __all__ = ["NOTHING", "Solved", "Workshop"]
 
@@ -38,7 +41,7 @@ class Solve(Protocol):
     def __call__(self, vertex: Vertex) -> Solved: ...
 
 
-@dataclass(slots=True)
+@dataclass
 class Workshop:
     """What operations work with."""
 
@@ -51,12 +54,20 @@ class Workshop:
     cancel: Cancel | None = None
     selections: dict[tuple[Any, ...], Selection] = field(default_factory=dict)
     contents: dict[tuple[Any, ...], tuple[str, dict[str, str], int]] = field(default_factory=dict)
-    downloads: Downloads = field(init=False)
-    repositories: Repositories = field(init=False)
 
-    def __post_init__(self) -> None:
-        self.downloads = Downloads(self.home / "downloads", self.request, self.cancel)
-        self.repositories = Repositories(self.home / "git", self.request, self.cancel)
+    @cached_property
+    def downloads(self) -> Downloads:
+        """The files that this build fetches."""
+        from dockermagic.build.remote import Downloads
+
+        return Downloads(self.home / "downloads", self.request, self.cancel)
+
+    @cached_property
+    def repositories(self) -> Repositories:
+        """The git repositories that this build fetches."""
+        from dockermagic.build.repositories import Repositories
+
+        return Repositories(self.home / "git", self.request, self.cancel)
 
     def rootfs(self, source: Source) -> Rootfs:
         """The read-only root filesystem of a source that is a stage or image; empty for scratch."""

@@ -70,7 +70,6 @@ __all__ = [
 ]
 
 _STAGE_NAME = re.compile(r"[a-z][a-z0-9-_.]*\Z")
-_ONBUILD = re.compile(rf"[{SPACE}]*ONBUILD[{SPACE}]*", re.IGNORECASE)
 _NAMED_FLAG = re.compile(r"--[\w-]+")
 _SHORTEST_INTERVAL = 1_000_000
 
@@ -290,7 +289,7 @@ def _onbuild(node: Node) -> Onbuild:
         raise ValueError("Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed")
     if trigger.keyword in ("from", "maintainer"):
         raise ValueError(f"{trigger.keyword.upper()} isn't allowed as an ONBUILD trigger")
-    text = _ONBUILD.sub("", node.original, count=1)
+    text = re.sub(rf"[{SPACE}]*ONBUILD[{SPACE}]*", "", node.original, count=1, flags=re.IGNORECASE)
     for heredoc in node.heredocs:
         text += f"\n{heredoc.content}{heredoc.name}"
     return Onbuild(text, node=node)

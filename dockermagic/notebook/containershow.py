@@ -59,7 +59,7 @@ class ContainerDisplay(Live):
         """Show how it ended."""
         taken = now() - (self._view.started or now()) if seconds is None else seconds
         view = replace(self.view(), exit_code=exit_code, seconds=taken, stopped=stopped)
-        self.stay(html(view), bundle(view))
+        self.stay(lambda: html(view), bundle(view))
 
     def _first(self) -> Html:
         return containermarkup.live_container(self._view, self._button)

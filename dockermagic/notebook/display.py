@@ -136,13 +136,14 @@ class BuildDisplay(Live):
         heard: dict[str, Callable[[dict[str, Any]], Any]] = {"download": Downloads(copies).answer, **(handlers or {})}
         heard |= explorer.handlers() if explorer else {}
         self.shown = view
-        self.stay(buildcard.build_card(view, self._acts), bundle(view), heard)
+        self.stay(lambda: buildcard.build_card(view, self._acts), bundle(view), heard)
 
     def redraw(self, view: BuildView) -> None:
         """Show another state of the card that stays. Does nothing where it is the same."""
         if view != self.shown:
             self.shown = view
-            self.place.done(str(buildcard.build_card(view, self._acts)), bundle(view))
+            page = str(buildcard.build_card(view, self._acts)) if self.place.widget is not None else ""
+            self.place.done(page, bundle(view))
 
     def take_over(self, other: BuildDisplay) -> None:
         """Have the output that another display of the same cell has heard."""

@@ -73,13 +73,19 @@ class Live:
             self._thread.join()
         self._end_terminal()
 
-    def stay(self, page: Html, still: dict[str, Any], handlers: Handlers | None = None) -> None:
-        """Draw no more and show what is to stay: as a widget where one can live on, with ``still`` beside it."""
+    def stay(self, page: Callable[[], Html], still: dict[str, Any], handlers: Handlers | None = None) -> None:
+        """Draw no more and show what is to stay: as a widget where one can live on, with ``still`` beside it.
+
+        ``page`` is asked for where there is a widget.
+        """
         self.end()
         self._finished = True
-        if self.place.widget is None and widgets_possible() and not forgets():
-            self.place.live(str(page), still, handlers or {})
-        self.place.done(str(page), still, handlers)
+        if self.place.widget is None and (forgets() or not widgets_possible()):
+            return self.place.draw(still)
+        shown = str(page())
+        if self.place.widget is None:
+            self.place.live(shown, still, handlers or {})
+        return self.place.done(shown, still, handlers)
 
     def _draw(self) -> None:
         if self._over.wait(MOMENT):

@@ -77,9 +77,16 @@ def colour(name: str) -> str:
 
 @lru_cache(maxsize=1024)
 def _style(style: str) -> str:
-    """An inline style with the names in it spelled out."""
+    """The attribute of an inline style with the names in it spelled out."""
     fonts = {"code": CODE, "font": FONT}
-    return re.sub(r"@([a-z]+)", lambda found: fonts.get(found[1]) or colour(found[1]), style)
+    return _attribute("style", re.sub(r"@([a-z]+)", lambda found: fonts.get(found[1]) or colour(found[1]), style))
+
+
+@lru_cache(maxsize=1024)
+def _attribute(name: str, value: str | bool | None) -> str:
+    if value is None or value is False:
+        return ""
+    return f" {name.rstrip('_').replace('_', '-')}" + ("" if value is True else f'="{escape(str(value))}"')
 
 
 def _variables(index: int) -> str:
@@ -116,19 +123,13 @@ def esc(text: object) -> Html:
 
 def join(parts: object, between: str = "") -> Html:
     """Parts one behind the other; ``between`` is markup."""
-    return Html(between.join(esc(part) for part in parts))  # type: ignore[attr-defined]
+    return Html(between.join([esc(part) for part in parts]))  # type: ignore[attr-defined]
 
 
 def el(name: str, *children: object, style: str = "", **attributes: str | bool | None) -> Html:
     """An element. ``style`` may hold ``@name`` for a colour; an underscore at the end of an attribute is dropped."""
-    if style:
-        attributes["style"] = _style(style)
-    written = "".join(
-        f" {key.rstrip('_').replace('_', '-')}" + ("" if value is True else f'="{escape(str(value))}"')
-        for key, value in attributes.items()
-        if value not in (None, False)
-    )
-    return Html(f"<{name}{written}>{join(children)}</{name}>")
+    written = "".join([_attribute(*one) for one in attributes.items()]) if attributes else ""
+    return Html(f"<{name}{written}{_style(style) if style else ''}>{''.join([esc(one) for one in children])}</{name}>")
 
 
 def card(*children: object) -> Html:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import platform as host
+import os
 import re
 import sys
 from collections.abc import Mapping
@@ -59,9 +59,8 @@ class Platform(Document):
     @classmethod
     def host(cls) -> Platform:
         """This machine, as images for it are named: Linux everywhere, since that is what a container sees."""
-        return cls(
-            "linux" if sys.platform in ("linux", "darwin") else sys.platform, host.machine().lower()
-        ).normalized()
+        system = "linux" if sys.platform in ("linux", "darwin") else sys.platform
+        return cls(system, _machine().lower()).normalized()
 
     def normalized(self) -> Platform:
         """Under Go's names: aarch64 is arm64, x86_64 is amd64, armhf is arm/v7, arm64's v8 goes without saying."""
@@ -92,6 +91,14 @@ class Platform(Document):
 
     def __str__(self) -> str:
         return "/".join(word for word in (self.os, self.architecture, self.variant) if word)
+
+
+def _machine() -> str:
+    if hasattr(os, "uname"):  # what the module says, too, without the time that its import takes
+        return os.uname().machine
+    import platform
+
+    return platform.machine()
 
 
 def _level(variant: str) -> int:

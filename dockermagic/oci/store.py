@@ -102,21 +102,24 @@ class Store(Blobs):
         """
         with self.lease(), self.records.transaction() as tx:
             self.use(descriptor)
-            image_id = self._image_id(descriptor)
-            tx.execute(
-                "INSERT INTO images VALUES (?, ?, ?, ?, ?) ON CONFLICT (digest) DO NOTHING",
-                (descriptor.digest, descriptor.media_type, descriptor.size, image_id, time.time()),
-            )
+            if tx.execute("SELECT 1 FROM images WHERE digest = ?", (descriptor.digest,)).fetchone() is None:
+                image_id = self._image_id(descriptor)
+                tx.execute(
+                    "INSERT INTO images VALUES (?, ?, ?, ?, ?)",
+                    (descriptor.digest, descriptor.media_type, descriptor.size, image_id, time.time()),
+                )
 
     def tag(self, reference: Reference, descriptor: Descriptor) -> None:
         """Give an image a name, taken from whatever had it. Atomic; ``index.json`` follows after the commit."""
         with self.lease(), self.records.transaction() as tx:
             self.add(descriptor)
-            tx.execute(
-                "INSERT INTO image_names VALUES (?, ?, ?) ON CONFLICT (name) DO UPDATE SET digest = ?2, tagged = ?3",
+            changed = tx.execute(
+                "INSERT INTO image_names VALUES (?, ?, ?)"
+                " ON CONFLICT (name) DO UPDATE SET digest = ?2, tagged = ?3 WHERE digest <> ?2",
                 (_key(reference), descriptor.digest, time.time()),
             )
-            self._names_changed()
+            if changed.rowcount:
+                self._names_changed()
 
     def use(self, descriptor: Descriptor) -> None:
         """Ask for every blob of an image, so that the lease around this call protects them.
