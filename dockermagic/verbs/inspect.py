@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dockermagic.errors import ContainerError, DockermagicError, ImageNotFoundError, UsageError
@@ -37,11 +38,25 @@ KNOWN: dict[str, tuple[str, ...]] = {
 """Fields that Docker's template knows even where an image has no value for them."""
 
 
+class _Known(dict[str, Any]):
+    """A document whose ``known`` fields may be asked for where they are not; as JSON it is what it holds."""
+
+    def __init__(self, document: Mapping[str, Any], known: Sequence[str]) -> None:
+        super().__init__(document)
+        self._known = frozenset(known)
+
+    def __contains__(self, name: object) -> bool:
+        return super().__contains__(name) or name in self._known
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return super().get(name, None if name in self._known else default)
+
+
 def _complete(document: dict[str, Any]) -> dict[str, Any]:
     if "HostConfig" in document:
         return document
-    config = {**dict.fromkeys(KNOWN["Config"]), **(document.get("Config") or {})}
-    return {**dict.fromkeys(KNOWN[""]), **document, "Config": config}
+    config = _Known(document.get("Config") or {}, KNOWN["Config"])
+    return _Known({**document, "Config": config}, KNOWN[""])
 
 
 def _look(console: Console, name: str, kind: str) -> dict[str, Any]:

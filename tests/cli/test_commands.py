@@ -95,8 +95,9 @@ def test_iidfile_and_an_image_without_a_name(busybox: Commands) -> None:
     busybox.build(FROM + "LABEL a=b\n", "--iidfile", "id", "--label", "c=d")
     identity = (busybox.directory / "id").read_text()
 
-    labels = json.loads(busybox("inspect", "-f", "{{json .Config.Labels}}", identity).out)
-    assert (labels["a"], labels["c"]) == ("b", "d")
+    config = json.loads(busybox("inspect", "-f", "{{json .Config}}", identity).out)
+    assert (config["Labels"]["a"], config["Labels"]["c"]) == ("b", "d")
+    assert None not in config.values()
 
 
 def test_context_and_dockerfile_from_many_places(busybox: Commands) -> None:

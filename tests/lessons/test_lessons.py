@@ -68,7 +68,7 @@ CLAIMS: dict[str, dict[str, str]] = {
         "arg": "the value of COLOUR changed",
         "user": "ada",
         "user-try": "ada is an ordinary user",
-        "inspect": r'"8080/tcp".*"User":"ada"',
+        "inspect": r'"User":"ada".*"8080/tcp"',
         "cmd-run-2": "something else",
         "entrypoint-run-2": "It says: good morning",
         "exec-run": r"exec form: \$HOME",
