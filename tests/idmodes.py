@@ -161,6 +161,8 @@ class IdModes:
 
 def _applies(mode: str, test: pytest.Item) -> bool:
     """Whether a test runs in this way, too: it says so itself; PRoot isolates nothing."""
+    if test.get_closest_marker("proot"):
+        return mode == "proot"
     if mode in MODES:
         return True
     if mode == "proot" and test.get_closest_marker("isolated"):
@@ -171,7 +173,8 @@ def _applies(mode: str, test: pytest.Item) -> bool:
 
 
 def _marks(mode: str, test: pytest.Item) -> tuple[pytest.MarkDecorator, ...]:
-    return (pytest.mark.slow,) if mode in PLAIN and not test.get_closest_marker("core") else ()
+    always = test.get_closest_marker("core") or test.get_closest_marker("proot")
+    return (pytest.mark.slow,) if mode in PLAIN and not always else ()
 
 
 def _mode_of(item: pytest.Item) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from dockermagic.containers.request import Bind, ExecRequest, Port, merge_env
 from dockermagic.errors import ContainerError
 from dockermagic.oci import lock
 from dockermagic.sandbox.base import Mount, Process, Rootfs, Subpath
-from dockermagic.sandbox.network import ADDRESS, LOCAL, Network, PortTakenError, Published, resolv_conf
+from dockermagic.sandbox.network import LOCAL, Network, PortTakenError, Published, resolv_conf
 
 if TYPE_CHECKING:
     from dockermagic.containers.supervisor import Supervisor
@@ -67,6 +68,7 @@ def process_of(supervisor: Supervisor, stack: contextlib.ExitStack) -> tuple[Pro
         readonly_root=request.read_only,
         window=request.window,
         init=request.init,
+        ports=str(_ports_of(supervisor)),
         cap_add=request.cap_add,
         cap_drop=request.cap_drop,
         ulimits=(*request.ulimits, *limits.ulimits),
@@ -78,13 +80,14 @@ def process_of(supervisor: Supervisor, stack: contextlib.ExitStack) -> tuple[Pro
 def _network(supervisor: Supervisor, stack: contextlib.ExitStack) -> Network | None:
     """The network of a container that has one of its own, with its ports taken; the state says which."""
     container = supervisor.container
+    shutil.rmtree(_ports_of(supervisor), ignore_errors=True)
     if container.network != "bridge":
         supervisor.note(network=container.network, ports=(), address="")
         return None
     wanted = [Published(port.container, port.protocol, port.host, port.host_ip or LOCAL) for port in
               container.wanted_ports]  # fmt: skip
     try:
-        network = Network(supervisor.sandbox, wanted)
+        network = Network(supervisor.sandbox, wanted, _ports_of(supervisor))
     except PortTakenError as error:
         where = f"{container.name} ({container.id})"
         raise ContainerError(
@@ -93,8 +96,13 @@ def _network(supervisor: Supervisor, stack: contextlib.ExitStack) -> Network | N
         ) from None
     stack.callback(network.close)
     ports = tuple(Port(one.container, one.protocol, one.host, one.address) for one in network.ports)
-    supervisor.note(network="own", ports=ports, address=ADDRESS)
+    supervisor.note(network="own", ports=ports, address=network.address)
     return network
+
+
+def _ports_of(supervisor: Supervisor) -> Path:
+    """Where its ports stand while it runs, if no namespace keeps them apart."""
+    return supervisor.place.path / "ports"
 
 
 def exec_process(supervisor: Supervisor, request: ExecRequest) -> Process:
@@ -116,6 +124,7 @@ def exec_process(supervisor: Supervisor, request: ExecRequest) -> Process:
         cwd=cwd,
         user=request.user or launch.user,
         network=supervisor.state.network or "host",
+        ports=str(_ports_of(supervisor)),
         tty=request.tty,
         window=request.window,
         cap_add=("ALL",) if request.privileged else container.request.cap_add,

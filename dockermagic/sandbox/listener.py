@@ -18,6 +18,7 @@ import errno
 import os
 import stat
 import struct
+from enum import Enum
 from functools import cache
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from dockermagic.sandbox.identities import Processes, change, read_stat
 from dockermagic.sandbox.syscall_numbers import numbers
 from dockermagic.sandbox.trees import walk
 
-__all__ = ["Listener"]
+__all__ = ["Listener", "Verdict", "c_int", "known_calls"]
 
 # struct seccomp_notif: id, pid, flags, then seccomp_data: nr, arch, instruction pointer, six arguments.
 _RECEIVED = struct.Struct("QIIiIQ6Q")
@@ -38,11 +39,19 @@ _RECV = 0xC0502100
 _SEND = 0xC0182101
 _SET_FLAGS = 0x40082104
 _SYNC_WAKE_UP = 1
+_CONTINUE = 1
 _KEEP = 0xFFFFFFFF
 _KEEP_16 = 0xFFFF
 _AT_SYMLINK_NOFOLLOW = 0x100
 _AT_EMPTY_PATH = 0x1000
 _NGROUPS_MAX = 65536
+
+
+class Verdict(Enum):
+    """What becomes of a call that is given no value."""
+
+    GO_ON = "the kernel carries it out as it is"
+    ANSWERED = "it has its answer already"
 
 
 class Listener(Callers):
@@ -87,26 +96,30 @@ class Listener(Callers):
             raise
         identity, pid, _, number, arch, _, *arguments = _RECEIVED.unpack(self.buffer)
         call, bits = self.calls.get((arch, number & ~_x32(arch)), ("", 64))
+        value: int | Verdict
         try:
             value, failed = self._do(call, bits, identity, pid, arguments), 0
         except OSError as error:
             value, failed = 0, error.errno or errno.EPERM
         except GoneError:
             return
+        if value is Verdict.ANSWERED:
+            return
+        plain = (0, 0, _CONTINUE) if isinstance(value, Verdict) else (value, -failed, 0)
         try:
-            syscalls.ioctl(self.fd, _SEND, _ANSWER.pack(identity, value, -failed, 0))
+            syscalls.ioctl(self.fd, _SEND, _ANSWER.pack(identity, *plain))
         except OSError as error:
             if error.errno != errno.ENOENT:
                 raise
 
-    def _do(self, call: str, bits: int, identity: int, pid: int, arguments: list[int]) -> int:
+    def _do(self, call: str, bits: int, identity: int, pid: int, arguments: list[int]) -> int | Verdict:
         """Carry the call out; its value."""
         if call.startswith("get"):
             return self._tell(call, bits, pid, arguments)
         if call in seccomp.SET_IDS:
             return self._set(call, bits, pid, arguments)
         if call == "fchown":
-            fd = self.of(pid, identity, f"{pid}/fd/{_int(arguments[0])}")
+            fd = self.of(pid, identity, f"{pid}/fd/{c_int(arguments[0])}")
             self._chown(fd, arguments[1:3], bits, pid)
         elif call in ("chown", "lchown"):
             path = self.path(pid, arguments[0])
@@ -118,13 +131,13 @@ class Listener(Callers):
             if not path and not flags & _AT_EMPTY_PATH:
                 raise OSError(errno.ENOENT, "")
             follow = not flags & _AT_SYMLINK_NOFOLLOW
-            fd = self.open(pid, identity, _int(arguments[0]), path, follow=follow)
+            fd = self.open(pid, identity, c_int(arguments[0]), path, follow=follow)
             self._chown(fd, arguments[2:4], bits, pid)
         elif call in ("mknod", "mknodat"):
             if self.processes.get(pid).euid != 0:
                 raise OSError(errno.EPERM, "")
             at, name, mode, device = (AT_FDCWD, *arguments[:3]) if call == "mknod" else arguments[:4]
-            self._mknod(pid, identity, _int(at), self.path(pid, name), mode, device)
+            self._mknod(pid, identity, c_int(at), self.path(pid, name), mode, device)
         return 0
 
     def _set(self, call: str, bits: int, pid: int, arguments: list[int]) -> int:
@@ -154,7 +167,7 @@ class Listener(Callers):
             return {"getuid": ids.ruid, "geteuid": ids.euid, "getgid": ids.rgid, "getegid": ids.egid}[call]
         form = "I" if bits == 64 else "H"
         if call == "getgroups":
-            size = _int(arguments[0])
+            size = c_int(arguments[0])
             if size and size < len(ids.groups):
                 raise OSError(errno.EINVAL, "")
             if size:
@@ -301,7 +314,7 @@ class Listener(Callers):
         return place if stat.S_IFMT(found.st_mode) == kind else None
 
 
-def _int(value: int) -> int:
+def c_int(value: int) -> int:
     """A C int that came as an unsigned word."""
     value &= 0xFFFFFFFF
     return value - (1 << 32) if value >= 1 << 31 else value
@@ -317,7 +330,7 @@ def known_calls() -> dict[tuple[int, int], tuple[str, int]]:
     found = {}
     for arch, interface in seccomp.interfaces():
         known = numbers(interface)
-        for call in (*seccomp.CHOWN, *seccomp.SET_IDS, *seccomp.GET_IDS, *seccomp.MKNOD):
+        for call in (*seccomp.CHOWN, *seccomp.SET_IDS, *seccomp.GET_IDS, *seccomp.MKNOD, *seccomp.PROOT_CALLS):
             if call in known:
                 short = interface in ("i386", "arm") and f"{call}32" in known
                 found[arch, known[call]] = (call.removesuffix("32"), 16 if short else 64)

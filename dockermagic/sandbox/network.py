@@ -1,7 +1,8 @@
 """A network namespace of a process's own, with ports that answer on the host.
 
 With ``pasta`` (Debian's package passt) and an openable ``/dev/net/tun`` it has the outside network, too, also for an
-ordinary user. Without, it has a loopback alone, and published ports are carried in by a forwarder of ours.
+ordinary user. Without, it has a loopback alone, and published ports are carried in by a forwarder of ours. Where there
+are no namespaces a process has the host's network, and the forwarder carries to the port that its server was moved to.
 """
 
 from __future__ import annotations
@@ -13,13 +14,16 @@ import socket
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from dockermagic.errors import DockermagicError, SandboxError
 from dockermagic.sandbox.base import Cancel, Sandbox
+from dockermagic.sandbox.moved_ports import MovedPorts
 from dockermagic.sandbox.running import pid_of
+from dockermagic.sandbox.ways import WAYS
 
-__all__ = ["ADDRESS", "LOCAL", "Network", "PortTakenError", "Published", "resolv_conf", "ways"]
+__all__ = ["LOCAL", "Network", "PortTakenError", "Published", "resolv_conf", "ways"]
 
 ADDRESS, GATEWAY, RESOLVER = "10.0.2.100", "10.0.2.2", "10.0.2.3"
 LOCAL = "127.0.0.1"
@@ -87,11 +91,14 @@ class Network:
     """The network of one process: made before it, joined when its namespace is there, and closed after it.
 
     Making it takes the ports; raises PortTakenError where one is not to be had. ``ports`` then have their numbers.
+    ``folder`` is the ``ports`` of the process. ``way`` is one of :func:`ways`, or ``host`` where there is no namespace.
     """
 
-    def __init__(self, sandbox: Sandbox, ports: Sequence[Published]) -> None:
+    def __init__(self, sandbox: Sandbox, ports: Sequence[Published], folder: Path) -> None:
         self.sandbox = sandbox
-        self.way = ways()[0]
+        self.folder = folder
+        self.way = ways()[0] if WAYS[sandbox.mode].namespaces else "host"
+        self.address = LOCAL if self.way == "host" else ADDRESS
         self.ports: list[Published] = []
         self._sockets: list[socket.socket] = []
         self._cancel = Cancel()
@@ -100,6 +107,8 @@ class Network:
         try:
             for port in ports:
                 self._take(port)
+            if self.way == "host":
+                self._move()
         except BaseException:
             self._release()
             raise
@@ -124,11 +133,36 @@ class Network:
             raise PortTakenError(f"listen {port.protocol} {where}:{port.host}: bind: {reason}", hint=hint) from None
         self.ports.append(replace(port, host=taken.getsockname()[1]))
 
+    def _move(self) -> None:
+        """Have the servers behind published ports listen elsewhere; see whether they can, where that cannot be had."""
+        if self.sandbox.call("dockermagic.sandbox.proot_calls:listens"):
+            for port in self.ports:
+                MovedPorts(self.folder).publish(port.protocol, port.container)
+            return
+        self.folder = Path()
+        for port, taken in zip(self.ports, self._sockets, strict=True):
+            if port.host == port.container:
+                taken.close()  # the server takes it itself
+                continue
+            with socket.socket(taken.family, taken.type) as trial:
+                try:
+                    trial.bind((LOCAL, port.container))
+                except OSError as error:
+                    raise SandboxError(
+                        f"a server cannot have port {port.container} of this machine: {error.strerror}",
+                        hint="There is no network namespace here and no other way to give it one: have it listen at a"
+                        " free port above 1023.",
+                    ) from None
+
     def join(self, process: int) -> None:
         """Connect the network namespace of a process (a pidfd). Raises SandboxError where that cannot be done."""
+        carried = [(port, one) for port, one in zip(self.ports, self._sockets, strict=True) if one.fileno() >= 0]
+        if self.way == "host":
+            folder = str(self.folder) if self.folder.name else ""
+            self._forward(carried, {}, address=LOCAL, folder=folder)
+            return self._release()
         namespace = os.open(f"/proc/{pid_of(process)}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         try:
-            carried = list(zip(self.ports, self._sockets, strict=True))
             if self.way == "pasta":
                 # Its older versions lose answers to datagrams from the loopback.
                 carried = [(port, one) for port, one in carried if port.protocol == "udp"]
@@ -138,14 +172,16 @@ class Network:
                 command = [_pasta() or "pasta", *_options(self.ports)]
                 self._start(f"{_INSIDE}:pasta", {"namespace": namespace}, command=command)
             if carried or self.way == "forwarder":
-                fds = {f"port{number}": one.fileno() for number, (_, one) in enumerate(carried)}
-                ports = [[port.container, port.protocol] for port, _ in carried]
                 alone = self.way == "forwarder"
-                given = {"namespace": namespace, **fds}
-                self._start(f"{_INSIDE}:forward", given, ports=ports, address=ADDRESS, alone=alone)
-            self._release()
+                self._forward(carried, {"namespace": namespace}, address=ADDRESS, alone=alone)
+            return self._release()
         finally:
             os.close(namespace)
+
+    def _forward(self, carried: list[tuple[Published, socket.socket]], fds: dict[str, int], **arguments: Any) -> None:
+        given = {f"port{number}": one.fileno() for number, (_, one) in enumerate(carried)}
+        ports = [[port.container, port.protocol] for port, _ in carried]
+        self._start(f"{_INSIDE}:forward", {**fds, **given}, ports=ports, **arguments)
 
     def _start(self, function: str, fds: dict[str, int], **arguments: Any) -> None:
         ready = threading.Event()

@@ -15,10 +15,12 @@ import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from dockermagic.errors import SandboxError
 from dockermagic.sandbox import syscalls
+from dockermagic.sandbox.moved_ports import MovedPorts
 
 __all__ = ["forward", "pasta"]
 
@@ -61,25 +63,27 @@ def pasta(*, namespace: int, command: list[str], emit: Callable[[Any], None]) ->
 
 def forward(
     *,
-    namespace: int,
     ports: list[tuple[int, str]],
     address: str,
-    alone: bool,
     emit: Callable[[Any], None],
+    namespace: int = -1,
+    alone: bool = False,
+    folder: str = "",
     **given: int,
 ) -> None:
     """Carry what comes to listening sockets (``port0``, ``port1``, ...) to those ports of a network namespace.
 
     The sockets stay where they were made, and what this process connects from now on is inside. ``alone``: the address
-    has to be made first.
+    has to be made first. Without a namespace the ports are those that stand in ``folder``, or the host's own.
     """
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-    syscalls.setns(namespace, syscalls.CLONE_NEWNET)
-    os.close(namespace)
+    if namespace >= 0:
+        syscalls.setns(namespace, syscalls.CLONE_NEWNET)
+        os.close(namespace)
     if alone:
         _give_address(address)
-    carrier = _Carrier(address)
+    carrier = _Carrier(address, MovedPorts(Path(folder)) if folder else None)
     for number, (port, protocol) in enumerate(ports):
         carrier.listen(socket.socket(fileno=given[f"port{number}"]), port, protocol)
     emit("ready")
@@ -101,8 +105,9 @@ class _Carrier:
     When this process may open no more files, who connects waits until another one has gone.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, moved: MovedPorts | None) -> None:
         self.address = address
+        self.moved = moved
         self.poll = select.epoll()
         self.heard: dict[int, Callable[[int], None]] = {}
         self.most = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _SPARED_FILES
@@ -135,6 +140,10 @@ class _Carrier:
                 if heard is not None:
                     heard(events)
 
+    def target(self, port: int, protocol: str) -> tuple[str, int]:
+        """Where a port's server is; where none is, nobody answers."""
+        return self.address, port if self.moved is None else self.moved.reach(protocol, port) or 0
+
     def _accept(self, listening: socket.socket, port: int) -> None:
         if len(self.heard) + 2 > self.most:
             self.full.add(listening.fileno())
@@ -150,7 +159,7 @@ class _Carrier:
         for one in (outside, inside):
             one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with contextlib.suppress(BlockingIOError):
-            if inside.connect_ex((self.address, port)) not in (0, 115):  # EINPROGRESS
+            if inside.connect_ex(self.target(port, "tcp")) not in (0, 115):  # EINPROGRESS
                 outside.close()
                 inside.close()
                 return
@@ -242,7 +251,7 @@ class _Datagrams:
     def _connect(self, listening: socket.socket, port: int, sender: Any) -> socket.socket:
         inside = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         inside.setblocking(False)
-        inside.connect((self.carrier.address, port))
+        inside.connect(self.carrier.target(port, "udp"))
         self.carrier.watch(inside, lambda events: self._answer(listening, inside, sender))
         return inside
 

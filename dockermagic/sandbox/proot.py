@@ -1,7 +1,8 @@
 """One process whose root directory is a plain one, by PRoot: it traces every process and translates its paths.
 
-It needs no privilege and no namespace, and isolates nothing. Changes of owner are recorded by a listener behind it: a
-tracer stops a process before the filters do, so that the listener gets the paths of the host.
+It needs no privilege and no namespace, and isolates nothing. Behind it stands a listener (:mod:`.proot_calls`): a
+tracer stops a process before the filters do, so that the listener gets the paths of the host. Where the kernel has no
+such listener, owners are not recorded, ports stay what they are, and PRoot's own exit code is the command's.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import select
 import shutil
 import signal
@@ -17,31 +19,25 @@ import socket
 import tempfile
 import termios
 from collections.abc import Sequence
-from glob import glob
 from pathlib import Path
 from typing import Any, NoReturn
 
 from dockermagic.errors import BuildInterruptedError, DockermagicError, SandboxError
 from dockermagic.oci.lock import temporary_directory
-from dockermagic.sandbox import descendants, launch, leftovers, seccomp, syscalls, users, wire
-from dockermagic.sandbox.base import Mount, Process, Subpath
+from dockermagic.sandbox import descendants, launch, seccomp, syscalls, users, wire
+from dockermagic.sandbox.base import Process
 from dockermagic.sandbox.command import CannotRunError, find_command, not_executed
-from dockermagic.sandbox.hosts import network_files
-from dockermagic.sandbox.proot_owners import Recorder
+from dockermagic.sandbox.moved_ports import MovedPorts
+from dockermagic.sandbox.proot_bindings import Bindings
+from dockermagic.sandbox.proot_calls import MARK, Answers, listens
 from dockermagic.sandbox.supervise import Loop
 
 __all__ = ["Traced", "find_proot"]
 
-_DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
-_LINKS = {
-    "fd": "/proc/self/fd",
-    "stdin": "/proc/self/fd/0",
-    "stdout": "/proc/self/fd/1",
-    "stderr": "/proc/self/fd/2",
-    "ptmx": "pts/ptmx",
-}
 _NATIVE = {"x86_64": (62, 3), "aarch64": (183, 40)}
 """The ELF machines that run here: the wide one and the narrow one."""
+_ENDED = re.compile(rb" (v?)pid (\d+): (exited with status|terminated with signal) (\d+)")
+_MOST_WORDS = 1 << 14
 
 
 def find_proot() -> str:
@@ -75,17 +71,16 @@ class Traced:
         self.cleanup = contextlib.ExitStack()
         self.scratch = self.cleanup.enter_context(temporary_directory(Path(loop.setting.mount_point), "run-"))
         self.scratch.chmod(0o700)  # secrets are in it
-        self.tree = root or self._directory("empty")
-        self.root = os.open(self.tree, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        self.made: list[str] = []
-        self.stubs: list[tuple[str, bool]] = []
-        self.times: dict[str, int] = {}
-        self.after: dict[str, int] = {}
+        self.bindings = Bindings(root or Path(tempfile.mkdtemp(dir=self.scratch)), process, self.scratch)
         self.identity = users.Identity(0, 0, (0,), "/root")
-        self.listener: Recorder | None = None
+        self.listener: Answers | None = None
         self.error: dict[str, Any] | None = None
         self.stopped = False
         self.pid = -1
+        self.first = -1
+        self.code: int | None = None
+        self.words = b""
+        self.speaks = -1
         self.fake = os.geteuid() != 0
         syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
         try:
@@ -103,33 +98,36 @@ class Traced:
     def owner(self) -> tuple[tuple[int, int] | None, list[str]]:
         """Whose everything is that was made, where no other id could make it; and what was not."""
         ids = (self.identity.uid, self.identity.gid)
-        return (ids if self.fake and ids[0] else None), self.made
+        return (ids if self.fake and ids[0] else None), self.bindings.made
 
     # --- before
 
     def _begin(self, streams: list[int], held: bool) -> None:
         process = self.process
-        if process.network != "host":
-            what = "a network of its own, as -p needs it," if process.network == "own" else "--network=none"
+        if process.network == "none":
             raise SandboxError(
-                f"{what} is not possible here: PRoot cannot take the host's network away",
-                hint="Without it a server's port is this machine's. 'dockermagic info' says what would allow more.",
+                "--network=none is not possible here: PRoot cannot take the host's network away",
+                hint="'dockermagic info' says what would allow more.",
             )
         if process.readonly_root:
             raise SandboxError("a read-only root filesystem is not possible with PRoot", hint="Leave --read-only out.")
-        self.identity = users.lookup(process.user, additional=process.groups, root="", open_file=self._open)
-        self._make_directory(process.cwd)
+        self.identity = users.lookup(process.user, additional=process.groups, root="", open_file=self.bindings.open)
+        self.bindings.make_directory(process.cwd)
         environment = dict(process.env)
         environment.setdefault("HOME", self.identity.home)
+        command = self._command()
         path = find_command(process.args, environment, self._look, self._may_run)
         self._check_format(path)
-        command = self._command(path)
+        command += [path, *process.args[1:]]
         ours, theirs = socket.socketpair()
+        self.speaks, words = os.pipe()
         self.pid = self.loop.fork(self._ended)
         if self.pid == 0:
             ours.close()
-            self._become(command, environment, streams, theirs, held)
+            self._become(command, environment, streams, theirs, words, held)
         theirs.close()
+        os.close(words)
+        self.loop.watch(self.speaks, self._listen)
         self.start = ours
         self.loop.watch(ours.fileno(), self._hear)
         if held:
@@ -140,11 +138,8 @@ class Traced:
         else:
             self.loop.watch(self.control.fileno(), self._stop, select.POLLRDHUP)
 
-    def _open(self, path: str, flags: int) -> int:
-        return syscalls.open_in_root(self.root, path, flags)
-
     def _look(self, path: str) -> os.stat_result:
-        fd = self._open(os.path.join(self.process.cwd, path), os.O_PATH | os.O_CLOEXEC)
+        fd = self.bindings.look(os.path.join(self.process.cwd, path), os.O_PATH | os.O_CLOEXEC)
         try:
             return os.fstat(fd)
         finally:
@@ -156,7 +151,7 @@ class Traced:
     def _check_format(self, path: str) -> None:
         """PRoot's own words for what cannot be executed say nothing."""
         try:
-            fd = self._open(os.path.join(self.process.cwd, path), os.O_RDONLY | os.O_CLOEXEC)
+            fd = self.bindings.look(os.path.join(self.process.cwd, path), os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
             return
         try:
@@ -174,162 +169,31 @@ class Traced:
             except OSError as error:
                 raise not_executed(path, error) from None
 
-    def _make_directory(self, path: str) -> None:
-        """The working directory, made as far as it is missing; this one stays in the layer."""
-        try:
-            self.made += self._missing(path)
-        except OSError as error:
-            raise SandboxError(f"working directory {path}: {error.strerror}") from error
-
-    def _missing(self, path: str) -> list[str]:
-        """Make a directory and its parents as far as they are missing; what was made."""
-        made = []
-        place = "/"
-        for part in path.strip("/").split("/"):
-            above, place = place, os.path.join(place, part)
-            try:
-                os.close(self._open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
-            except FileNotFoundError:
-                parent = self._open(above, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-                try:
-                    self._remember(parent)
-                    os.mkdir(part, 0o755, dir_fd=parent)
-                    made.append(os.path.join(self._inside(parent), part))
-                finally:
-                    os.close(parent)
-        return made
-
-    def _inside(self, fd: int) -> str:
-        """What an open file is called in the root filesystem."""
-        return "/" + os.readlink(f"/proc/self/fd/{fd}").removeprefix(os.path.realpath(self.tree)).lstrip("/")
-
-    def _remember(self, parent: int) -> None:
-        self.times.setdefault(self._inside(parent), os.fstat(parent).st_mtime_ns)
-
-    def _stub(self, path: str, *, directory: bool = True) -> None:
-        """Make sure that there is something to bind to: PRoot would make it and take it away in its own way."""
-        try:
-            os.close(self._open(path, os.O_PATH | os.O_CLOEXEC))
-            return
-        except OSError:
-            pass
-        try:
-            above, name = os.path.split(path)
-            self.stubs += [(made, True) for made in self._missing(path if directory else above)]
-            if not directory:
-                parent = self._open(above, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-                try:
-                    self._remember(parent)
-                    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
-                    os.close(os.open(name, flags, 0o644, dir_fd=parent))
-                    self.stubs.append((os.path.join(self._inside(parent), name), False))
-                finally:
-                    os.close(parent)
-        except OSError as error:
-            raise SandboxError(f"mount point {path}: {error.strerror}") from error
-
-    def _remove_stubs(self) -> None:
-        found = []
-        for path, directory in self.stubs:
-            above = os.path.dirname(path)
-            try:
-                now = os.stat(f"{self.tree}{above}", follow_symlinks=False)
-            except OSError:
-                continue
-            found.append(leftovers.Stub(path, directory, self.times[above], self.after.get(above, -1), now.st_ctime_ns))
-        leftovers.remove_stubs(self.tree, found, is_layer=False)
-
     # --- the command line
 
-    def _command(self, path: str) -> list[str]:
+    def _command(self) -> list[str]:
         ids = self.identity
-        for place in ("/dev", "/proc", "/sys"):
-            self._stub(place)
-        self.stubs.clear()  # these stay, as in BuildKit
-        command = [find_proot(), "-r", str(self.tree), "-w", os.path.normpath(self.process.cwd or "/")]
+        command = [find_proot(), "-r", str(self.bindings.tree), "-w", os.path.normpath(self.process.cwd or "/")]
+        if listens():
+            command += ["-v", "1"]  # it tells how each process ends
         if self.fake:
             command += ["-i", f"{ids.uid}:{ids.gid}"] if ids.uid else ["-0"]
-        for source, target in self._binds():
+        for source, target in self.bindings.binds():
             if ":" in source:
                 raise SandboxError(f"PRoot cannot bind a path with a colon in it: {source}")
             command += ["-b", f"{source}:{target}"]
-        return [*command, path, *self.process.args[1:]]
-
-    def _binds(self) -> list[tuple[str, str]]:
-        device = self._directory("dev")
-        binds = [("/proc", "/proc"), (str(device), "/dev")]
-        if os.path.isdir("/sys/kernel"):
-            binds.append(("/sys", "/sys"))
-        for name, target in _LINKS.items():
-            os.symlink(target, device / name)
-        for name in _DEVICES:
-            if os.path.exists(f"/dev/{name}"):
-                binds.append((f"/dev/{name}", f"/dev/{name}"))
-        (device / "shm").mkdir(mode=0o1777)
-        (device / "pts").mkdir()
-        binds.append(("/dev/pts", "/dev/pts"))
-        mounts = [(os.path.normpath(os.path.join("/", self.process.cwd, m.target)), m) for m in self.process.mounts]
-        taken = {target for target, _ in mounts}
-        if "/" in taken:
-            raise SandboxError("invalid mount target: a mount cannot cover the root directory")
-        for target, content in network_files(self.process):
-            if target not in taken:
-                binds.append((self._file(content, 0o644), target))
-        binds += [(self._source(mount), target) for target, mount in mounts]
-        for source, target in binds:
-            directory = os.path.isdir(source)
-            if target.startswith("/dev/"):
-                place = device / target.removeprefix("/dev/")
-                if not place.exists():
-                    (place if directory else place.parent).mkdir(parents=True, exist_ok=True)
-                    None if directory else place.touch()
-            else:
-                self._stub(target, directory=directory)
-        self.after = {path: os.stat(f"{self.tree}{path}").st_mtime_ns for path in self.times}
-        return binds
-
-    def _directory(self, name: str) -> Path:
-        made = self.scratch / name
-        made.mkdir(mode=0o755)
-        return made
-
-    def _file(self, content: bytes, mode: int) -> str:
-        """A file that goes with the run."""
-        fd, name = tempfile.mkstemp(dir=self.scratch)
-        with os.fdopen(fd, "wb") as file:
-            file.write(content)
-            os.fchmod(fd, mode)
-        return name
-
-    def _source(self, mount: Mount) -> str:
-        if mount.type == "tmpfs":
-            place = tempfile.mkdtemp(dir=self.scratch)
-            os.chmod(place, mount.mode)
-            return place
-        if mount.type == "file":
-            return self._file(mount.content, mount.mode)
-        if isinstance(mount.source, Subpath):
-            if mount.source.rootfs.upper is None:
-                return str(self._directory("nothing"))
-            root = os.open(mount.source.rootfs.upper, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                fd = syscalls.open_in_root(root, mount.source.path, os.O_PATH)
-                try:
-                    return os.readlink(f"/proc/self/fd/{fd}")
-                finally:
-                    os.close(fd)
-            except OSError as error:
-                raise SandboxError(f"the source of a mount: {error.strerror}: {mount.source.path}") from error
-            finally:
-                os.close(root)
-        if not os.path.lexists(str(mount.source)):
-            raise SandboxError(f"the source of the mount {mount.target}: No such file or directory: {mount.source}")
-        return str(mount.source)
+        return command
 
     # --- in the child
 
     def _become(
-        self, command: list[str], environment: dict[str, str], streams: Sequence[int], start: socket.socket, held: bool
+        self,
+        command: list[str],
+        environment: dict[str, str],
+        streams: Sequence[int],
+        start: socket.socket,
+        words: int,
+        held: bool,
     ) -> NoReturn:
         try:
             syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -338,13 +202,14 @@ class Traced:
             if held:
                 start.recv(16)
             syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-            listener = -1
-            if self.fake and (program := seccomp.owners_program()):
-                with contextlib.suppress(OSError):
-                    listener = seccomp.install(program, listen=True)
+            if listens():
+                listener = seccomp.install(seccomp.proot_listener_program(self.fake), listen=True)
+                syscalls.send(start, b"start", [listener, fds[2]])
+                environment = {f"{MARK}{name}": value for name, value in environment.items()}
+                fds[2] = words
+            environment["PROOT_TMP_DIR"] = str(self.scratch)
             if program := seccomp.proot_program():
                 seccomp.install(program)
-            syscalls.send(start, b"start", [listener] if listener >= 0 else [])
             for number, fd in enumerate(fds):
                 os.dup2(fd, number, inheritable=True)
             syscalls.close_all_but({0, 1, 2, start.fileno()})
@@ -377,14 +242,18 @@ class Traced:
             self._tell({"terminal": True}, fds[:1])
             os.close(fds.pop(0))
         if data.endswith(b"start") and fds:
-            self.listener = Recorder(fds.pop(), self.tree)
+            listener, stderr = fds.pop(0), fds.pop(0)
+            ports = MovedPorts(Path(self.process.ports or self.scratch / "ports"))
+            root, name = self.bindings.tree, self.process.hostname
+            self.listener = Answers(listener, root, ports, name, self.pid, stderr, self._begins)
             self.listener.hurry()
-            self.loop.watch(self.listener.fd, self._answer)
+            self.loop.watch(listener, self._answer)
         if data.startswith(b"{"):
             self.error = wire.load(data)
         if not data:
             self.loop.unwatch(self.start.fileno())
-            self._began()
+            if self.listener is None and self.error is None:
+                self._began()
         for fd in fds:
             os.close(fd)
 
@@ -395,18 +264,25 @@ class Traced:
         else:
             self.loop.unwatch(self.listener.fd)
 
-    def _began(self) -> None:
-        """PRoot is there; its first child is the process."""
-        pidfd = -1
-        while pidfd < 0:
-            if self.pid < 0:
-                return
-            if first := descendants.children_of(self.pid):
-                with contextlib.suppress(OSError):  # it has ended since
-                    pidfd = os.pidfd_open(first[0])
-            else:  # not there yet, or gone already: then PRoot would wait for what it left behind
-                descendants.end_below(os.getpid(), except_for={self.pid})
-                self.loop.turn(1)
+    def _listen(self) -> bool:
+        """What PRoot says itself: how every process ended, and what it cannot do. False at the end."""
+        piece = os.read(self.speaks, 1 << 16)
+        if not piece:
+            self.loop.unwatch(self.speaks)
+            return False
+        *lines, rest = (self.words + piece).split(b"\n")
+        for line in lines:
+            found = _ENDED.search(line)
+            if found and int(found[2]) == (1 if found[1] else self.first):  # newer ones count from 1
+                self.code = int(found[4]) + (128 if found[3].startswith(b"term") else 0)
+        said = [line for line in lines if not line.startswith(b"proot info:")]
+        self.words = b"\n".join([*said, rest])[-_MOST_WORDS:]
+        return True
+
+    def _begins(self, pid: int) -> None:
+        """The command is about to be executed, by the first process that PRoot made."""
+        self.first = pid
+        pidfd = os.pidfd_open(pid)
 
         def over() -> None:
             """The process has ended; PRoot would wait for all that it left behind."""
@@ -418,6 +294,16 @@ class Traced:
         self._tell({"process": True, "held": False}, [pidfd])
         self._tell({"began": True})
         self.loop.watch(pidfd, over)
+
+    def _began(self) -> None:
+        """PRoot is there; its first child is the process, where no listener hears of it."""
+        while self.pid >= 0 and self.first < 0:
+            if first := descendants.children_of(self.pid):
+                with contextlib.suppress(OSError):  # it has ended since
+                    self._begins(first[0])
+            else:  # not there yet, or gone already: then PRoot would wait for what it left behind
+                descendants.end_below(os.getpid(), except_for={self.pid})
+                self.loop.turn(1)
 
     def _release(self) -> None:
         """The client has done what it wanted to do before the command begins, or wants it to end."""
@@ -441,14 +327,20 @@ class Traced:
     # --- after
 
     def _ended(self, status: int) -> None:
-        pid, self.pid = self.pid, -1
+        self.pid = -1
         descendants.end_below(os.getpid())
         code = os.waitstatus_to_exitcode(status)
-        for left in glob(f"/tmp/proot-{pid}-*"):
-            shutil.rmtree(left, ignore_errors=True)
+        while self._listen():
+            pass
         if self.stopped:
             return self._finish({"error": wire.encode_error(BuildInterruptedError("interrupted"))})
-        return self._finish({"result": {"exit_code": 128 - code if code < 0 else code, "refused": ""}})
+        if self.first < 0 and self.listener is not None:
+            said = self.words.decode(errors="replace").strip() or f"it ended with {code}"
+            return self._finish(
+                {"error": wire.encode_error(SandboxError(f"PRoot could not start the command: {said}"))}
+            )
+        code = 128 - code if code < 0 else code
+        return self._finish({"result": {"exit_code": code if self.code is None else self.code, "refused": ""}})
 
     def _finish(self, answer: dict[str, Any]) -> None:
         if self.listener is not None:
@@ -457,7 +349,9 @@ class Traced:
             self.listener.close()
             self.listener.write_special()
         self.loop.unwatch(self.control.fileno())
-        self._remove_stubs()
+        if self.speaks >= 0:
+            self.loop.unwatch(self.speaks)
+            os.close(self.speaks)
+        self.bindings.close()
         self.cleanup.close()
-        os.close(self.root)
         self.answer = self.error or answer

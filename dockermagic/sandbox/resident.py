@@ -24,6 +24,7 @@ from dockermagic.sandbox import (
     companion,
     descendants,
     listener,
+    proot_calls,
     seccomp,
     stage,
     supervise,
@@ -71,6 +72,7 @@ def _enter(settings: Settings, channel: socket.socket) -> NoReturn:
         # What is left of a RUN that was killed comes to us, and ends with us.
         syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
         os.chdir(settings.base)
+        proot_calls.listens()  # tried once here, not in every child
         Server(settings, way, channel).serve()
 
     def mapped(pid: int) -> None:

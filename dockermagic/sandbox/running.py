@@ -187,6 +187,8 @@ class Running:
                 self._open_terminal(own.pop(), poll)
             elif "process" in message and own:
                 with self._lock:
+                    if self.process is not None:  # what began it stood in its place
+                        os.close(self.process)
                     self.process = own.pop()
                 if message.get("held"):
                     self._prepare()

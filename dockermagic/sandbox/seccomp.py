@@ -20,12 +20,13 @@ __all__ = [
     "CHOWN",
     "GET_IDS",
     "MKNOD",
+    "PROOT_CALLS",
     "SET_IDS",
     "default_profile",
     "install",
     "interfaces",
     "notify_program",
-    "owners_program",
+    "proot_listener_program",
     "proot_program",
     "succeed_program",
 ]
@@ -86,6 +87,10 @@ getresgid32 getgroups32
 """
 GET_IDS = tuple(_GET_IDS.split())
 MKNOD = ("mknod", "mknodat")
+PROOT_CALLS = ("socket", "bind", "connect", "getsockname", "uname", "execve")
+"""What is answered for PRoot besides owners: the calls that a namespace would give another meaning."""
+_AF_INET, _AF_INET6 = 2, 10
+_SOCK_STREAM, _SOCK_DGRAM = 1, 2
 _UNKNOWN_TO_PROOT = """
 statx openat2 faccessat2 fchmodat2 clone3 execveat open_tree fspick mount_setattr name_to_handle_at seccomp
 setxattrat getxattrat listxattrat removexattrat
@@ -215,7 +220,7 @@ def notify_program(machine: str = "") -> bytes:
     machine = machine or os.uname().machine
     if machine not in _MACHINES:
         return b""
-    return _faking(machine, _return(NOTIFY), (*CHOWN, *SET_IDS, *GET_IDS))
+    return _allowing_others(machine, _faking(machine, _return(NOTIFY), (*CHOWN, *SET_IDS, *GET_IDS)))
 
 
 @cache
@@ -224,16 +229,25 @@ def succeed_program(machine: str = "") -> bytes:
     machine = machine or os.uname().machine
     if machine not in _MACHINES:
         return b""
-    return _faking(machine, _errno(0), (*CHOWN, *SET_IDS))
+    return _allowing_others(machine, _faking(machine, _errno(0), (*CHOWN, *SET_IDS)))
 
 
 @cache
-def owners_program(machine: str = "") -> bytes:
-    """Hand changes of owner and the making of devices to a listener: for programs whose ids PRoot tells."""
+def proot_listener_program(owners: bool, machine: str = "") -> bytes:
+    """Hand PROOT_CALLS to a listener and, with ``owners``, changes of owner and the making of devices."""
     machine = machine or os.uname().machine
     if machine not in _MACHINES:
         return b""
-    return _faking(machine, _return(NOTIFY), CHOWN)
+    allow, notify = _return(ALLOW), _return(NOTIFY)
+    low, _ = _argument(1)
+    kinds = [(_JUMP_EQ, 2, 0, _SOCK_STREAM), (_JUMP_EQ, 1, 0, _SOCK_DGRAM)]
+    internet = [*low, (_AND, 0, 0, 0xF), *kinds, *allow, *notify]
+    actions = _faking(machine, notify, CHOWN) if owners else {name: {} for name in _interfaces(machine)}
+    for interface, table in actions.items():
+        known = numbers(interface)
+        table |= {known[call]: notify for call in PROOT_CALLS}
+        table[known["socket"]] = _one_of(0, (_AF_INET, _AF_INET6), internet, allow)
+    return _allowing_others(machine, actions)
 
 
 @cache
@@ -257,7 +271,13 @@ def proot_program(machine: str = "") -> bytes:
     return _pack(_by_interface(machine, actions, unknown, unknown))
 
 
-def _faking(machine: str, action: Program, calls: tuple[str, ...]) -> bytes:
+def _allowing_others(machine: str, actions: dict[str, dict[int, Program]]) -> bytes:
+    allow = _return(ALLOW)
+    return _pack(_by_interface(machine, actions, allow, allow))
+
+
+def _faking(machine: str, action: Program, calls: tuple[str, ...]) -> dict[str, dict[int, Program]]:
+    """That action for these calls, and for the making of devices."""
     allow = _return(ALLOW)
     actions: dict[str, dict[int, Program]] = {}
     for interface in _interfaces(machine):
@@ -268,7 +288,7 @@ def _faking(machine: str, action: Program, calls: tuple[str, ...]) -> bytes:
                 low, _ = _argument(index)
                 kinds = [(_JUMP_EQ, 2, 0, 0o020000), (_JUMP_EQ, 1, 0, 0o060000)]
                 table[known[call]] = [*low, (_AND, 0, 0, 0o170000), *kinds, *allow, *action]
-    return _pack(_by_interface(machine, actions, allow, allow))
+    return actions
 
 
 _SET_MODE_FILTER = 1

@@ -149,13 +149,22 @@ def test_what_proot_does_not_know_is_not_there(machine: str, interface: str) -> 
 
 
 @pytest.mark.parametrize(("machine", "interface"), INTERFACES)
-def test_owners_are_handed_over_behind_proot(machine: str, interface: str) -> None:
-    program, known = seccomp.owners_program(machine), numbers(interface)
+def test_what_is_handed_over_behind_proot(machine: str, interface: str) -> None:
+    program, known = seccomp.proot_listener_program(True, machine), numbers(interface)
 
     assert decide(program, interface, known["fchownat"]) == 0x7FC00000
     assert decide(program, interface, known["mknodat"], (0, 0, 0o020600)) == 0x7FC00000
     assert decide(program, interface, known["mknodat"], (0, 0, 0o100600)) == ALLOW
     assert decide(program, interface, known["setuid"]) == ALLOW
+    for call in ("bind", "connect", "getsockname", "uname", "execve"):
+        assert decide(program, interface, known[call]) == 0x7FC00000
+    sockets = {(2, 1): True, (10, 0o2004002): True, (1, 1): False, (16, 3): False, (2, 3): False}
+    for arguments, is_ours in sockets.items():
+        assert (decide(program, interface, known["socket"], arguments) == 0x7FC00000) == is_ours
+
+    as_root = seccomp.proot_listener_program(False, machine)
+    assert decide(as_root, interface, known["fchownat"]) == ALLOW
+    assert decide(as_root, interface, known["bind"]) == 0x7FC00000
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,99 @@
+"""PRoot, and the listener behind it: how commands end, what they are told, and where their servers listen."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from dockermagic.sandbox.base import Mount
+from dockermagic.sandbox.moved_ports import MovedPorts
+from tests.sandbox.kit import Room
+
+
+@pytest.mark.proot
+def test_a_command_ends_as_it_ends(room: Room) -> None:
+    """Its own code, and not that of the process that ended last; a signal is 128 and its number."""
+    commands = ["kill -9 $$", "kill -15 $$", "(sleep 0.02; exit 4) & exit 255", "false; kill -6 $$"]
+
+    assert [room.run(command) for command in commands] == [137, 143, 255, 134]
+    assert room.err == "", "PRoot has nothing to say to whoever reads this"
+
+
+@pytest.mark.proot
+def test_what_a_command_is_told(room: Room) -> None:
+    """Its own name of the host, and an environment that acts on it alone: PRoot and its loader do not see it."""
+    environment = {"PATH": "/bin", "LD_PRELOAD": "/nonexistent.so", "LD_LIBRARY_PATH": "/x", "PROOT_TMP_DIR": "/y"}
+    before = {name for name in os.listdir("/tmp") if name.startswith("proot")}
+
+    assert room.printed("hostname; uname -n; env | sort", hostname="box", env=environment).splitlines() == [
+        *("box", "box", "HOME=/root", "LD_LIBRARY_PATH=/x", "LD_PRELOAD=/nonexistent.so", "PATH=/bin"),
+        *("PROOT_TMP_DIR=/y", "PWD=/", "SHLVL=1"),
+    ]
+    assert room.err == ""
+    assert {name for name in os.listdir("/tmp") if name.startswith("proot")} <= before
+
+
+@pytest.mark.proot
+def test_a_server_has_the_port_that_it_wants(room: Room, tmp_path: Path) -> None:
+    """One that nobody may have here, one that is taken; who comes from inside finds both."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        script = f"""
+        mkdir /www; echo page > /www/index.html
+        for port in 80 {port}; do
+            httpd -f -p $port -h /www &
+            until wget -q -O - http://localhost:$port/; do sleep 0.02; done
+        done
+        httpd -f -p {port} 2>&1
+        """
+        assert room.run(script, ports=str(tmp_path / "ports")) == 1
+    assert room.out == "page\npage\nhttpd: bind: Address already in use\n"
+    assert sorted(os.listdir(tmp_path / "ports")) == sorted(["tcp-80", f"tcp-{port}"])
+
+
+@pytest.mark.proot
+def test_programs_see_what_they_bound(room: Room) -> None:
+    script = """
+import socket
+for family, host in (socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::"):
+    with socket.create_server((host, 81), family=family, dualstack_ipv6=family == socket.AF_INET6) as server:
+        with socket.create_connection(("localhost", 81)) as client:
+            print(server.getsockname()[:2], server.accept()[0].recv(0), client.getpeername()[1] > 1023)
+try:
+    socket.create_connection(("127.0.0.1", 81))
+except ConnectionRefusedError:
+    print("refused")
+"""
+    mounts = tuple(Mount("bind", f"/{name}", Path("/", name)) for name in ("usr", "lib", "lib64"))
+    assert room.printed(["/usr/bin/python3", "-I", "-c", script], mounts=mounts).splitlines() == [
+        *("('0.0.0.0', 81) b'' True", "('::', 81) b'' True", "refused"),
+    ]
+
+
+def test_moved_ports(tmp_path: Path) -> None:
+    """What stands about a port: nothing, that it is published, where a server is, that it is for those inside."""
+    ports = MovedPorts(tmp_path / "ports")
+    assert ports.find("tcp", 8080) is None and ports.reach("tcp", 8080) is None
+
+    ports.publish("tcp", 8080)
+    assert ports.find("tcp", 8080) == 0 and ports.reach("tcp", 8080) is None
+    with socket.socket() as server:
+        assert ports.bind(server, ("0.0.0.0", 8080))
+        server.listen()
+        where = server.getsockname()
+        assert where[0] == "127.0.0.1" and ports.find("tcp", 8080) == ports.reach("tcp", 8080) == where[1] != 8080
+        with socket.socket() as other, pytest.raises(OSError, match="in use"):
+            ports.bind(other, ("0.0.0.0", 8080))
+        with socket.socket() as client:
+            assert ports.connect(client, ("127.0.0.1", 8080))
+        with socket.socket() as client:
+            assert not ports.connect(client, ("192.0.2.1", 8080))
+    with socket.socket() as again:
+        again.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        ports.bind(again, ("127.0.0.1", 8080))
+        assert again.getsockname() == where, "the same again"
+    assert ports.find("tcp", 8080) == where[1] and ports.reach("tcp", 8080) is None
