@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dockermagic.build.graph import ImageSource
 from dockermagic.build.locks import Lock
 from dockermagic.build.unpacking import Unpacking
 from dockermagic.errors import ImageNotFoundError, RegistryError, StoreError
@@ -24,7 +23,7 @@ from dockermagic.sandbox.snapshot import Active, Snapshot, Snapshotter
 from dockermagic.settings import settings
 
 if TYPE_CHECKING:
-    pass
+    from dockermagic.build.graph import ImageSource
 
 __all__ = ["DEFAULT_PACKING", "BaseImage", "Images", "Packing", "Pull"]
 
@@ -148,7 +147,7 @@ class Images:
         blob: contextlib.AbstractContextManager[int] | None = None,
         below: socket.socket | None = None,
     ) -> bool:
-        """Unpack a layer into a new snapshot, from the store or as it comes; its digests are checked on the way.
+        """Unpack a layer into a new snapshot, from the store or as it comes; its diff_id is checked on the way.
 
         ``below`` tells the directories of the layers below where they are still being made. False if the layer must
         be unpacked again, onto them.
@@ -160,7 +159,6 @@ class Images:
                 cancel=cancel,
                 directory=str(active.upper),
                 lowers=[str(path) for path in active.rootfs.lowers],
-                digest=layer.digest,
                 size=layer.size,
                 diff_id=diff_id,
                 limit=settings().layer_limit,

@@ -42,7 +42,7 @@ class _Layer:
 class Unpacking:
     """What makes the layers of an image that are not there yet; ``reading`` gives blobs that are still coming.
 
-    Each layer's digests are checked while it streams, and nothing of it is recorded before those below it are.
+    Each layer's diff_id is checked while it streams, and nothing of it is recorded before those below it are.
     ``told`` hears of each layer that is done, bottom first.
     """
 

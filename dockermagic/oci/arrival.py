@@ -103,25 +103,22 @@ class Arrival:
         ready.register(into, select.POLLOUT)
         done = 0
         try:
-            while not left.is_set() and (data := self._more(done)) is not None:
-                view = memoryview(data)
-                while view and not left.is_set():
-                    if ready.poll(_LOOK_AGAIN * 1000):
-                        view = view[os.write(into, view) :]
-                done += len(data)
+            while not left.is_set() and (size := self._more(done)) is not None:
+                if size and ready.poll(_LOOK_AGAIN * 1000):
+                    done += os.splice(self._file, into, size, offset_src=done)
         except OSError:  # the reader is gone, and says why itself
             return
         finally:
             os.close(into)
 
-    def _more(self, done: int) -> bytes | None:
-        """What comes after the first ``done`` bytes, b"" where nothing has come for a while; None at the end."""
+    def _more(self, done: int) -> int | None:
+        """How much comes after the first ``done`` bytes, 0 where nothing has come for a while; None at the end."""
         with self._changed:
             if not self._changed.wait_for(lambda: self._size > done or self._ended, _LOOK_AGAIN):
-                return b""
+                return 0
             if self._error is not None or self._size == done:
                 return None
-            return os.pread(self._file, min(_PIECE, self._size - done), done)
+            return self._size - done
 
 
 def _pipe() -> tuple[int, int]:

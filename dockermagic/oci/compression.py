@@ -16,10 +16,13 @@ from typing import Any, Protocol
 
 from dockermagic.errors import ArchiveError, UsageError
 
-__all__ = ["BLOCK", "PINNED_LEVEL", "Compressor", "compressor", "decompressed", "detect"]
+__all__ = ["BLOCK", "PIECE", "PINNED_LEVEL", "Compressor", "compressor", "decompressed", "detect"]
 
 BLOCK = 1 << 20
 """What is handled at a time. isal's output depends on it: compressors are fed exactly this much."""
+
+PIECE = 1 << 18
+"""What comes out of a decompressor at a time, at most: small enough to stay in the processor's cache on its way."""
 
 _MAGIC = ((b"\x1f\x8b\x08", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd"), (b"BZh", "bzip2"), (b"\xfd7zXZ\x00", "xz"))
 _LONGEST_MAGIC = 6
@@ -99,7 +102,7 @@ def _decompressor(kind: str) -> tuple[_Decompressor, tuple[type[Exception], ...]
 
 
 def decompressed(read: Callable[[], bytes]) -> Iterator[bytes]:
-    """The blocks of a stream, decompressed; none is longer than BLOCK, so that a bomb can be stopped.
+    """The blocks of a stream, decompressed; none is longer than PIECE, so that a bomb can be stopped.
 
     ``read`` gives the next bytes and b"" at the end. Several gzip members or zstd frames on end are one stream. Raises
     ArchiveError where the stream is damaged, cut short or followed by something else.
@@ -108,14 +111,14 @@ def decompressed(read: Callable[[], bytes]) -> Iterator[bytes]:
     kind = detect(head)
     if kind == "none":
         while head:
-            yield from (head[start : start + BLOCK] for start in range(0, len(head), BLOCK))
+            yield from (head[start : start + PIECE] for start in range(0, len(head), PIECE))
             head = read()
         return
     stream, errors = _decompressor(kind)
     data = head
     while True:
         try:
-            block = stream.decompress(data, BLOCK)
+            block = stream.decompress(data, PIECE)
         except errors as error:
             raise ArchiveError(f"the {kind} stream is damaged: {error}") from error
         data = b""

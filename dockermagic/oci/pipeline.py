@@ -14,32 +14,34 @@ from collections.abc import Callable, Iterator
 
 from dockermagic.errors import ArchiveError, DockermagicError
 from dockermagic.oci.blobs import full_disk
-from dockermagic.oci.compression import BLOCK, compressor, decompressed
+from dockermagic.oci.compression import BLOCK, PIECE, compressor, decompressed
 
 __all__ = ["Sink", "Source", "recompress"]
 
 _BLOCKS_WAITING = 4
+_PIECES_WAITING = 16
 _Queue = queue.Queue[bytes | BaseException | None]
 
 
 class Source:
-    """The uncompressed blocks of a blob, with the digests of both sides.
+    """The uncompressed pieces of a blob, with the digests of both sides.
 
-    Iterate to the end, then :attr:`digest`, :attr:`size`, :attr:`diff_id` and :attr:`uncompressed_size` are set. Raises
-    ArchiveError once more than ``limit`` bytes come out. Leave early through :meth:`close`.
+    Iterate to the end, then :attr:`digest` (if ``has_digest``), :attr:`size`, :attr:`diff_id` and
+    :attr:`uncompressed_size` are set. Raises ArchiveError once more than ``limit`` bytes come out. Leave early through
+    :meth:`close`.
     """
 
-    def __init__(self, blob: int, *, limit: int | None = None) -> None:
+    def __init__(self, blob: int, *, limit: int | None = None, has_digest: bool = True) -> None:
         self.digest = self.diff_id = ""
         self.size = self.uncompressed_size = 0
         # Its own descriptor: a thread that is left behind must not read from what gets the number next.
         self._blob = os.dup(blob)
         self._limit = limit
         self._stopped = False
-        self._raw = hashlib.sha256()
+        self._raw = hashlib.sha256() if has_digest else None
         self._plain = hashlib.sha256()
-        self._blocks: _Queue = queue.Queue(_BLOCKS_WAITING)
-        self._to_hash: _Queue = queue.Queue(_BLOCKS_WAITING)
+        self._blocks: _Queue = queue.Queue(_PIECES_WAITING)
+        self._to_hash: _Queue = queue.Queue(_PIECES_WAITING)
         self._threads = [threading.Thread(target=call, daemon=True) for call in (self._decompress, self._hash)]
         for thread in self._threads:
             thread.start()
@@ -51,7 +53,8 @@ class Source:
             yield block
         for thread in self._threads:
             thread.join()
-        self.digest = f"sha256:{self._raw.hexdigest()}"
+        if self._raw is not None:
+            self.digest = f"sha256:{self._raw.hexdigest()}"
         self.diff_id = f"sha256:{self._plain.hexdigest()}"
 
     def close(self) -> None:
@@ -68,8 +71,9 @@ class Source:
     def _read(self) -> bytes:
         if self._stopped:
             return b""
-        data = os.read(self._blob, BLOCK)
-        self._raw.update(data)
+        data = os.read(self._blob, PIECE)
+        if self._raw is not None:
+            self._raw.update(data)
         self.size += len(data)
         return data
 

@@ -58,14 +58,15 @@ def unpack(
     stream. More than ``limit`` uncompressed bytes are refused. What cannot be owned is recorded in ``ownership`` (see
     overlay.py).
 
-    Returns digest, diff_id, size, uncompressed_size, and how many entries and bytes of files were made; None if it
-    turns out late that it must be unpacked again, with ``lowers``: a path leads through a link of theirs. Raises
-    ArchiveError, StoreFullError or StoreError; the caller then throws the directory away.
+    Returns digest ("" where a diff_id alone was given), diff_id, size, uncompressed_size, and how many entries and
+    bytes of files were made; None if it turns out late that it must be unpacked again, with ``lowers``: a path leads
+    through a link of theirs. Raises ArchiveError, StoreFullError or StoreError; the caller then throws the directory
+    away.
     """
     with clear_errors(directory):
         stands_on = lowers if below < 0 else lambda: _awaited(below)
         layer = GrowingLayer(directory, stands_on, ownership or ownership_file(directory))
-    source = Source(blob, limit=limit)
+    source = Source(blob, limit=limit, has_digest=bool(digest) or not diff_id)
     before = os.umask(0)
     try:
         with clear_errors(directory):

@@ -50,7 +50,7 @@ def pull(console: Console, arguments: Arguments) -> int:
 
 def _pull(console: Console, reference: Reference, stream: TextIO, quiet: bool, *, platform: str = "") -> None:
     shown = reference.repository if reference.registry == "docker.io" else reference.familiar_name
-    before = {row.digest for row in console.engine.images()}
+    before = set() if quiet else {row.digest for row in console.engine.images()}
     if not quiet:
         stream.write(f"{reference.tag or reference.digest}: Pulling from {shown}\n")
         stream.flush()
