@@ -180,7 +180,7 @@ class Shelf:
         for _ in range(100):
             name = wanted or random_name()
             link = self.root / ".names" / name
-            taken = link.readlink().name if link.is_symlink() else ""
+            taken = self._named(name)
             if not taken or not (self.root / taken / "container.json").exists():
                 link.unlink(missing_ok=True)
                 link.symlink_to(f"../{place.path.name}")
@@ -240,9 +240,8 @@ class Shelf:
 
     def find(self, name: str) -> Place:
         """A container by name, id or the beginning of its id. Raises ContainerError, with 1."""
-        link = self.root / ".names" / name.removeprefix("/")
-        if name and "/" not in name.removeprefix("/") and link.is_symlink():
-            place = Place(self.root / link.readlink().name)
+        if "/" not in name.removeprefix("/") and (entry := self._named(name.removeprefix("/"))):
+            place = Place(self.root / entry)
             if (place.path / "container.json").exists():
                 return place
         found = [place for place in self.places() if name and place.id.startswith(name)]
@@ -257,15 +256,30 @@ class Shelf:
         container = place.read()
         self._delete(place.path)
         if container is not None:
-            link = self.root / ".names" / container.name
-            if link.is_symlink() and link.readlink().name == place.path.name:
-                link.unlink(missing_ok=True)
+            with lock.hold(self.root / ".lock"):
+                self._give_up(container.name, place)
+
+    def _named(self, name: str) -> str:
+        """The directory of the container that has the name, '' where none has it."""
+        try:
+            return os.path.basename(os.readlink(self.root / ".names" / name))
+        except OSError:
+            return ""
+
+    def _give_up(self, name: str, place: Place) -> None:
+        """Let others have a name, unless it is another container's by now. The lock is held."""
+        if self._named(name) == place.path.name:
+            (self.root / ".names" / name).unlink()
 
     def sweep(self) -> None:
         """Take away what died before it could clean up. The lock is held."""
         for path in self.root.glob("rm-*"):
-            if not Place(path).is_held():
-                self.remove(Place(path))
+            place = Place(path)
+            if not place.is_held():
+                container = place.read()
+                self._delete(path)
+                if container is not None:
+                    self._give_up(container.name, place)
 
 
 @cache
