@@ -41,8 +41,8 @@ class Wanted:
     Of ``images``, ``dangling`` ones have no name; ``all`` are those that no container stands on. Of the ``cache``,
     ``dangling`` is what neither an image nor one of the layers in ``spare`` stands on; ``all`` takes these, too, and
     cache mounts, downloads and clones. ``before``: only what was made (the cache: last used) before that time, in
-    seconds. ``labels`` are pairs of an image's label (a value of None: any) and whether it has to be there. The cache
-    goes, what was not used for longest first, until ``keep_bytes`` of it are left.
+    seconds. ``labels`` are labels of an image or a container (a value of None: any) and whether each has to be there.
+    The cache has none. It goes, what was not used for longest first, until ``keep_bytes`` of it are left.
     """
 
     containers: bool = False
@@ -178,16 +178,19 @@ class Pruner:
 
     def plan(self, wanted: Wanted) -> Plan:
         """What would go, and how much room that makes."""
-        containers = self.containers.all()
-        going = [one for one in containers if wanted.containers and self._may_go(one, wanted)]
-        staying = {one.image_id for one in containers if one not in going}
-        images = self.store.images()
-        gone = [one for one in images if self._image_may_go(one, wanted, staying)]
-        kept = [one for one in images if one not in gone]
+        going: list[Container] = []
+        staying: list[Container] = []
+        for container in self.containers.all():
+            (going if wanted.containers and self._may_go(container, wanted) else staying).append(container)
+        used = {one.image_id for one in staying}
+        gone: list[StoredImage] = []
+        kept: list[StoredImage] = []
+        for image in self.store.images():
+            (gone if self._image_may_go(image, wanted, used) else kept).append(image)
         snapshots = {one.id: one for one in self.snapshotter.all()}
         layers: list[int] = []
-        if wanted.cache != "none":
-            layers = self._layers(wanted, snapshots, self._stands_on(kept, snapshots), containers, going)
+        if wanted.cache != "none" and not any(present for _, _, present in wanted.labels):
+            layers = self._layers(wanted, snapshots, self._stands_on(kept, snapshots), staying)
         directories = list(self._old_extra(wanted)) if wanted.cache == "all" and wanted.keep_bytes is None else []
         needed = self._blobs_of(kept)
         blobs = {one: size for one, size in self._blob_sizes().items() if one not in needed}
@@ -198,7 +201,7 @@ class Pruner:
 
     def _may_go(self, container: Container, wanted: Wanted) -> bool:
         is_old = wanted.before is None or container.created < wanted.before
-        return not container.is_running and is_old and not wanted.labels
+        return not container.is_running and is_old and _has(container.labels, wanted)
 
     def _image_may_go(self, image: StoredImage, wanted: Wanted, used: set[str]) -> bool:
         if wanted.images == "none" or (wanted.images == "dangling" and image.names) or image.id in used:
@@ -211,28 +214,22 @@ class Pruner:
             return False
         if wanted.before is not None and _seconds(config.created) >= wanted.before:
             return False
-        labels = config.config.labels or {}
-        for name, value, present in wanted.labels:
-            if (name in labels and value in (None, labels[name])) is not present:
-                return False
-        return True
+        return _has(config.config.labels or {}, wanted)
 
     def _layers(
         self,
         wanted: Wanted,
         snapshots: Mapping[int, Snapshot],
         of_images: set[int],
-        containers: Sequence[Container],
-        going: Sequence[Container],
+        staying: Sequence[Container],
     ) -> list[int]:
         """The layers that go, each before those it stands on, what was not used for longest first."""
         keep = set(of_images)
         if wanted.cache != "all":
             keep |= self._with_below(wanted.spare, snapshots)
-        for container in containers:
-            if container not in going:
-                names = [lower.parent.name for lower in container.lowers]
-                keep |= self._with_below((int(name) for name in names if name.isdigit()), snapshots)
+        for container in staying:
+            names = [lower.parent.name for lower in container.lowers]
+            keep |= self._with_below((int(name) for name in names if name.isdigit()), snapshots)
         free = {identity: one for identity, one in snapshots.items() if identity not in keep}
         used = self.snapshotter.last_used()
         above: dict[int, int] = {}
@@ -315,6 +312,11 @@ class Pruner:
             return size
         finally:
             lock.release()
+
+
+def _has(labels: Mapping[str, str], wanted: Wanted) -> bool:
+    """Whether these labels are as they have to be."""
+    return all((name in labels and value in (None, labels[name])) is present for name, value, present in wanted.labels)
 
 
 def _seconds(moment: str) -> float:

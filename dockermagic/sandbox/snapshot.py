@@ -20,7 +20,7 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -228,12 +228,11 @@ class Snapshotter(SnapshotIndex):
             rows = transaction.execute("SELECT id, parent FROM snapshots").fetchall()
             parents = {row["id"]: row["parent"] for row in rows}
             wanted &= set(parents)
-            while True:
-                used = {parents[i] for i in parents if i not in wanted and parents[i] in wanted}
-                used |= self._in_use(parents) & wanted
-                if not used:
-                    break
-                wanted -= used
+            kept = self._in_use(parents)
+            for i in parents:
+                if i not in wanted:
+                    _add_line(i, parents, kept)
+            wanted -= kept
             # Moved before the second look: see prepare.
             places = {i: self.base / f"tmp-0-{os.urandom(6).hex()}" for i in wanted}
             for i, place in places.items():
@@ -260,10 +259,7 @@ class Snapshotter(SnapshotIndex):
             if (fd := self._take_over(self.base / entry)) is not None:
                 os.close(fd)
                 continue
-            current: int | None = int(entry.split("-")[1])
-            while current and current not in used:
-                used.add(current)
-                current = parents.get(current)
+            _add_line(int(entry.split("-")[1]), parents, used)
         return used
 
     @staticmethod
@@ -352,3 +348,10 @@ class Snapshotter(SnapshotIndex):
         """Sync what was committed. Idempotent."""
         if self._timer is not None:
             self.sync()
+
+
+def _add_line(identity: int | None, parents: Mapping[int, int | None], found: set[int]) -> None:
+    """Add a snapshot and all below it, 0 being none. Of what is in ``found`` all below is in it, too."""
+    while identity and identity not in found:
+        found.add(identity)
+        identity = parents.get(identity)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from dockermagic.prune import Plan
     from dockermagic.view import Usage
 
-__all__ = ["BUILDER_PRUNE", "DF", "IMAGE_PRUNE", "PRUNE", "RESET"]
+__all__ = ["BUILDER_PRUNE", "CONTAINER_PRUNE", "DF", "IMAGE_PRUNE", "PRUNE", "RESET"]
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 HEADERS = {
@@ -127,6 +127,11 @@ def image_prune(console: Console, arguments: Arguments) -> int:
     return _prune(console, arguments, Wanted(images="dangling"), "all dangling images")
 
 
+def container_prune(console: Console, arguments: Arguments) -> int:
+    """Remove containers that do not run."""
+    return _prune(console, arguments, Wanted(containers=True), "all stopped containers")
+
+
 def builder_prune(console: Console, arguments: Arguments) -> int:
     """Remove the cache, all of it or down to a bound."""
     every, bound = arguments.flag("all"), arguments.text("keep-storage")
@@ -181,7 +186,7 @@ FILTER = several("filter", "", "What may go: until=24h (older), label=KEY[=VALUE
 def _verb(
     name: str, summary: str, function: Callable[[Console, Arguments], int], every: str, *more: Option, text: str = ""
 ) -> Verb:
-    options = (flag("all", "a", every), FILTER, FORCE, *more)
+    options = (*([flag("all", "a", every)] if every else []), FILTER, FORCE, *more)
     return Verb(name, "[OPTIONS]", summary, function, options, more=text)
 
 
@@ -198,6 +203,7 @@ PRUNE = _verb(
 IMAGE_PRUNE = _verb(
     "image prune", "Remove unused images", image_prune, "Remove all unused images, not just dangling ones"
 )
+CONTAINER_PRUNE = _verb("container prune", "Remove all stopped containers", container_prune, "")
 BUILDER_PRUNE = _verb(
     "builder prune",
     "Remove build cache",

@@ -10,7 +10,7 @@ import pytest
 from dockermagic.verbs import GROUPS, verb
 
 PAGE = (Path(__file__).parents[2] / "docs/images.md").read_text()
-ROWS = dict(re.findall(r"^\| `((?:image |builder )?[a-z]+)[^`]*`\s*\| (.*) \|$", PAGE, re.MULTILINE))
+ROWS = dict(re.findall(r"^\| `((?:image |builder |container )?[a-z]+)[^`]*`\s*\| (.*) \|$", PAGE, re.MULTILINE))
 VERBS = {
     *(
         "pull",
@@ -26,7 +26,7 @@ VERBS = {
         "history",
         "inspect",
     ),
-    *("image diff", "tag", "rmi", "df", "prune", "image prune", "builder prune", "reset", "fsck"),
+    *("image diff", "tag", "rmi", "df", "prune", "image prune", "builder prune", "container prune", "reset", "fsck"),
 }
 
 

@@ -88,6 +88,13 @@ def test_filters(busybox: Commands) -> None:
     assert reclaimed(busybox("builder", "prune", "-f", "--filter", "until=1h").out) == "0B"
     done = busybox("image", "prune", "-f", "--filter", "label!=keep").out
     assert done.count("deleted: ") == 1
+    for label in ("a=1", "a=2"):
+        busybox("run", "--label", label, "busybox", "true")
+    done = busybox("system", "prune", "-f", "--filter", "label=a=1").out
+    assert done.startswith("Deleted Containers:") and "cache" not in done and done.count("\n\n") == 1
+    assert usage(busybox)["Containers"]["TotalCount"] == "1"
+    assert "Deleted Containers" not in busybox("container", "prune", "-f", "--filter", "label!=a").out
+    assert "Deleted Containers" in busybox("container", "prune", "-f", "--filter", "until=0s").out
     assert "invalid filter" in busybox("prune", "-f", "--filter", "size=1", code=2).err
     assert "neither a duration" in busybox("prune", "-f", "--filter", "until=soon", code=2).err
 
