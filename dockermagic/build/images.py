@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dockermagic.build.locks import Lock
-from dockermagic.build.unpacking import Unpacking
 from dockermagic.errors import ImageNotFoundError, RegistryError, StoreError
 from dockermagic.events import Emit
 from dockermagic.oci.image import Image
@@ -23,6 +21,8 @@ from dockermagic.sandbox.snapshot import Active, Snapshot, Snapshotter
 from dockermagic.settings import settings
 
 if TYPE_CHECKING:
+    import socket
+
     from dockermagic.build.graph import ImageSource
 
 __all__ = ["DEFAULT_PACKING", "BaseImage", "Images", "Packing", "Pull"]
@@ -119,6 +119,8 @@ class Images:
 
     def unpack(self, op: ImageSource, emit: Emit, *, vertex: str = "", cancel: Cancel | None = None) -> Snapshot:
         """The snapshot of the image's top layer; layers that are not unpacked yet are."""
+        from dockermagic.build.unpacking import Unpacking
+
         base: BaseImage = op.image
         top = Unpacking(self, base.image, emit, vertex).run(cancel)
         assert top is not None
@@ -126,6 +128,8 @@ class Images:
 
     def snapshots(self, image: Image, emit: Emit) -> Snapshot | None:
         """The snapshot of an image's top layer, None for an image without layers."""
+        from dockermagic.build.unpacking import Unpacking
+
         return Unpacking(self, image, emit, "").run()
 
     @contextlib.contextmanager

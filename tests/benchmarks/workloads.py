@@ -135,7 +135,9 @@ class Ours(Engine):
         ).stdout.strip()  # fmt: skip
 
     def environment(self) -> dict[str, str]:
-        return os.environ | {"DOCKERMAGIC_HOME": str(self.home), "PYTHONPATH": str(REPO)}
+        # An installed package is compiled: so shall this one be after its first run.
+        inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+        return inherited | {"DOCKERMAGIC_HOME": str(self.home), "PYTHONPATH": str(REPO)}
 
     def load(self, archive: Path) -> None:
         self.archive = archive
