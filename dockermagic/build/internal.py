@@ -36,9 +36,15 @@ class InternalStep:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        message = ""
-        if error is not None:
-            message = error.message if isinstance(error, DockermagicError) else type(error).__name__
+        match error:
+            case None:
+                message = ""
+            case DockermagicError():
+                message = error.message
+            case KeyboardInterrupt():
+                message = "interrupted"
+            case _:
+                message = type(error).__name__
         self.emit(Vertex(self.digest, self.name, started=self.started, completed=now(), error=message))
 
     def status(self, name: str, size: int) -> None:

@@ -27,6 +27,8 @@ READ_SECONDS = 120.0
 SLOWEST = 16
 """Bytes a second, over READ_SECONDS: a server that is slower is taken for dead."""
 
+_ASIDE = ".download-"
+
 T = TypeVar("T")
 
 
@@ -89,6 +91,7 @@ class Downloads:
         self.request = request
         self.cancel = cancel
         self._known: dict[str, Download] = {}
+        self._aside: Path | None = None
         self._lock = threading.Lock()
 
     def get(self, url: str, checksum: str = "") -> Download:
@@ -101,7 +104,14 @@ class Downloads:
         with self._lock:
             if url not in self._known:
                 self.folder.mkdir(parents=True, exist_ok=True)
-                self._known[url] = abandonable(lambda: self._fetch(url), self.cancel)
+                for left in self.folder.glob(f"{_ASIDE}*"):
+                    lock.is_alive(left)  # what a killed process left is removed
+                try:
+                    self._known[url] = abandonable(lambda: self._fetch(url), self.cancel)
+                finally:
+                    # Also where the thread was left to itself.
+                    if self._aside is not None:
+                        self._aside.unlink(missing_ok=True)
             found = self._known[url]
         if checksum and found.digest != checksum:
             raise BuildError(
@@ -160,14 +170,15 @@ class Downloads:
     def _keep(self, answer: Any, url: str) -> str:
         """The body as a file under its digest, which is returned."""
         total = hashlib.sha256()
-        handle, aside = lock.new_file(self.folder, ".download-")
+        handle, aside = lock.new_file(self.folder, _ASIDE)
+        self._aside = aside
         try:
             with open(handle, "wb") as file:
                 for block in _blocks(answer, url):
+                    if self.cancel is not None and self.cancel.is_set():
+                        raise BuildInterruptedError("interrupted")
                     total.update(block)
                     file.write(block)
-            if self.cancel is not None and self.cancel.is_set():
-                raise BuildInterruptedError("interrupted")
             digest = f"sha256:{total.hexdigest()}"
             os.replace(aside, self._place(digest))
         except BaseException as error:
