@@ -34,8 +34,8 @@ from dockermagic.build.workshop import NOTHING, Solved, Workshop
 from dockermagic.dockerfile.linter import BaseImage as KnownBase
 from dockermagic.dockerfile.linter import Report, check
 from dockermagic.dockerfile.stages import Dockerfile, parse_dockerfile
-from dockermagic.errors import BuildError, InvalidReferenceError, Place
-from dockermagic.events import Emit, Warning
+from dockermagic.errors import BuildError, BuildInterruptedError, InvalidReferenceError, Place
+from dockermagic.events import Emit, Event, Status, Warning
 from dockermagic.oci.image import Image
 from dockermagic.oci.platform import Platform
 from dockermagic.oci.reference import Reference
@@ -133,7 +133,7 @@ class Builder:
         cancel: Cancel,
     ) -> tuple[BuildResult, float | None]:
         internal = Internal(emit)
-        plan = self.lower(dockerfile, request, contexts, emit, internal)
+        plan = self.lower(dockerfile, request, contexts, stopping(emit, cancel), internal)
         contexts.load_ignore()
         name = trail_name(request)
         trail = self.cache.trail(name)
@@ -409,6 +409,17 @@ class Builder:
 
 class Unknown(Exception):
     """A key that cannot be told because something below it was never built."""
+
+
+def stopping(emit: Emit, cancel: Cancel) -> Emit:
+    """Hand events on; who tells of progress after somebody asked to stop is interrupted."""
+
+    def hand_on(event: Event) -> None:
+        if isinstance(event, Status) and cancel.is_set():
+            raise BuildInterruptedError("interrupted")
+        emit(event)
+
+    return hand_on
 
 
 def load_context(plan: Plan, solver: Solver, internal: Internal) -> None:

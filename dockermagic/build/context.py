@@ -10,11 +10,15 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dockermagic.build.selection import Entry, Group, Tree, clean, digest_files, digest_groups, file_digest, select
 from dockermagic.dockerfile import ignore
 from dockermagic.errors import ContextError
 from dockermagic.records import Records, declare
+
+if TYPE_CHECKING:
+    from dockermagic.sandbox.base import Cancel
 
 __all__ = ["Context", "Selection", "StatCache", "ignore_patterns", "path_matcher", "selected"]
 
@@ -71,13 +75,13 @@ class StatCache:
             except (ValueError, zlib.error):
                 self.files = {}
 
-    def digest(self, path: str, entry: Entry, now: int) -> tuple[str, bool]:
+    def digest(self, path: str, entry: Entry, now: int, cancel: Cancel | None = None) -> tuple[str, bool]:
         """The digest of a regular file and whether it had to be read."""
         stamp = [entry.device, entry.inode, entry.size, entry.mtime, entry.ctime]
         known = self.files.get(entry.path)
         if known is not None and known[1:] == stamp:
             return str(known[0]), False
-        found = file_digest(path)
+        found = file_digest(path, cancel)
         if now - max(entry.mtime, entry.ctime) > 2_000_000_000:
             self.files[entry.path] = [found, *stamp]
             self.changed = True
@@ -112,13 +116,19 @@ class Context:
     """A directory as a build context. Every build makes one anew; the stat cache is what stays."""
 
     def __init__(
-        self, directory: Path, patterns: Sequence[str], cache: StatCache | None, ignore_name: str = ""
+        self,
+        directory: Path,
+        patterns: Sequence[str],
+        cache: StatCache | None,
+        ignore_name: str = "",
+        cancel: Cancel | None = None,
     ) -> None:
         self.directory = str(directory)
         self.ignore_name = ignore_name or ".dockerignore"
         self.matcher = path_matcher(patterns, self.ignore_name)
         self.tree = Tree(self.directory, self.matcher)
         self.cache = cache
+        self.cancel = cancel
 
     def select(self, patterns: Sequence[str], *, excludes: Sequence[str] = (), parents: bool = False) -> Selection:
         """What the patterns select. Raises :class:`ContextError` in the reference's words where a path is missing."""
@@ -145,9 +155,9 @@ class Context:
             nonlocal read
             path = self.tree.absolute(entry.path)
             if self.cache is None:
-                found, fresh = file_digest(path), True
+                found, fresh = file_digest(path, self.cancel), True
             else:
-                found, fresh = self.cache.digest(path, entry, now)
+                found, fresh = self.cache.digest(path, entry, now, self.cancel)
             if fresh:
                 read += entry.size
             return found

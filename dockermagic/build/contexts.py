@@ -122,7 +122,7 @@ class Contexts:
                 # What lasts for this build alone is not worth remembering.
                 brief = name in self._fetched or (not name and self.request.context_from)
                 cache = None if brief else self.caches(str(directory))
-                self.contexts[name] = Context(directory, patterns, cache, file)
+                self.contexts[name] = Context(directory, patterns, cache, file, self.cancel)
             return self.contexts[name]
 
     def _ignore(self, name: str, directory: Path) -> tuple[list[str], str]:

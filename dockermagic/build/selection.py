@@ -14,10 +14,14 @@ import re
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from dockermagic.errors import BuildInterruptedError
 from dockermagic.oci.overlay import Status
 from dockermagic.oci.rooted import follow
+
+if TYPE_CHECKING:
+    from dockermagic.sandbox.base import Cancel
 
 __all__ = [
     "Entry",
@@ -380,12 +384,14 @@ def digest_files(groups: Iterable[Group], content: Callable[[Entry], str], *, ow
     return found
 
 
-def file_digest(path: str) -> str:
-    """sha256 of a regular file's content."""
+def file_digest(path: str, cancel: Cancel | None = None) -> str:
+    """sha256 of a regular file's content. Raises BuildInterruptedError once ``cancel`` is set."""
     file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         total = hashlib.sha256()
         while data := os.read(file, _BLOCK):
+            if cancel is not None and cancel.is_set():
+                raise BuildInterruptedError("interrupted")
             total.update(data)
             if len(data) < _BLOCK:  # a regular file gives less only at its end
                 break

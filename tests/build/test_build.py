@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import tarfile
+import threading
 from pathlib import Path
 
 import pytest
@@ -376,10 +377,30 @@ def test_steps_name_what_they_stand_on(bench: Bench) -> None:
     }
 
 
+def test_an_interrupt_ends_the_look_at_the_context(bench: Bench, tmp_path: Path) -> None:
+    """However large a file is: a terabyte, of which no block is on the disk."""
+    from dockermagic.build.request import BuildRequest
+    from dockermagic.errors import BuildInterruptedError
+    from dockermagic.events import Vertex
+    from dockermagic.sandbox.base import Cancel
+
+    with (tmp_path / "large").open("wb") as file:
+        file.truncate(1 << 40)
+    cancel, told = Cancel(), []
+
+    def emit(event: object) -> None:
+        if isinstance(event, Vertex) and event.name == "[internal] load build context":
+            told.append(event.error)
+            threading.Timer(0, cancel.set).start()
+
+    with pytest.raises(BuildInterruptedError):
+        bench.engine.build(BuildRequest("FROM scratch\nCOPY large /\n", tmp_path), emit, cancel=cancel)
+
+    assert told == ["", "interrupted"]
+
+
 def test_interrupt_ends_everything(bench: Bench) -> None:
     """Cancelling kills the process tree, and the store is as it was."""
-    import threading
-
     from dockermagic.build.request import BuildRequest
     from dockermagic.errors import BuildInterruptedError
     from dockermagic.events import Log

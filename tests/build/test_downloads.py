@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import pytest
 
 from dockermagic.build.remote import Downloads
 from dockermagic.build.request import BuildRequest, Secret
-from dockermagic.errors import BuildError
+from dockermagic.errors import BuildError, BuildInterruptedError
+from dockermagic.sandbox.base import Cancel
 from tests.build.servers import Answer, send, serving
 
 
@@ -72,6 +74,26 @@ def test_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: Answer
         with pytest.raises(BuildError, match=message) as caught:
             fetched(tmp_path, f"{url.replace('//', '//me:hushword@')}/f")
     assert "hushword" not in caught.value.render()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_interrupted(tmp_path: Path) -> None:
+    """It ends though the server goes on, and nothing stays; what a killed process left goes, too."""
+    cancel = Cancel()
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.end_headers()
+        while True:  # until the other side hangs up
+            handler.wfile.write(b"x" * 65536)
+            cancel.set()
+
+    (tmp_path / ".download-killed").touch()
+    with serving(answer) as url, pytest.raises(BuildInterruptedError):
+        Downloads(tmp_path, BuildRequest(""), cancel).get(f"{url}/f")
+    for thread in threading.enumerate():
+        if thread.name == "dockermagic-network":
+            thread.join(60)
     assert list(tmp_path.iterdir()) == []
 
 
