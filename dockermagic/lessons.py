@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from dockermagic.conversion import dockerfile_of, has_dockerfile_kernel
-from dockermagic.dockerfile.instructions import Add, Copy, From, instruction
+from dockermagic.dockerfile.instructions import Add, Arg, Copy, From, Instruction, Run, instruction
 from dockermagic.dockerfile.parser import parse_fragment
+from dockermagic.dockerfile.shell import expand_with_matches
 from dockermagic.errors import DockermagicError, UsageError
 
 __all__ = ["Lesson", "shipped_lessons"]
@@ -47,26 +48,35 @@ class Lesson:
             raise DockermagicError(f"{path} is not a notebook", hint="A file of Jupyter ends in .ipynb.") from None
 
     def bases(self) -> tuple[str, ...]:
-        """The images that its cells stand on, each once: those of FROM, of ``%docker prepare``, ``base`` and ``pull``.
+        """The images that its cells stand on, each once: those of FROM, of ``--from`` and ``from=``, and those of
+        ``%docker prepare``, ``base`` and ``pull``.
 
-        Stages and what the lesson itself gives a name are none of them; neither is a name with a variable in it, nor
-        what lies in a registry on this machine, which a lesson starts itself.
+        Variables have the values that ARG and ``--build-arg`` give them. Stages and what the lesson itself gives a name
+        are none of them; neither is a name with any other variable in it, nor what lies in a registry on this machine,
+        which a lesson starts itself.
         """
         found: list[str] = []
         own: set[str] = {"scratch"}
+        values: dict[str, str] = {}
         for source in self.cells:
             first, _, body = source.partition("\n")
             if match := _MAGIC.match(first):
-                tags = _tags(match["line"] or "")
+                line = match["line"] or ""
+                tags = _values(line, ("-t", "--tag"))
                 own |= set(tags) | {f"{tag}:latest" for tag in tags}
-                for base, name in _from(body):
-                    found.append(base)
-                    own.add(name)
+                given = dict(pair.partition("=")[::2] for pair in _values(line, ("--build-arg",)))
+                for made in _instructions(body, "arg", "from", "copy", "run"):
+                    if isinstance(made, Arg):
+                        defaults = {name: _expanded(word, values) for name, word in made.args if word is not None}
+                        values |= {name: given.get(name, defaults.get(name, "")) for name, _ in made.args}
+                    if isinstance(made, From):
+                        own.add((made.alias or "").lower())
+                    found += [_expanded(name, values) for name in _images(made) if not name.isdigit()]
                 continue
             for line in source.split("\n"):
                 if wanted := _WANTED.match(line):
                     found += [word for word in wanted["words"].split() if not word.startswith("-")]
-        bases = (name for name in dict.fromkeys(found) if name and name not in own and not _VARIABLE.search(name))
+        bases = (name for name in dict.fromkeys(found) if name and name.lower() not in own and not _VARIABLE.search(name))
         return tuple(name for name in bases if not name.startswith(_LOOPBACK))
 
     def reads(self) -> tuple[Path, ...]:
@@ -95,31 +105,38 @@ def _with_magic(source: str) -> str:
     return f"%%dockerfile\n{body}" if body.strip() else source
 
 
+def _instructions(body: str, *keywords: str) -> list[Instruction]:
+    """A cell's instructions of these kinds. A cell that is no Dockerfile has none."""
+    try:
+        return [instruction(node) for node in parse_fragment(body).nodes if node.keyword in keywords]
+    except DockermagicError:
+        return []
+
+
 def _copied(body: str) -> Iterator[str]:
     """The sources of COPY and ADD in the build context."""
-    try:
-        made = [instruction(node) for node in parse_fragment(body).nodes if node.keyword in ("copy", "add")]
-    except DockermagicError:
-        return
-    for one in made:
+    for one in _instructions(body, "copy", "add"):
         if isinstance(one, Add) or (isinstance(one, Copy) and not one.from_):
             yield from (name for name in one.sources if "://" not in name)
 
 
-def _from(body: str) -> Iterator[tuple[str, str]]:
-    """Each FROM of a cell: its image and the name that it gives the stage. A cell that is no Dockerfile has none."""
+def _images(made: Instruction) -> Iterator[str]:
+    """What an instruction takes files from beside the build context: stages and images, as they are written."""
+    if isinstance(made, From):
+        yield made.image
+    elif isinstance(made, Copy):
+        yield made.from_
+    elif isinstance(made, Run):
+        yield from (mount.from_ or "" for mount in made.mounts)
+
+
+def _expanded(word: str, values: Mapping[str, str]) -> str:
+    """The word with its variables' values, '' where one has none."""
     try:
-        nodes = parse_fragment(body).nodes
-        made = [instruction(node) for node in nodes if node.keyword == "from"]
+        expanded, _, missing = expand_with_matches(word, values)
     except DockermagicError:
-        return
-    for one in made:
-        if isinstance(one, From):
-            yield one.image, one.alias or ""
-
-
-def _tags(line: str) -> list[str]:
-    return _values(line, ("-t", "--tag"))
+        return ""
+    return "" if missing else expanded
 
 
 def _values(line: str, options: tuple[str, ...]) -> list[str]:
