@@ -76,8 +76,8 @@ class Lesson:
             for line in source.split("\n"):
                 if wanted := _WANTED.match(line):
                     found += [word for word in wanted["words"].split() if not word.startswith("-")]
-        bases = (name for name in dict.fromkeys(found) if name and name.lower() not in own and not _VARIABLE.search(name))
-        return tuple(name for name in bases if not name.startswith(_LOOPBACK))
+        bases = (name for name in dict.fromkeys(found) if name and name.lower() not in own)
+        return tuple(name for name in bases if not name.startswith(_LOOPBACK) and not _VARIABLE.search(name))
 
     def reads(self) -> tuple[Path, ...]:
         """What its Dockerfile cells read of the notebook's folder: contexts, and the sources of COPY and ADD."""

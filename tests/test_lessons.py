@@ -31,7 +31,7 @@ def test_its_bases_are_those_of_from_and_of_what_it_prepares(tmp_path: Path) -> 
         "%%dockerfile\nFROM build\nRUN x\nFROM mine\nFROM scratch\nFROM ${BASE}\nFROM debian:bookworm-slim",
         "%%writefile app/Dockerfile\nFROM alpine\n",
         "%%dockerfile --build-arg SUITE=trixie\nARG SUITE=bookworm KIND=debian\nARG NAME=$KIND:$SUITE\nFROM $NAME",
-        "%%dockerfile\nCOPY --from=nginx /a /a\nCOPY --from=Build /b /b\nCOPY --from=0 /b /b\nRUN --mount=from=golang,target=/go true",
+        "%%dockerfile\nCOPY --from=nginx /a /a\nCOPY --from=Build /b /b\nRUN --mount=from=golang,target=/go true",
         "%%writefile main.py\nFROM nowhere",
         "%%dockerfile\nFROM",
     )

@@ -5,10 +5,13 @@ https://github.com/GoogleContainerTools/container-structure-test
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dockermagic.containers.request import parse_volume
 from dockermagic.errors import UsageError
 from dockermagic.expect.checks import Check, Test
 
@@ -18,7 +21,11 @@ if TYPE_CHECKING:
 
 __all__ = ["is_structure", "read_structure"]
 
-_KNOWN = {"schemaVersion", "globalEnvVars", "commandTests", "fileExistenceTests", "fileContentTests", "metadataTest"}
+_KNOWN = {
+    *("schemaVersion", "globalEnvVars", "containerRunOptions"),
+    *("commandTests", "fileExistenceTests", "fileContentTests", "metadataTest"),
+}
+_OPTIONS = {"user", "envVars", "capabilities", "bindMounts", "privileged", "allocateTty"}
 _LETTERS = {"directory": "d", "link": "l", "fifo": "p", "socket": "s"}
 
 
@@ -47,9 +54,9 @@ def read_structure(text: str, name: str = "this file") -> tuple[Check, ...]:
 
 
 def _checks(document: Mapping[str, Any]) -> Iterator[Check]:
-    common = _env(document.get("globalEnvVars"))
+    common, options = _env(document.get("globalEnvVars")), _run_options(document.get("containerRunOptions") or {})
     for one in document.get("commandTests") or ():
-        yield Check(f"command: {one['name']}", _command(one, common))
+        yield Check(f"command: {one['name']}", _command(one, common, options))
     for one in document.get("fileExistenceTests") or ():
         yield Check(f"file: {one['name']}", _existence(one))
     for one in document.get("fileContentTests") or ():
@@ -58,12 +65,35 @@ def _checks(document: Mapping[str, Any]) -> Iterator[Check]:
         yield from _metadata(document["metadataTest"])
 
 
-def _env(entries: Any) -> tuple[tuple[str, str | None], ...]:
-    return tuple((str(entry["key"]), str(entry["value"])) for entry in entries or ())
+def _env(entries: Any) -> dict[str, str]:
+    return {str(entry["key"]): str(entry["value"]) for entry in entries or ()}
+
+
+def _expanded(env: Mapping[str, str], known: Mapping[str, str]) -> dict[str, str]:
+    """Values with ``$NAME`` and ``${NAME}`` replaced by those that are known; one that is not is empty."""
+
+    def value(found: re.Match[str]) -> str:
+        return known.get(found[1] or found[2], "")
+
+    return {name: re.sub(r"\$(?:(\w+)|\{(\w+)\})", value, text) for name, text in env.items()}
+
+
+def _run_options(wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """What ``containerRunOptions`` say of the containers that commands run in. Raises UsageError."""
+    unknown = sorted(name for name, value in wanted.items() if value and name not in _OPTIONS)
+    if unknown or wanted.get("privileged"):
+        raise UsageError(f"containerRunOptions: {', '.join(unknown) or 'privileged'} is not possible here")
+    return {
+        "user": str(wanted.get("user") or ""),
+        "tty": bool(wanted.get("allocateTty")),
+        "cap_add": tuple(map(str, wanted.get("capabilities") or ())),
+        "binds": tuple(parse_volume(str(bind), Path.cwd()) for bind in wanted.get("bindMounts") or ()),
+        "env": tuple((name, os.environ[name]) for name in map(str, wanted.get("envVars") or ()) if name in os.environ),
+    }
 
 
 def _patterns(one: Mapping[str, Any], key: str) -> list[re.Pattern[str]]:
-    return [re.compile(str(pattern), re.MULTILINE) for pattern in one.get(key) or ()]
+    return [re.compile(str(pattern)) for pattern in one.get(key) or ()]
 
 
 def _texts(text: str, what: str, expected: Sequence[re.Pattern[str]], excluded: Sequence[re.Pattern[str]]) -> str:
@@ -77,7 +107,7 @@ def _texts(text: str, what: str, expected: Sequence[re.Pattern[str]], excluded: 
     return ""
 
 
-def _command(one: Mapping[str, Any], common: tuple[tuple[str, str | None], ...]) -> Test:
+def _command(one: Mapping[str, Any], common: Mapping[str, str], options: Mapping[str, Any]) -> Test:
     """``setup`` commands come first and ``teardown`` ones last, each in a container of its own where there are any."""
     words = (str(one["command"]), *map(str, one.get("args") or ()))
     if one.get("setup") or one.get("teardown"):
@@ -90,13 +120,16 @@ def _command(one: Mapping[str, Any], common: tuple[tuple[str, str | None], ...])
         script = "".join(f"{line} >/dev/null 2>&1\n" for line in lines[:main]) + f"{lines[main]}\ncode=$?\n"
         script += "".join(f"{line} >/dev/null 2>&1\n" for line in lines[main + 1 :]) + "exit $code\n"
         words = ("/bin/sh", "-c", script)
-    env = (*common, *_env(one.get("envVars")))
+    own = _env(one.get("envVars"))
     expected, excluded = _patterns(one, "expectedOutput"), _patterns(one, "excludedOutput")
     expected_error, excluded_error = _patterns(one, "expectedError"), _patterns(one, "excludedError")
     code = int(one.get("exitCode", 0))
 
     def test(subject: Subject) -> str:
-        ran: Ran = subject.run(words, entrypoint=(), env=env)
+        image = subject.env
+        env = _expanded(common, image)
+        env |= _expanded(own, {**image, **env})
+        ran: Ran = subject.run(words, **{**options, "entrypoint": (), "env": (*options["env"], *env.items())})
         if ran.exit_code != code:
             return f"it ended with exit code {ran.exit_code}, not {code}."
         return _texts(ran.stdout.decode("utf-8", "replace"), "its output", expected, excluded) or _texts(
@@ -167,8 +200,7 @@ def _pair(part: str, one: Mapping[str, Any]) -> Test:
     name, value = str(one["key"]), str(one["value"])
 
     def test(subject: Subject) -> str:
-        found = subject.config.get(part) or {}
-        known = dict(entry.partition("=")[::2] for entry in found) if isinstance(found, list) else found
+        known = subject.env if part == "Env" else subject.config.get(part) or {}
         if name not in known:
             return f"{name} is not set."
         right = re.search(value, known[name]) if one.get("isRegex") else known[name] == value
@@ -179,8 +211,7 @@ def _pair(part: str, one: Mapping[str, Any]) -> Test:
 
 def _unbound(name: str) -> Test:
     def test(subject: Subject) -> str:
-        found = any(entry.partition("=")[0] == name for entry in subject.config.get("Env") or ())
-        return f"{name} is set." if found else ""
+        return f"{name} is set." if name in subject.env else ""
 
     return test
 

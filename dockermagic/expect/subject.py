@@ -58,6 +58,11 @@ class Subject:
         return found
 
     @property
+    def env(self) -> dict[str, str]:
+        """The image's environment variables."""
+        return dict(entry.partition("=")[::2] for entry in self.config.get("Env") or ())
+
+    @property
     def size(self) -> int:
         """Bytes of the files in all layers."""
         return int(self.document["Size"])
@@ -95,7 +100,7 @@ class Subject:
     def run(self, command: tuple[str, ...] = (), **more: Any) -> Ran:
         """A container with these words behind the image; the same question is asked once. Raises ContainerError."""
         request = RunRequest(self.image, command, remove=True, **more)
-        key = (command, request.env, request.entrypoint)
+        key = (command, *sorted(more.items()))
         if key not in self._ran:
             self._ran[key] = self._run(request)
         return self._ran[key]

@@ -77,7 +77,8 @@ WRONG = {
 
 STRUCTURE = r"""
 schemaVersion: 2.0.0
-globalEnvVars: [{key: WHO, value: you}]
+globalEnvVars: [{key: WHO, value: you}, {key: PATH, value: "/app:$PATH"}]
+containerRunOptions: {user: "7", capabilities: [NET_RAW], envVars: [NOBODY_HAS_THIS]}
 commandTests:
   - name: greets
     command: sh
@@ -86,6 +87,8 @@ commandTests:
     excludedOutput: ["bye"]
     expectedError: ["^oh"]
     exitCode: 3
+  - {name: paths, command: sh, args: [-c, "id -u; echo $PATH $TOO"], envVars: [{key: TOO, value: "${WHO}-$NOT"}],
+     expectedOutput: ["^7\\n/app:/usr/.* you-\\n"], excludedOutput: ["^/app"]}
   - {name: set up, setup: [[touch, /tmp/x]], command: ls, args: [/tmp], expectedOutput: [x], teardown: [[rm, /tmp/x]]}
   - {name: wrong, command: "true", expectedOutput: [x]}
 fileExistenceTests:
@@ -158,6 +161,7 @@ def test_a_sentence_that_is_none_is_said_with_its_line(text: str, problem: str) 
     [
         ("schemaVersion: 1.0.0", "does not say schemaVersion: 2.0.0"),
         ("schemaVersion: 2.0.0\nlicenseTests: []", "licenseTests, which dockermagic does not check"),
+        ("schemaVersion: 2.0.0\ncontainerRunOptions: {privileged: true}", "privileged is not possible here"),
         ("schemaVersion: 2.0.0\ncommandTests: [{name: x}]", "KeyError: 'command'"),
         ("schemaVersion: [", "neither YAML nor JSON"),
     ],
