@@ -1,7 +1,7 @@
-"""Files in and out of a container, as a tar: called in the sandbox's namespaces.
+"""Files in and out of a container, as a tar: called in the sandbox's process.
 
-Every path is resolved inside the container: this process makes the container's root its own before it looks at any.
-Nothing of it is run: a module, of Python or of the C library's name service, would come from there.
+Every path is resolved inside the container's root, by the kernel, from a descriptor of that root. Nothing of it is run:
+a module, of Python or of the C library's name service, would come from there.
 """
 
 from __future__ import annotations
@@ -15,31 +15,42 @@ from collections.abc import Iterator
 from typing import Any
 
 from dockermagic.errors import ContainerError
-from dockermagic.sandbox import syscalls
+from dockermagic.oci import rooted
+from dockermagic.sandbox import ownership, syscalls
 
 __all__ = ["export", "extract", "kind"]
 
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
 
 @contextlib.contextmanager
-def _inside(root: str, process: int) -> Iterator[None]:
-    """Have the root of a container, or what is mounted at ``root``, as one's own."""
-    home = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+def _inside(root: str, process: int) -> Iterator[int]:
+    """A descriptor of the root of a container that runs, or of what is mounted at ``root``."""
     finders, names = sys.meta_path[:], {name: getattr(tarfile, name, None) for name in ("pwd", "grp")}
     try:
         sys.meta_path.clear()
         vars(tarfile).update(dict.fromkeys(names))  # no names of users are looked up
         if process >= 0:
             syscalls.setns(process, syscalls.CLONE_NEWNS)
-        else:
-            os.chroot(root)
-        os.chdir("/")
-        yield
+        fd = os.open(root or "/", _DIRECTORY)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
     finally:
-        os.fchdir(home)
-        os.chroot(".")
-        os.close(home)
         sys.meta_path[:] = finders
         vars(tarfile).update(names)
+
+
+@contextlib.contextmanager
+def _directory(root: int, path: str) -> Iterator[int]:
+    """A directory of the container as the working directory, and a descriptor of it."""
+    fd = syscalls.open_in_root(root, path, _DIRECTORY)
+    try:
+        os.fchdir(fd)
+        yield fd
+    finally:
+        os.close(fd)
 
 
 def export(*, out: int, path: str, root: str = "", process: int = -1, follow: bool = False) -> dict[str, Any]:
@@ -47,25 +58,43 @@ def export(*, out: int, path: str, root: str = "", process: int = -1, follow: bo
 
     Raises ContainerError, with 1, where it is not there.
     """
-    with _inside(root, process):
-        return _export(out, path, follow)
+    with _inside(root, process) as top:
+        place = os.path.normpath(os.path.join("/", path))
+        stated = os.path.basename(place) or "."
+        with contextlib.ExitStack() as stack:
+            try:
+                if follow:
+                    there, missing = rooted.follow(place, lambda name: _link(top, name))
+                    place = os.path.join("/", there, *missing)
+                name = os.path.basename(place) or "."
+                stack.enter_context(_directory(top, os.path.dirname(place)))
+                found = os.lstat(name)
+            except OSError as error:
+                problem = f"Could not find the file {path} in container: {error.strerror}"
+                raise ContainerError(problem, exit_code=1) from None
+            with (
+                os.fdopen(os.dup(out), "wb") as stream,
+                tarfile.open(fileobj=stream, mode="w|", format=tarfile.PAX_FORMAT) as archive,
+            ):
+                archive.add(name, arcname=stated, filter=lambda entry: _meant(entry, name + entry.name[len(stated) :]))
+        return {"directory": stat.S_ISDIR(found.st_mode), "name": stated}
 
 
-def _export(out: int, path: str, follow: bool) -> dict[str, Any]:
-    place = os.path.normpath(os.path.join("/", path))
-    if follow:
-        place = os.path.realpath(place)
+def _link(root: int, path: str) -> str | None:
+    fd = syscalls.open_in_root(root, path, os.O_PATH | os.O_NOFOLLOW)
     try:
-        found = os.lstat(place)
-    except OSError as error:
-        raise ContainerError(f"Could not find the file {path} in container: {error.strerror}", exit_code=1) from None
-    name = os.path.basename(os.path.normpath(os.path.join("/", path))) or "."
-    with (
-        os.fdopen(os.dup(out), "wb") as stream,
-        tarfile.open(fileobj=stream, mode="w|", format=tarfile.PAX_FORMAT) as archive,
-    ):
-        archive.add(place, arcname=name, filter=_without_sockets)
-    return {"directory": stat.S_ISDIR(found.st_mode), "name": name}
+        return os.readlink("", dir_fd=fd)
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+
+
+def _meant(entry: tarfile.TarInfo, path: str) -> tarfile.TarInfo | None:
+    """An entry with the owner that the file is meant to have."""
+    owner = ownership.meant(path, os.lstat(path))
+    entry.uid, entry.gid = owner.uid, owner.gid
+    return _without_sockets(entry)
 
 
 def _without_sockets(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
@@ -78,38 +107,68 @@ def extract(
     """Unpack a tar that is read from ``source`` at ``path``, which is a directory.
 
     With ``rename`` its topmost name becomes that one. Files belong to root unless ``owners`` keeps those of the tar.
+    What has the name of an entry and is no directory makes way, as in Docker.
     Raises ContainerError, with 1, where the directory is not there or the file system is read-only.
     """
-    with _inside(root, process):
-        _extract(source, path, rename, owners)
+    with _inside(root, process) as top:
+        try:
+            os.close(syscalls.open_in_root(top, path, _DIRECTORY))
+        except OSError:
+            raise ContainerError(f"Could not find the directory {path} in container", exit_code=1) from None
+        try:
+            with os.fdopen(os.dup(source), "rb") as stream, tarfile.open(fileobj=stream, mode="r|*") as archive:
+                for entry in filter(_without_sockets, archive):
+                    if rename:
+                        entry.name = _renamed(entry.name, rename)
+                        entry.linkname = _renamed(entry.linkname, rename) if entry.islnk() else entry.linkname
+                    if not owners:
+                        entry.uid = entry.gid = 0
+                    entry.uname = entry.gname = ""
+                    _extract(archive, entry, top, path)
+        except tarfile.TarError as error:
+            raise ContainerError(f"cannot copy to {path}: {error}", exit_code=1) from None
+        except OSError as error:
+            raise ContainerError(f"cannot copy to {path}: {error.strerror}", exit_code=1) from None
 
 
-def _extract(source: int, path: str, rename: str, owners: bool) -> None:
-    if not os.path.isdir(path):
-        raise ContainerError(f"Could not find the directory {path} in container", exit_code=1)
-    os.chroot(os.path.realpath(path))
-    os.chdir("/")
-    try:
-        with os.fdopen(os.dup(source), "rb") as stream, tarfile.open(fileobj=stream, mode="r|*") as archive:
-            for entry in archive:
-                first, slash, rest = entry.name.strip("/").partition("/")
-                entry.name = f"{rename or first}{slash}{rest}"
-                if entry.islnk() and rename:
-                    _, slash, rest = entry.linkname.partition("/")
-                    entry.linkname = f"{rename}{slash}{rest}"
-                if not owners:
-                    entry.uid = entry.gid = 0
-                entry.uname = entry.gname = ""
-                if entry.isreg() or entry.isdir() or entry.issym() or entry.islnk():
-                    archive.extract(entry, "/", numeric_owner=True)
-    except tarfile.TarError as error:
-        raise ContainerError(f"cannot copy to {path}: {error}", exit_code=1) from None
-    except OSError as error:
-        raise ContainerError(f"cannot copy to {path}: {error.strerror}", exit_code=1) from None
+def _renamed(name: str, top: str) -> str:
+    _, slash, rest = name.strip("/").partition("/")
+    return f"{top}{slash}{rest}"
+
+
+def _extract(archive: tarfile.TarFile, entry: tarfile.TarInfo, root: int, path: str) -> None:
+    above, name = os.path.split(os.path.normpath(os.path.join("/", entry.name)))
+    _make_directories(root, path, above)
+    with _directory(root, f"{path}/{above}") as folder:
+        with contextlib.suppress(FileNotFoundError):
+            if name and not (entry.isdir() and stat.S_ISDIR(os.lstat(name).st_mode)):
+                os.unlink(name)
+        if entry.islnk():
+            linked, original = os.path.split(os.path.normpath(os.path.join("/", entry.linkname)))
+            with _directory(root, f"{path}/{linked}") as source:
+                os.link(original, name, src_dir_fd=source, dst_dir_fd=folder, follow_symlinks=False)
+            return
+        entry.name = name or "."
+        archive.extract(entry, "", numeric_owner=True)
+
+
+def _make_directories(root: int, path: str, above: str) -> None:
+    """The parents of an entry, which not every tar has."""
+    place = path
+    for part in above.strip("/").split("/") if above != "/" else ():
+        with _directory(root, place), contextlib.suppress(FileExistsError):
+            os.mkdir(part, 0o755)
+        place = f"{place}/{part}"
 
 
 def kind(*, path: str, root: str = "", process: int = -1) -> str:
     """``directory``, ``file`` or '' for what is not there; links are followed."""
-    with _inside(root, process):
-        place = os.path.join("/", path)
-        return "directory" if os.path.isdir(place) else "file" if os.path.exists(place) else ""
+    with _inside(root, process) as top:
+        try:
+            fd = syscalls.open_in_root(top, os.path.join("/", path), os.O_PATH)
+        except OSError:
+            return ""
+        try:
+            return "directory" if stat.S_ISDIR(os.fstat(fd).st_mode) else "file"
+        finally:
+            os.close(fd)

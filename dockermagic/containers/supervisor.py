@@ -28,6 +28,7 @@ from dockermagic.containers.shelf import Place, Shelf, decode
 from dockermagic.errors import BuildInterruptedError, ContainerError, DockermagicError, SandboxError
 from dockermagic.sandbox.base import Cancel, Output, Process, Rootfs, Sandbox
 from dockermagic.sandbox.running import NO_HOOKS, Hooks, Running, pid_of
+from dockermagic.sandbox.ways import WAYS
 
 __all__ = ["FRAME", "Supervisor"]
 
@@ -344,8 +345,12 @@ class Supervisor:
             raise ContainerError(f"not a function for files: {name}", exit_code=1)
         process = self.pidfd()
         try:
-            given = {**dict(zip(question["names"], fds, strict=True)), "process": process}
-            line.send({"value": self.sandbox.call(name, fds=given, **question["arguments"])})
+            given, mounts = dict(zip(question["names"], fds, strict=True)), {}
+            if WAYS[self.sandbox.mode].namespaces:
+                given["process"] = process
+            else:
+                mounts["root"] = self.rootfs
+            line.send({"value": self.sandbox.call(name, fds=given, mounts=mounts, **question["arguments"])})
         finally:
             os.close(process)
 

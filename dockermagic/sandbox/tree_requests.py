@@ -41,13 +41,17 @@ class Home(Loop, Protocol):
 def call(
     setting: Setting, function: Callable[..., Any], mounts: Mapping[str, Any], arguments: Mapping[str, Any]
 ) -> Any:
-    """Call a function with working trees in the place of mounts; what it does to one with an upper layer is kept."""
+    """Call a function with working trees in the place of mounts; what it does to one with an upper layer is kept.
+
+    One in which somebody runs is taken as it is: what is changed there is kept at his end.
+    """
     with contextlib.ExitStack() as stack:
         trees: dict[str, WorkTree] = {}
         places: dict[str, str] = {}
         for name, value in mounts.items():
             rootfs = wire.rootfs_from_json(value)
-            alone = _alone(rootfs)
+            alone = find_used(setting.base, setting.way, rootfs) if rootfs.upper else None
+            alone = alone or _alone(rootfs)
             if alone is None:
                 tree = trees[name] = check_out(setting.base, setting.way, rootfs)
                 stack.callback(tree.release)

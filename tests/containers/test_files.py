@@ -22,6 +22,7 @@ def box(busybox: Commands) -> Commands:
     return busybox
 
 
+@pytest.mark.plain
 @pytest.mark.parametrize("running", [True, False])
 def test_copies_both_ways(box: Commands, running: bool) -> None:
     """Docker's rules for names; a running container and a stopped one do not differ."""
