@@ -6,7 +6,7 @@ import copy
 import json
 import posixpath
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -69,10 +69,15 @@ class StageConfig:
 
     def child(self) -> StageConfig:
         """What a stage that is FROM this one starts with: everything but ONBUILD triggers."""
-        made = copy.deepcopy(self)
-        made.config.pop("OnBuild", None)
-        made.cmd_set = False
-        return made
+        config = {name: copy.copy(value) for name, value in self.config.items() if name != "OnBuild"}
+        return replace(
+            self,
+            image={**self.image, "config": config},
+            history=list(self.history),
+            variables=dict(self.variables),
+            args=dict(self.args),
+            cmd_set=False,
+        )
 
     def _with_path(self) -> StageConfig:
         env = self.config.setdefault("Env", [])
@@ -111,13 +116,14 @@ class StageConfig:
     def set_env(self, name: str, value: str) -> None:
         """ENV: replaces in place, else appends."""
         env: list[str] = self.config.setdefault("Env", [])
-        entry = f"{name}={value}"
-        for index, item in enumerate(env):
-            if item.partition("=")[0] == name:
-                env[index] = entry
-                break
-        else:
+        entry, prefix = f"{name}={value}", f"{name}="
+        # Whatever is in Env is a variable: a new one need not be looked for.
+        places = (index for index, item in enumerate(env) if item.startswith(prefix) or item == name)
+        place = next(places, None) if name in self.variables else None
+        if place is None:
             env.append(entry)
+        else:
+            env[place] = entry
         self.variables[name] = value
 
     def absolute(self, path: str) -> str:

@@ -127,15 +127,12 @@ class StageBody:
     # config
 
     def env(self, instruction: ins.Env, index: int) -> None:
-        before = dict(self.config.variables)
-        pairs = []
-        for name, value in instruction.pairs:
-            name, value = (expand(text, before, self.lowering.escape) for text in (name, value))
-            if not name:
-                raise DockerfileSyntaxError("ENV names can not be blank")
+        pairs = [(self.word(name), self.word(value)) for name, value in instruction.pairs]
+        if not all(name for name, _ in pairs):
+            raise DockerfileSyntaxError("ENV names can not be blank")
+        for name, value in pairs:
             self.config.set_env(name, value)
-            pairs.append(f"{name}={value}")
-        self.config.commit("ENV " + " ".join(pairs))
+        self.config.commit("ENV " + " ".join(f"{name}={value}" for name, value in pairs))
 
     def arg(self, instruction: ins.Arg, index: int) -> None:
         shown = []

@@ -123,9 +123,10 @@ class StageCheck:
         return value
 
     def undefined(self, names: set[str]) -> None:
-        known = self.state.env
         for name in sorted(names - self.state.declared - _HARMLESS):
-            self.findings.add("UndefinedVar", suggest_variable(name, list(known)), self.node, self.variable_range(name))
+            self.findings.patience -= len(self.state.env)
+            known = self.state.env if self.findings.patience >= 0 else ()
+            self.findings.add("UndefinedVar", suggest_variable(name, known), self.node, self.variable_range(name))
 
     def variable_range(self, name: str) -> Range | None:
         if self.node is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from dockermagic.dockerfile.directives import read_directive
 from dockermagic.dockerfile.findings import Findings, phrase_range
@@ -146,7 +146,7 @@ def _check_platform(
     findings.add("FromPlatformFlagConstDisallowed", detail, node, where)
 
 
-def suggest_variable(name: str, known: list[str]) -> str:
+def suggest_variable(name: str, known: Iterable[str]) -> str:
     """BuildKit's words for a variable that nothing has set."""
     best = nearest(name, known)
     return f"Usage of undefined variable '${name}'" + (f" (did you mean ${best}?)" if best else "")

@@ -12,6 +12,7 @@ from dockermagic.dockerfile.text import NOWHERE, Range
 
 __all__ = ["Diagnostic", "Findings", "phrase_range"]
 
+_PATIENCE = 50_000
 _HADOLINT = re.compile(r"hadolint\s+(?:global\s+)?ignore\s*=\s*([\w, ]*)")
 
 
@@ -37,11 +38,15 @@ class Diagnostic:
 
 
 class Findings:
-    """Collects diagnostics under the options of the file and of each instruction's comments."""
+    """Collects diagnostics under the options of the file and of each instruction's comments.
+
+    ``patience`` is how many names may still be compared to find what was meant.
+    """
 
     def __init__(self, options: CheckOptions) -> None:
         self.options = options
         self.found: list[Diagnostic] = []
+        self.patience = _PATIENCE
 
     def add(self, rule: str, detail: str, node: Node | None, where: Range | None = None, line: int = 0) -> None:
         """Note a finding about ``node``, or about a ``line`` where there is no node."""

@@ -148,17 +148,15 @@ class _Outliner:
 
     def _needed(self, index: int) -> list[int]:
         """The target, its bases from the top down, then what they copy from."""
-        order: list[int] = []
-        waiting = [index]
+        order: dict[int, None] = {}
+        waiting: list[int | None] = [index]
         while waiting:
-            number = waiting.pop(0)
-            if number in order:
-                continue
-            order.append(number)
-            found: References = self.references[number]
-            linked = [link.stage for link in found.links if link.stage is not None]
-            waiting = [*([] if found.base_stage is None else [found.base_stage]), *linked, *waiting]
-        return order
+            number = waiting.pop()
+            if number is not None and number not in order:
+                order[number] = None
+                found: References = self.references[number]
+                waiting += reversed([found.base_stage, *(link.stage for link in found.links)])
+        return list(order)
 
     def _globals(self) -> dict[str, tuple[Argument, frozenset[str]]]:
         found: dict[str, tuple[Argument, frozenset[str]]] = {}
@@ -184,11 +182,19 @@ class _Outliner:
         return used
 
     def _stage(self, index: int) -> _Known:
-        if index in self.known:
-            return self.known[index]
-        stage, found = self.dockerfile.stages[index], self.references[index]
-        variables = dict(self._stage(found.base_stage).variables) if found.base_stage is not None else {}
-        known = self.known[index] = _Known(variables, dict(self.globals))
+        line: list[int] = []
+        base: int | None = index
+        while base is not None and base not in self.known:
+            line.append(base)
+            base = self.references[base].base_stage
+        for number in reversed(line):
+            self.known[number] = self._read(number)
+        return self.known[index]
+
+    def _read(self, index: int) -> _Known:
+        """What a stage has, those that it is FROM being known."""
+        stage, base = self.dockerfile.stages[index], self.references[index].base_stage
+        known = _Known(dict(self.known[base].variables) if base is not None else {}, dict(self.globals))
         for word in (stage.base.image, stage.base.platform):
             known.used |= expand_with_matches(word, self.scope.values, self.dockerfile.escape)[1]
         for made in stage.instructions:
@@ -198,9 +204,10 @@ class _Outliner:
     def _instruction(self, stage: Stage, made: Instruction, known: _Known) -> None:
         match made:
             case Env():
-                before = dict(known.variables)
-                for name, value in made.pairs:
-                    known.variables[expand(name, before, self.dockerfile.escape)] = self._expand(value, before)
+                names = [expand(name, known.variables, self.dockerfile.escape) for name, _ in made.pairs]
+                known.variables.update(
+                    zip(names, [self._expand(value, known.variables) for _, value in made.pairs], strict=True)
+                )
             case Arg():
                 self._argument(made, known)
             case Run():

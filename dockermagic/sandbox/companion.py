@@ -97,7 +97,8 @@ class _Companion:
         except OSError:  # it has ended meanwhile
             os.close(fds[0])
             return
-        run.listener = Listener(fds[0], Path(message["upper"]) if message["upper"] else None)
+        upper = Path(message["upper"]) if message["upper"] else None
+        run.listener = Listener(fds[0], upper, message["groups"])
         run.listener.hurry()
         self.listening[fds[0]] = run
         self.poll.register(fds[0], select.POLLIN)

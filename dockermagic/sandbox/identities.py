@@ -74,20 +74,21 @@ def change(ids: Ids, call: str, wanted: tuple[int | None, ...]) -> Ids:
 
 
 class Processes:
-    """Whose ids are not root's. A process that was never heard of has those of its parent.
+    """Whose ids are not the ``first`` ones. A process that was never heard of has those of its parent.
 
-    ``stat`` gives thread group, parent and start time of a task, None when it is gone. While every process is root's,
-    which is nearly always, nothing is looked at.
+    ``stat`` gives thread group, parent and start time of a task, None when it is gone. While every process has the
+    first ids, which is nearly always, nothing is looked at.
     """
 
-    def __init__(self, stat: Callable[[int], tuple[int, int, int] | None]) -> None:
+    def __init__(self, stat: Callable[[int], tuple[int, int, int] | None], first: Ids = ROOT) -> None:
         self._stat = stat
+        self._first = first
         self._known: dict[int, tuple[int, Ids]] = {}
 
     def get(self, pid: int) -> Ids:
         """The ids of a task."""
         if not self._known:
-            return ROOT
+            return self._first
         visited: list[tuple[int, int]] = []
         while pid > 1 and len(visited) < 64:
             found = self._stat(pid)
@@ -103,12 +104,12 @@ class Processes:
             pid = group if group != pid else parent
         # Remembered, so that a later change of the parent does not reach back.
         for task, start in visited:
-            self._known[task] = (start, ROOT)
-        return ROOT
+            self._known[task] = (start, self._first)
+        return self._first
 
     def set(self, pid: int, ids: Ids) -> None:
         """Remember the ids of a task."""
-        if ids == ROOT and not self._known:
+        if ids == self._first and not self._known:
             return
         found = self._stat(pid)
         if found is None:

@@ -321,7 +321,7 @@ def _drop_privileges(
     if process.security != "insecure" and (program := seccomp.default_profile(keep)):
         seccomp.install(program)
     if records is not None and not identity.uid:
-        _fake(records, upper)
+        _fake(records, upper, identity.groups)
     if not single:
         try:
             os.setresuid(identity.uid, identity.uid, identity.uid)
@@ -353,7 +353,7 @@ def _become_the_only_user(identity: users.Identity) -> None:
         os.close(fd)
 
 
-def _fake(records: Records, upper: str | None) -> None:
+def _fake(records: Records, upper: str | None, groups: Sequence[int]) -> None:
     """Have what takes more than one id answered from outside, or by the kernel alone where it has no listeners."""
     if program := seccomp.notify_program():
         try:
@@ -361,7 +361,7 @@ def _fake(records: Records, upper: str | None) -> None:
         except OSError:
             seccomp.install(seccomp.succeed_program())
             return
-        records.tell({"upper": upper}, [fd])
+        records.tell({"upper": upper, "groups": list(groups)}, [fd])
         os.close(fd)
 
 

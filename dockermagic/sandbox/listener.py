@@ -18,6 +18,7 @@ import errno
 import os
 import stat
 import struct
+from collections.abc import Sequence
 from enum import Enum
 from functools import cache
 from pathlib import Path
@@ -25,7 +26,7 @@ from pathlib import Path
 from dockermagic.oci.overlay import OVERRIDE, Ownership, Status, ownership_file
 from dockermagic.sandbox import seccomp, syscalls
 from dockermagic.sandbox.callers import AT_FDCWD, Callers, GoneError
-from dockermagic.sandbox.identities import Processes, change, read_stat
+from dockermagic.sandbox.identities import Ids, Processes, change, read_stat
 from dockermagic.sandbox.syscall_numbers import numbers
 from dockermagic.sandbox.trees import walk
 
@@ -58,12 +59,12 @@ class Listener(Callers):
     """Answers the filter's notifications.
 
     ``upper`` is the layer where they are written down; ``prefix`` is what stands before its paths where they are those
-    of the host.
+    of the host. ``groups`` are root's: its own one and the supplementary ones.
     """
 
     prefix = ""
 
-    def __init__(self, fd: int, upper: Path | None) -> None:
+    def __init__(self, fd: int, upper: Path | None, groups: Sequence[int] = (0,)) -> None:
         super().__init__(fd)
         self.upper = upper
         self.device = 0
@@ -71,7 +72,9 @@ class Listener(Callers):
         # What carries no attribute: links and special files, by device and inode.
         self.special: dict[tuple[int, int], tuple[str, Status]] = {}
         self.calls = known_calls()
-        self.processes = Processes(lambda pid: read_stat(self.proc, pid))
+        gid = groups[0]
+        first = Ids(rgid=gid, egid=gid, sgid=gid, groups=tuple(groups))
+        self.processes = Processes(lambda pid: read_stat(self.proc, pid), first)
         self.buffer = bytearray(_RECEIVED.size)
 
     def hurry(self) -> None:
