@@ -20,7 +20,7 @@ from dockermagic.sandbox import ownership, syscalls
 
 __all__ = ["export", "extract", "kind"]
 
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
 @contextlib.contextmanager
