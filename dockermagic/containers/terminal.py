@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
 __all__ = ["WINDOW", "TerminalSession", "Work"]
 
-WINDOW = 256 << 10
-"""How many bytes may be on their way to the screen."""
+WINDOW = 1 << 20
+"""How many bytes may be on their way to the screen: on a busy machine they are long on their way."""
 _PATIENCE = 2.0
 
 Work = Callable[["Output", Callable[["Running"], None], Cancel], int]

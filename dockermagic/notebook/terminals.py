@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 __all__ = ["Begin", "Line", "Terminals", "show_terminal"]
 
 FRAME = 0.016
-PIECE = 128 << 10
+"""Seconds for which output is gathered: less than anybody sees."""
+
+FLOOD, FLOOD_FRAME = 8 << 10, 0.05
+"""Where so many bytes came in a frame nobody can read along: fewer frames are less work for the page."""
+
+PIECE = 256 << 10
 MOST_ROWS, MOST_COLUMNS = 500, 1000
 
 
@@ -63,11 +68,13 @@ class Line:
             self._changed.notify_all()
 
     def _run(self) -> None:
+        piece = b""
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting or self._code is not None)
                 if self._code is None:
-                    self._changed.wait_for(lambda: len(self._waiting) >= PIECE or self._code is not None, FRAME)
+                    frame = FRAME if len(piece) < FLOOD else FLOOD_FRAME
+                    self._changed.wait_for(lambda: len(self._waiting) >= PIECE or self._code is not None, frame)
                 piece = bytes(self._waiting[:PIECE])
                 del self._waiting[:PIECE]
                 over = self._code is not None and not self._waiting

@@ -7,7 +7,7 @@ import css from "@xterm/xterm/css/xterm.css";
 
 /** @typedef {import("../../dockermagic/notebook/static/card.js").Channel} Channel */
 
-const ACKNOWLEDGED = 32 * 1024;
+const ACKNOWLEDGED = 256 * 1024;
 const CSS = `
 .dm-terminal { display: flow-root; }
 .dm-terminal > header { display: flex; gap: 8px; align-items: center; padding: 6px 0; font-size: 12px; color: var(--dm-soft); }

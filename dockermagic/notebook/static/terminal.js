@@ -1,4 +1,4 @@
-// ef994f876c8eee09ea8f75cc06a80807ce71f695b673d0bf6f03acd0c5629fb5 of js/terminal and js/package.json, with xterm.js (MIT)
+// 92f81c986242b8f432f6e834639c5d903a9bc897ceae9ec481bd64790007792c of js/terminal and js/package.json, with xterm.js (MIT)
 /**
  * Copyright (c) 2014-2024 The xterm.js authors. All rights reserved.
  * @license MIT
@@ -341,7 +341,7 @@ ${d.join(`
 .xterm .xterm-scrollable-element > .shadow.top.left {
 	box-shadow: var(--vscode-scrollbar-shadow, #000) 6px 0 6px -6px inset;
 }
-`;var fl=32*1024,pl=`
+`;var fl=256*1024,pl=`
 .dm-terminal { display: flow-root; }
 .dm-terminal > header { display: flex; gap: 8px; align-items: center; padding: 6px 0; font-size: 12px; color: var(--dm-soft); }
 .dm-terminal > header > span { flex: 1; }
