@@ -75,6 +75,8 @@ def _flags(cursor: Cursor, bench: Surroundings) -> Completion:
         return _mount(Word(value, start), bench)
     if name == "--from":
         return _offer(Word(value, start), _places(bench))
+    if name == "--chown":
+        return _offer(Word(value, start), _owners(value, bench))
     return _offer(Word(value, start), ((one, "value") for one in VALUES.get(name, ())))
 
 
@@ -138,6 +140,8 @@ def _arguments(cursor: Cursor, bench: Surroundings) -> Iterator[tuple[str, str]]
             yield from paths(word, bench.files(folder), only_folders=True)
         case "RUN":
             yield from _command(cursor, bench)
+        case "USER" if place == 0:
+            yield from _owners(word, bench)
         case "ARG":
             yield from ((name, "variable") for name in bench.build_arguments())
         case "ENV":
@@ -148,6 +152,13 @@ def _arguments(cursor: Cursor, bench: Surroundings) -> Iterator[tuple[str, str]]
             yield from paths(word, bench.files(folder))
         case keyword:
             yield from ((value, "value") for value in VALUES.get(keyword, ()))
+
+
+def _owners(word: str, bench: Surroundings) -> Iterator[tuple[str, str]]:
+    """``USER`` or ``USER:GROUP``, as the root filesystem knows them."""
+    user, colon, _ = word.partition(":")
+    names = bench.accounts("group" if colon else "passwd")
+    yield from ((f"{user}:{name}" if colon else name, "value") for name in names)
 
 
 def _copied(cursor: Cursor, bench: Surroundings) -> Iterator[tuple[str, str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from argparse import ArgumentParser
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 
 from dockermagic import verbs
@@ -16,6 +17,8 @@ __all__ = ["MAGIC_LINE", "complete_line"]
 MAGIC_LINE = re.compile(r"\s*(%%dockerfile|%dockerfile|%docker)(?=\s)")
 
 _ON_IMAGES = ("history", "inspect", "push", "rmi", "run", "save", "tag")
+_ON_RUNNING = ("attach", "exec", "kill", "port", "stop", "top")
+_ON_CONTAINERS = ("commit", "cp", "diff", "export", "logs", "rename", "restart", "rm", "start", "stats", "wait")
 _ON_FILES = ("export", "load")
 _ON_CELLS = ("diff", "history")
 Found = Iterable[tuple[str, str]]
@@ -95,6 +98,17 @@ def _verb(words: list[str], word: str, around: Surroundings) -> Found:
     if word.startswith("-"):
         options = [option for option in verbs.verb(name).options if not option.hidden]
         return ((f"--{option.name}", "flag") for option in options)
+    return _named(name, word, around)
+
+
+def _named(name: str, word: str, around: Surroundings) -> Found:
+    """The containers and images that a verb takes, files where it takes none."""
+    if name in (*_ON_RUNNING, *_ON_CONTAINERS, "inspect"):
+        wanted = [one.name for one in around.containers() if one.is_running or name not in _ON_RUNNING]
+        images = image_names(around) if name == "inspect" else ()
+        files = paths(word, local_files(Path.cwd(), _folder(word))) if name == "cp" else ()
+        end = ":" if name == "cp" else ""
+        return chain(((one + end, "value") for one in wanted), images, files)
     return image_names(around) if name in _ON_IMAGES else paths(word, local_files(Path.cwd(), _folder(word)))
 
 

@@ -6,13 +6,17 @@ Everything here is for completion and help: it builds nothing, and what cannot b
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from dockermagic.build.request import StageResult
 from dockermagic.catalog import ImageSummary
+from dockermagic.containers.request import Container
+from dockermagic.dockerfile import ignore
 from dockermagic.dockerfile.instructions import Arg, Env, From, Instruction, instruction
 from dockermagic.dockerfile.parser import parse_fragment
 from dockermagic.dockerfile.shell import expand
@@ -21,6 +25,7 @@ from dockermagic.engine import Engine
 from dockermagic.errors import DockermagicError
 from dockermagic.notebook.workbench import Workbench
 from dockermagic.session import Run, Session
+from dockermagic.session.cellrun import Inputs, inputs_of
 
 __all__ = ["Surroundings", "Variable"]
 
@@ -31,6 +36,14 @@ class Variable:
 
     value: str | None
     origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """A root filesystem: its layers as snapshots, and the image config that goes with it."""
+
+    layers: tuple[int, ...]
+    config: Mapping[str, Any]
 
 
 class Surroundings:
@@ -75,9 +88,8 @@ class Surroundings:
             elif isinstance(made, Env):
                 for name, value in made.pairs:
                     found[name] = Variable(_expanded(value, found), f"ENV in {label}")
-        if not self._begins_anew():
-            for name, value in self.environment().items():
-                found.setdefault(name, Variable(value, "the image"))
+        for name, value in self.environment().items():
+            found.setdefault(name, Variable(value, "the image"))
         return found
 
     def build_arguments(self) -> dict[str, Variable]:
@@ -89,33 +101,75 @@ class Surroundings:
     def _begins_anew(self) -> bool:
         return any(isinstance(made, From) for made in _read(self.above))
 
-    # ---- what was built ---------------------------------------------------------------------------------------------
+    # ---- root filesystems -------------------------------------------------------------------------------------------
 
-    def stage(self) -> StageResult | None:
-        """The stage that the cell goes on with, as it is built; None where the cell begins another."""
+    @cached_property
+    def root(self) -> Root | None:
+        """What the cell goes on with: the stage as it is built, else the image of its FROM; None where none is here."""
         run = self._run()
-        return run.stage if run is not None and not self._begins_anew() else None
+        if run is not None and run.stage is not None and not self._begins_anew():
+            return _root_of(run.stage)
+        froms = self._froms()
+        return self._based(froms[-1].image, froms[:-1]) if froms else None
+
+    def _froms(self) -> list[From]:
+        return [made for _, made in self.instructions() if isinstance(made, From)]
+
+    def _based(self, name: str, above: Sequence[From]) -> Root | None:
+        """The root filesystem that a FROM begins with: a stage ``above`` it or an image of the store."""
+        image = _expanded(name, self.build_arguments()) or ""
+        for number, one in enumerate(above):
+            if image.lower() == one.alias:
+                return self._named(image.lower()) or self._based(one.image, above[:number])
+        try:
+            if image.lower() == "scratch" or not self.engine.is_here(image):
+                return None
+            return Root(self.engine.snapshots_of(image), self.engine.inspect(image)["Config"] or {})
+        except DockermagicError:
+            return None
 
     def _run(self) -> Run | None:
         return self.bench.head(self.session) if self.session is not None else None
 
-    def _named(self, stage: str) -> StageResult | None:
-        """Another stage, by its name or number, as the last cell that went on with it left it."""
+    def _named(self, stage: str) -> Root | None:
+        """A stage, by its name or number, as the last cell that went on with it left it."""
         if self.session is None or self._run() is None:
             return None
-        names = [made.alias for _, made in self.instructions() if isinstance(made, From)]
+        names = [made.alias for made in self._froms()]
         index = names.index(stage) if stage in names else int(stage) if stage.isdecimal() else -1
         cells = [part.cell for part in self.session.script().parts if part.after == index >= 0]
-        return self.session.build(cells[-1].id).stage if cells else None
+        built = self.session.build(cells[-1].id).stage if cells else None
+        return _root_of(built) if built is not None else None
 
     def config(self) -> Mapping[str, Any]:
         """The image config as it stands: ``Env``, ``WorkingDir``, ``User`` ..."""
-        stage = self.stage()
-        return dict(stage.config.get("config") or {}) if stage else {}
+        return self.root.config if self.root else {}
 
     def environment(self) -> dict[str, str]:
         """The image's ENV."""
         return dict(pair.split("=", 1) for pair in self.config().get("Env") or () if "=" in pair)
+
+    def files(self, path: str, place: str = "") -> list[str]:
+        """The names in a directory of the root filesystem, directories with a slash behind.
+
+        ``place`` names another stage or an image; a relative path counts from the WORKDIR.
+        """
+        root = (self._named(place) or self._based(place, self._froms())) if place else self.root
+        if root is None:
+            return []
+        here = "/" if place else str(self.config().get("WorkingDir") or "/")
+        return list(self.bench.names(root.layers, os.path.normpath(os.path.join(here, path))))
+
+    def accounts(self, file: str) -> list[str]:
+        """The names in ``passwd`` or ``group`` of the root filesystem."""
+        try:
+            text = self.engine.read_file(self.root.layers, f"/etc/{file}") if self.root else b""
+        except DockermagicError:
+            return []
+        names = (line.partition(":")[0] for line in text.decode("utf-8", "replace").split("\n") if ":" in line)
+        return list(names)
+
+    # ---- the store and the context ----------------------------------------------------------------------------------
 
     def images(self) -> list[ImageSummary]:
         """The images of the store."""
@@ -124,23 +178,44 @@ class Surroundings:
         except DockermagicError:
             return []
 
-    def files(self, path: str, stage: str = "") -> list[str]:
-        """The names in a directory of the root filesystem, directories with a slash behind.
-
-        ``stage`` names another stage than the cell's own; a relative path counts from the WORKDIR.
-        """
-        chosen = self._named(stage) if stage else self.stage()
-        if chosen is None:
+    def containers(self) -> list[Container]:
+        """Every container, the newest first."""
+        try:
+            return self.engine.containers()
+        except DockermagicError:
             return []
-        here = "/" if stage else str(self.config().get("WorkingDir") or "/")
-        return list(self.bench.names(chosen.snapshots, os.path.normpath(os.path.join(here, path))))
 
     def context(self, path: str) -> list[str]:
-        """The names in a directory of the build context."""
-        folder = self.session.folder if self.session else None
-        for cell in self.session.chain.on if self.session else ():
-            folder = Path(cell.context) if cell.context else folder
-        return local_files(folder or Path.cwd(), path)
+        """The names in a directory of the build context, without those that an ignore file leaves out."""
+        session = self.session
+        folder = (session.folder if session else None) or Path.cwd()
+        inputs = Inputs(folder)
+        with suppress(DockermagicError):
+            inputs = inputs_of(session.chain.on, folder, session.notebook) if session else inputs
+        folder = inputs.context or folder
+        patterns = [*inputs.left_out, *_ignored(folder)]
+        try:
+            matcher = ignore.Matcher(patterns)
+        except ValueError:  # the build says which pattern is none
+            matcher = ignore.Matcher(())
+        names = local_files(folder, path)
+        return [name for name in names if _is_taken(matcher, os.path.normpath(os.path.join(path, name)), name)]
+
+
+def _root_of(stage: StageResult) -> Root:
+    return Root(stage.snapshots, stage.config.get("config") or {})
+
+
+def _ignored(folder: Path) -> list[str]:
+    """The patterns of a context's ignore file."""
+    try:
+        return ignore.parse((folder / ".dockerignore").read_text("utf-8", "surrogateescape"))
+    except OSError:
+        return []
+
+
+def _is_taken(matcher: ignore.Matcher, path: str, name: str) -> bool:
+    return not matcher.matches(path) or (name.endswith("/") and matcher.may_include_below(path))
 
 
 def local_files(folder: Path, path: str) -> list[str]:

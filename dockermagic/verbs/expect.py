@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 from dockermagic.errors import UsageError
@@ -37,7 +36,7 @@ def expect(console: Console, arguments: Arguments) -> int:
         if name == "-":
             if console.stdin is None:
                 raise UsageError("a cell has no standard input", hint="%%dockercheck takes the checks from the cell.")
-            checks += checks_of(console.stdin.read().decode("utf-8", "replace"), sys.stdin.name)
+            checks += checks_of(console.stdin.read().decode("utf-8", "replace"), "standard input")
         else:
             checks += checks_of_file(Path(name))
     result: Result = examine(console.engine, image, checks)

@@ -23,8 +23,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         engine.base("busybox")
     (folder / "app").mkdir()
     (folder / "app/main.py").touch()
-    for name in ("apple.txt", "a.ipynb", "b.ipynb"):
+    for name in ("apple.txt", "a.ipynb", "b.ipynb", "left-in.txt", "left-out.txt"):
         (folder / name).touch()
+    (folder / ".dockerignore").write_text("left-*\n!left-in*\n")
     return folder
 
 
@@ -41,6 +42,7 @@ def python(folder: Path) -> Iterator[Kernel]:
     with Kernel(folder / "home", folder, notebook=str(folder / "b.ipynb")) as kernel:
         for cell, text in {"a": FIRST, "b": SECOND}.items():
             assert kernel.run(f"%%dockerfile --name {cell}\n{text}", cell).status == "ok"
+        assert kernel.run("%docker create --name keen busybox", "create").status == "ok"
         yield kernel
 
 
@@ -88,6 +90,13 @@ CASES = [
     ("RUN ls h|", ["here/"]),
     ("RUN true && wge|", ["wget"]),
     ("STOPSIGNAL SIGT|", ["SIGTERM"]),
+    ("USER ro|", ["root"]),
+    ("COPY --chown=root:ro|", ["root:root"]),
+    ("COPY left|", ["left-in.txt"]),  # .dockerignore leaves the others out
+    ("FROM busybox\nWORKDIR /et|", ["/etc/"]),  # a base that is here, before anything is built
+    ("FROM busybox AS x\nENV A=1\nFROM x\nRUN cat /etc/pass|", ["/etc/passwd"]),
+    ("FROM busybox\nRUN echo $PA|", ["PATH"]),
+    ("FROM scratch\nCOPY --from=busybox /etc/pass|", ["/etc/passwd"]),
     ("# FR|", []),
     ("RUN <<END\nFR|", []),
 ]
@@ -119,6 +128,11 @@ def test_a_cell_of_the_magic_completes(python: Kernel, text: str, expected: list
         ("%docker run --ent|", ["--entrypoint"]),
         ("%docker run b|", ["busybox"]),
         ("%docker load app|", ["app/", "apple.txt"]),
+        ("%docker run --rm b|", ["busybox"]),
+        ("%docker rm kee|", ["keen"]),
+        ("%docker logs kee|", ["keen"]),
+        ("%docker stop kee|", []),
+        ("%docker cp kee|", ["keen:"]),
     ],
 )
 def test_magic_lines_complete(python: Kernel, text: str, expected: list[str]) -> None:
