@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Unpack
 
 from dockermagic.errors import ArchiveError, ContainerError, ImageNotFoundError, InvalidReferenceError, RegistryError
 from dockermagic.events import Emit, Event, Status, Warning
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from dockermagic.build.opened import OpenedContext
     from dockermagic.build.request import BuildRequest, BuildResult, StageResult
     from dockermagic.catalog import Change, HistoryRow, ImageSummary
-    from dockermagic.containers.request import Container, ContainerResult, ExecRequest, RunRequest
-    from dockermagic.containers.terminal import TerminalSession, Work
+    from dockermagic.containers.request import Container, ContainerResult, RunRequest
+    from dockermagic.containers.terminal import Screen, TerminalSession
     from dockermagic.dockerfile.linter import Report as LintReport
     from dockermagic.files import Files, Layers
     from dockermagic.imagediff import ImageDiff
@@ -340,33 +340,19 @@ class Engine(Exchange, Upkeep):
                 self.store.untag(base)
                 self.store.forget(descriptor.digest)
 
-    def run_in_terminal(
-        self,
-        request: RunRequest,
-        *,
-        output: Callable[[bytes], None],
-        ended: Callable[[int], None] = lambda code: None,
-        rows: int = 24,
-        columns: int = 80,
-    ) -> TerminalSession:
+    def run_in_terminal(self, request: RunRequest, **screen: Unpack[Screen]) -> TerminalSession:
         """``run -it`` for a screen that is not this process's own; the session's module tells the protocol."""
+        from dockermagic.containers.terminal import TerminalSession, size_of
+
+        asked = replace(request, tty=True, stdin=None, window=size_of(screen))
 
         def work(show: Output, began: Callable[[Running], None], cancel: Cancel) -> int:
-            asked = replace(request, tty=True, stdin=None, window=(rows, columns))
             return self.run(asked, output=show, cancel=cancel, began=began).exit_code
 
-        return self._terminal(work, output, ended, rows, columns)
+        return TerminalSession(work, **screen)
 
     def shell(
-        self,
-        layers: Layers,
-        config: Mapping[str, Any],
-        command: Sequence[str] = (),
-        *,
-        output: Callable[[bytes], None],
-        ended: Callable[[int], None] = lambda code: None,
-        rows: int = 24,
-        columns: int = 80,
+        self, layers: Layers, config: Mapping[str, Any], command: Sequence[str] = (), **screen: Unpack[Screen]
     ) -> TerminalSession:
         """A shell on top of layers, or in what a failed RUN left; what it changes is thrown away at its end.
 
@@ -374,40 +360,16 @@ class Engine(Exchange, Upkeep):
         else sh. The session's module tells the protocol.
         """
         from dockermagic.containers.request import RunRequest
+        from dockermagic.containers.terminal import TerminalSession, size_of
 
         words = tuple(command) or ("sh", "-c", "command -v bash >/dev/null && exec bash || exec sh")
-        request = RunRequest("", words, entrypoint=(), tty=True, remove=True, window=(rows, columns))
+        request = RunRequest("", words, entrypoint=(), tty=True, remove=True, window=size_of(screen))
         lowers = tuple(Path(directory) for directory in self.files.directories(layers))
 
         def work(show: Output, began: Callable[[Running], None], cancel: Cancel) -> int:
             return self.running.run(request, config, lowers, output=show, cancel=cancel, began=began).exit_code
 
-        return self._terminal(work, output, ended, rows, columns)
-
-    def _terminal(
-        self, work: Work, output: Callable[[bytes], None], ended: Callable[[int], None], rows: int, columns: int
-    ) -> TerminalSession:
-        from dockermagic.containers.terminal import TerminalSession
-
-        return TerminalSession(work, output=output, ended=ended, rows=rows, columns=columns)
-
-    def exec_in_terminal(
-        self,
-        name: str,
-        request: ExecRequest,
-        *,
-        output: Callable[[bytes], None],
-        ended: Callable[[int], None] = lambda code: None,
-        rows: int = 24,
-        columns: int = 80,
-    ) -> TerminalSession:
-        """``exec -it`` for a screen that is not this process's own."""
-
-        def work(show: Output, began: Callable[[Running], None], cancel: Cancel) -> int:
-            asked = replace(request, tty=True, stdin=None, window=(rows, columns))
-            return self.running.execute(name, asked, output=show, cancel=cancel, began=began)
-
-        return self._terminal(work, output, ended, rows, columns)
+        return TerminalSession(work, **screen)
 
     def _to_run(self, request: RunRequest) -> tuple[RunRequest, Mapping[str, Any], tuple[Path, ...], str]:
         """The request, its image's config, the unpacked layers, bottom first, and the id; pulled where it says so."""

@@ -9,17 +9,18 @@ from pathlib import Path
 
 from dockermagic.build.cache import Cache, TrailEntry
 from dockermagic.build.context import StatCache
-from dockermagic.build.contexts import LAYOUT, Contexts, context_name, reads_context
+from dockermagic.build.contexts import LAYOUT, Contexts, reads_context
 from dockermagic.build.epoch import source_date_epoch
 from dockermagic.build.facts import LayerFacts, layer_facts
 from dockermagic.build.frontend import LoweredStage, Plan, lower
-from dockermagic.build.graph import Copy, ImageSource, Vertex, digest_of, walk
+from dockermagic.build.graph import Copy, digest_of, walk
 from dockermagic.build.images import DEFAULT_PACKING, BaseImage, Images, Packing
-from dockermagic.build.internal import Internal, InternalStep
-from dockermagic.build.ops import inputs_of
+from dockermagic.build.internal import Internal
+from dockermagic.build.keys import plan_keys
 from dockermagic.build.outputs import Built, check_output, export
 from dockermagic.build.platforms import labelled, platforms_of
 from dockermagic.build.request import BuildRequest, BuildResult, StageResult, Step
+from dockermagic.build.review import review, warn
 from dockermagic.build.sharedcache import (
     INLINE,
     SharedCache,
@@ -30,12 +31,10 @@ from dockermagic.build.sharedcache import (
 )
 from dockermagic.build.solver import Solver
 from dockermagic.build.trust import with_certificates
-from dockermagic.build.workshop import NOTHING, Solved, Workshop
-from dockermagic.dockerfile.linter import BaseImage as KnownBase
-from dockermagic.dockerfile.linter import Report, check
+from dockermagic.dockerfile.linter import Report
 from dockermagic.dockerfile.stages import Dockerfile, parse_dockerfile
-from dockermagic.errors import BuildError, BuildInterruptedError, InvalidReferenceError, Place
-from dockermagic.events import Emit, Event, Status, Warning
+from dockermagic.errors import BuildInterruptedError
+from dockermagic.events import Emit, Event, Status
 from dockermagic.oci.image import Image
 from dockermagic.oci.platform import Platform
 from dockermagic.oci.reference import Reference
@@ -118,7 +117,7 @@ class Builder:
             step.status("transferring dockerfile:", len(request.text.encode("utf-8", "surrogateescape")))
             dockerfile = parse_dockerfile(request.text)
             contexts = self.contexts(request, internal, cancel)
-            self._warn(request, contexts, step)
+            warn(review(self.store, request, contexts.patterns(), reachable_only=True), request, step)
         with contexts, SharedCache(self.images, self.cache) as shared:
             shared.add([*request.cache_from, *caches_below()], internal)
             return self._solve_in(contexts, shared, dockerfile, request, emit, cancel)
@@ -283,99 +282,16 @@ class Builder:
         """See :meth:`dockermagic.engine.Engine.keys`."""
         dockerfile = parse_dockerfile(request.text)
         internal = Internal(lambda event: None)
-        contexts = self.contexts(request, internal)
-        plan = self.lower(dockerfile, request, contexts, lambda event: None, internal)
-        solved: dict[int, Solved | None] = {}
-
-        def solve(vertex: Vertex) -> Solved:
-            found = solved[id(vertex)]
-            if found is None:
-                raise Unknown
-            return found
-
-        shop = Workshop(request, self.sandbox(), self.snapshotter(), solve, contexts.get, self.home)
-        keys: dict[tuple[int, int], str] = {}
-        with contexts:
-            for vertex in walk(*(stage.top for stage in plan.stages.values())):
-                keys[vertex.stage, vertex.instruction] = self._key(vertex, solved, shop)
+        with self.contexts(request, internal) as contexts:
+            plan = self.lower(dockerfile, request, contexts, lambda event: None, internal)
+            found = plan_keys(dockerfile, plan, request, self.sandbox(), self.snapshotter(), contexts.get, self.home)
             contexts.save()
-        total = len(dockerfile.global_args) + sum(1 + len(stage.instructions) for stage in dockerfile.stages)
-        out = [""] * total
-        for number, argument in enumerate(dockerfile.global_args):
-            out[number] = digest_of({"text": argument.original})
-        for index, stage in plan.stages.items():
-            first = plan.numbers[index]
-            below = stage.base
-            key = "scratch" if below is None else keys[below.stage, below.instruction]
-            for offset in range(1 + len(dockerfile.stages[index].instructions)):
-                number = first + offset
-                if (index, number) in keys:
-                    key = keys[index, number]
-                elif offset and key:
-                    key = digest_of({"below": key, "text": plan.texts.get(number, "")})
-                out[number] = key
-        return tuple(out)
-
-    def _key(self, vertex: Vertex, solved: dict[int, Solved | None], shop: Workshop) -> str:
-        parent = NOTHING if vertex.parent is None else solved[id(vertex.parent)]
-        solved[id(vertex)] = None
-        if parent is None:
-            return ""
-        try:
-            key = inputs_of(vertex, parent, shop).key
-        except Unknown:
-            return ""
-        snapshot = self.snapshotter().find(key)
-        if snapshot is not None:
-            op = vertex.op
-            base = (op.manifest, op.name) if isinstance(op, ImageSource) else (parent.base, parent.base_name)
-            solved[id(vertex)] = Solved(key, snapshot, True, *base)
-        return key
-
-    def report(self, request: BuildRequest, contexts: Contexts, *, reachable_only: bool) -> Report:
-        """The linter's findings, with what the store knows of base images."""
-        return check(
-            request.text,
-            ignore=contexts.patterns(),
-            reachable_only=reachable_only,
-            build_args=request.build_args,
-            target=request.target or None,
-            platform=platforms_of(request)[0],
-            bases=self._known_base,
-            contexts=tuple(map(context_name, request.build_contexts)),
-        )
-
-    def _known_base(self, name: str) -> KnownBase | None:
-        """What the linter can use of a base image that is here already."""
-        try:
-            descriptor = self.store.resolve(Reference.parse(name))
-        except InvalidReferenceError:
-            return None
-        if descriptor is None:
-            return None
-        image = Image.load(self.store, descriptor)
-        env = dict(entry.split("=", 1) for entry in image.config.config.env if "=" in entry)
-        made = image.config.config
-        return KnownBase(env, str(image.config.platform), made.shell, made.onbuild)
+        return found
 
     def check(self, request: BuildRequest) -> Report:
         """See :meth:`dockermagic.engine.Engine.check`."""
-        return self.report(request, self.contexts(request, Internal(lambda event: None)), reachable_only=False)
-
-    def _warn(self, request: BuildRequest, contexts: Contexts, step: InternalStep) -> None:
-        """Tell the warnings that concern this build. Raises where ``# check=error=true`` makes errors of them."""
-        report = self.report(request, contexts, reachable_only=True)
-        for found in report.diagnostics:
-            short = f"{found.rule}: {found.detail} (line {found.line})"
-            detail = (found.description,) if found.description else ()
-            step.emit(Warning(step.digest, 1, short, detail, found.url, found.line, found.rule))
-        if report.violation and report.error is None:
-            first = report.diagnostics[0]
-            raise BuildError(
-                report.message,
-                place=Place(first.line, file=request.filename),
-                hint="Mend them, or take error=true out of the # check= line.",
-            )
+        patterns = self.contexts(request, Internal(lambda event: None)).patterns()
+        return review(self.store, request, patterns, reachable_only=False)
 
     def _save_trail(self, name: str, before: list[TrailEntry], solver: Solver, dockerfile: Dockerfile) -> None:
         new = solver.trail_entries()
@@ -405,10 +321,6 @@ class Builder:
             for reference in references:
                 self.store.tag(reference, descriptor)
         return image.id
-
-
-class Unknown(Exception):
-    """A key that cannot be told because something below it was never built."""
 
 
 def stopping(emit: Emit, cancel: Cancel) -> Emit:

@@ -22,7 +22,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Required, TypedDict, Unpack
 
 from dockermagic.errors import BuildInterruptedError, DockermagicError
 from dockermagic.sandbox.base import Cancel
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from dockermagic.sandbox.base import Output
     from dockermagic.sandbox.running import Running
 
-__all__ = ["WINDOW", "TerminalSession", "Work"]
+__all__ = ["WINDOW", "Screen", "TerminalSession", "Work", "size_of"]
 
 WINDOW = 1 << 20
 """How many bytes may be on their way to the screen: on a busy machine they are long on their way."""
@@ -43,24 +43,29 @@ the process as soon as it has its terminal, and what asks it to end at once.
 """
 
 
+class Screen(TypedDict, total=False):
+    """Where a terminal is shown: what takes its output and its end, and its size (24 rows of 80 columns)."""
+
+    output: Required[Callable[[bytes], None]]
+    ended: Callable[[int], None]
+    rows: int
+    columns: int
+
+
+def size_of(screen: Screen) -> tuple[int, int]:
+    """Its rows and columns."""
+    return screen.get("rows", 24), screen.get("columns", 80)
+
+
 class TerminalSession:
     """One process at one terminal, from its start to its exit code; see the module's text for the protocol."""
 
-    def __init__(
-        self,
-        work: Work,
-        *,
-        output: Callable[[bytes], None],
-        ended: Callable[[int], None] = lambda code: None,
-        rows: int = 24,
-        columns: int = 80,
-        window: int = WINDOW,
-    ) -> None:
-        self.size = (rows, columns)
+    def __init__(self, work: Work, *, window: int = WINDOW, **screen: Unpack[Screen]) -> None:
+        self.size = size_of(screen)
         self.exit_code: int | None = None
         self._work = work
-        self._output = output
-        self._ended = ended
+        self._output = screen["output"]
+        self._ended = screen.get("ended")
         self._window = window
         self._on_its_way = 0
         self._typed = bytearray()
@@ -135,7 +140,8 @@ class TerminalSession:
                 self.exit_code, self._running, self._closed = code, None, True
                 self._changed.notify_all()
             self._over.set()
-            self._ended(code)
+            if self._ended is not None:
+                self._ended(code)
 
     def _take(self, stream: int, data: bytes) -> None:
         with self._changed:

@@ -6,7 +6,6 @@ exit code 126 or 127 for a command that cannot be run, or in an error sent throu
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import resource
@@ -19,20 +18,21 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from dockermagic.errors import SandboxError
-from dockermagic.sandbox import seccomp, users, wire
 from dockermagic.sandbox import syscalls as sys
+from dockermagic.sandbox import users, wire
 from dockermagic.sandbox.base import Process, Rootfs
-from dockermagic.sandbox.capabilities import LAST
+from dockermagic.sandbox.channels import Records, Status
 from dockermagic.sandbox.command import CannotRunError, find_command, not_executed
 from dockermagic.sandbox.leftovers import Stub
 from dockermagic.sandbox.mounts import Stubs, mount_rootfs
+from dockermagic.sandbox.privileges import bound, drop_privileges
 from dockermagic.sandbox.profile import Profile
 from dockermagic.sandbox.stage import Setting, Stage
 from dockermagic.sandbox.surroundings import Surroundings
 from dockermagic.sandbox.tasks import limit_tasks
 from dockermagic.sandbox.trees import MOUNT_POINTS
 
-__all__ = ["Status", "limit", "start"]
+__all__ = ["limit", "start"]
 
 _ALL_IDS = 0xFFFFFFFF
 
@@ -65,39 +65,6 @@ def start(
     os._exit(125)
 
 
-class Status:
-    """The channel to the supervisor; it closes itself when exec succeeds."""
-
-    def __init__(self, fd: int) -> None:
-        self.fd = fd
-
-    def send(self, data: bytes, fds: list[int] | None = None) -> None:
-        """Write all of ``data``, and pass descriptors with it."""
-        channel = socket.socket(fileno=self.fd)
-        sys.send(channel, data, fds)
-        channel.detach()
-
-    def receive(self) -> tuple[bytes, list[int]]:
-        """Some bytes and the descriptors that came with them; nothing at the end."""
-        channel = socket.socket(fileno=self.fd)
-        try:
-            return sys.receive(channel)
-        finally:
-            channel.detach()
-
-
-class Records(Status):
-    """The channel to the companion, which knows this run by its number."""
-
-    def __init__(self, channel: socket.socket, number: int) -> None:
-        super().__init__(channel.fileno())
-        self.number = number
-
-    def tell(self, message: dict[str, Any], fds: list[int] | None = None) -> None:
-        """Say what there is to record."""
-        self.send(wire.dump({"run": self.number, **message}), fds)
-
-
 @dataclass(frozen=True, slots=True)
 class _Job:
     rootfs: Rootfs
@@ -125,7 +92,7 @@ def _stage(setting: Setting, profile: Profile) -> Stage:
         sys.set_loopback_up()
     stage = Stage(setting, profile)
     stage.build()
-    _bound(profile.capabilities)
+    bound(profile.capabilities)
     sys.join_new_session_keyring()
     # A job read in advance: its pages of memory are this process's own when the true one comes.
     wire.process_from_json(wire.load(wire.dump(Process(()))))
@@ -191,7 +158,7 @@ def _join(beside: int, profile: Profile, job: _Job, status: Status, records: Rec
     except PermissionError:  # the cgroup namespace is that of the host
         sys.setns(beside, flags)
     os.close(beside)
-    _bound(profile.capabilities)
+    bound(profile.capabilities)
     sys.join_new_session_keyring()
     identity = users.lookup(job.process.user, additional=job.process.groups)
     _enter_directory(job.process.cwd)
@@ -225,7 +192,7 @@ def _run(
     sys.close_all_but({0, 1, 2, status.fd, *([records.fd] if records else [])})
     limit(process, others=0 if records is not None or _is_mapped() else None)
     upper = str(job.rootfs.upper) if job.rootfs.upper else None
-    _drop_privileges(process, identity, records, upper, keep)
+    drop_privileges(process, identity, records, upper, keep)
     if process.init:
         _fork_below_init(status)
     _execute(process.args, environment, status)
@@ -289,80 +256,6 @@ def limit(process: Process, *, others: int | None = 0) -> None:
             resource.setrlimit(kind, (limit.soft, limit.hard))
         except (ValueError, OSError) as error:
             raise SandboxError(f"the ulimit {limit.name}={limit.soft}:{limit.hard} was refused: {error}") from error
-
-
-def _bound(keep: int) -> None:
-    """Give up, for good and for every program to come, the capabilities that are not in ``keep``."""
-    for capability in range(LAST + 1):
-        if not keep >> capability & 1:
-            try:
-                sys.prctl(sys.PR_CAPBSET_DROP, capability)
-            except OSError as error:
-                if error.errno == errno.EINVAL:  # the kernel knows fewer
-                    break
-                raise
-
-
-def _drop_privileges(
-    process: Process, identity: users.Identity, records: Records | None, upper: str | None, keep: int
-) -> None:
-    """Ids, filters, capabilities: in the order in which each still may be done."""
-    single = records is not None
-    if single and identity.uid:
-        _become_the_only_user(identity)
-        _bound(keep)
-    os.umask(process.umask)
-    if not single:
-        try:
-            os.setgroups(identity.groups)
-            os.setresgid(identity.gid, identity.gid, identity.gid)
-        except OSError as error:
-            raise _unmapped(error, *identity.groups) from error
-    if process.security != "insecure" and (program := seccomp.default_profile(keep)):
-        seccomp.install(program)
-    if records is not None and not identity.uid:
-        _fake(records, upper, identity.groups)
-    if not single:
-        try:
-            os.setresuid(identity.uid, identity.uid, identity.uid)
-        except OSError as error:
-            raise _unmapped(error, identity.uid) from error
-    if single or identity.uid == 0:
-        # What the sandbox itself was not given, nobody inside can have.
-        sys.capset(keep & sys.capget() if identity.uid == 0 else 0)
-    # A change of ids clears it.
-    sys.prctl(sys.PR_SET_PDEATHSIG, signal.SIGKILL)
-    for name in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
-        signal.signal(name, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
-
-
-def _unmapped(error: OSError, *ids: int) -> SandboxError:
-    return SandboxError(
-        f"the process cannot have the ids {', '.join(map(str, ids))}: {error.strerror}",
-        hint="The ids of an image must lie in the range that /etc/subuid and /etc/subgid give this user.",
-    )
-
-
-def _become_the_only_user(identity: users.Identity) -> None:
-    """The single id is shown as the wanted one in a user namespace below; every file of it is that user's then."""
-    sys.unshare(sys.CLONE_NEWUSER)
-    for name, text in (("setgroups", "deny"), ("uid_map", f"{identity.uid} 0 1"), ("gid_map", f"{identity.gid} 0 1")):
-        fd = os.open(f"/proc/self/{name}", os.O_WRONLY | os.O_CLOEXEC)
-        os.write(fd, text.encode())
-        os.close(fd)
-
-
-def _fake(records: Records, upper: str | None, groups: Sequence[int]) -> None:
-    """Have what takes more than one id answered from outside, or by the kernel alone where it has no listeners."""
-    if program := seccomp.notify_program():
-        try:
-            fd = seccomp.install(program, listen=True)
-        except OSError:
-            seccomp.install(seccomp.succeed_program())
-            return
-        records.tell({"upper": upper, "groups": list(groups)}, [fd])
-        os.close(fd)
 
 
 def _rename(name: str) -> None:

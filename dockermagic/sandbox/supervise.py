@@ -16,7 +16,8 @@ from typing import Any, Protocol
 
 from dockermagic.errors import BuildInterruptedError, DockermagicError, SandboxError
 from dockermagic.sandbox import leftovers, syscalls, trees, wire
-from dockermagic.sandbox.launch import Status, start
+from dockermagic.sandbox.channels import Status
+from dockermagic.sandbox.launch import start
 from dockermagic.sandbox.profile import Profile
 from dockermagic.sandbox.stage import Setting
 from dockermagic.sandbox.tasks import Group
