@@ -21,7 +21,7 @@ from dockermagic.notebook import views
 from dockermagic.notebook.advice import KNOWN
 from dockermagic.notebook.answers import result_view
 from dockermagic.notebook.assist import help_word
-from dockermagic.notebook.cellshow import CellShow
+from dockermagic.notebook.cellshow import CellShow, show_replay
 from dockermagic.notebook.console import CellConsole, InTerminal
 from dockermagic.notebook.display import show
 from dockermagic.notebook.identity import Sender, sender, texts_above
@@ -220,20 +220,7 @@ def _moved(what: str, before: Chain, now: Chain) -> None:
 
 
 def _replay(magics: DockerMagics, session: Session, arguments: Namespace) -> None:
-    cards = magics.bench.cards(session)
-    shown = CellShow(cards, mirrored=True)
-    cancel = shown.cancel
-    runs = session.replay(lambda script: shown.watch(script), cancel=cancel)
-    count = 0
-    while True:
-        with shown:
-            run = next(runs, None)
-            if run is None:
-                break
-            shown.done(run)
-        count += 1
-        shown = CellShow(cards, mirrored=True, cancel=cancel)
-    if not count:
+    if not show_replay(magics.bench.cards(session), mirrored=True):
         show(MessageView("Nothing is stale: every cell is built as it stands.", state="good"))
 
 

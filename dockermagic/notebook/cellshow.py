@@ -26,7 +26,7 @@ from dockermagic.notebook.terminals import Terminals
 from dockermagic.sandbox.base import Cancel
 from dockermagic.session import Cell, Run, Script, Session
 
-__all__ = ["Cards", "CellShow"]
+__all__ = ["Cards", "CellShow", "show_replay"]
 
 KEPT = 300
 """Cards that are remembered; a notebook has fewer."""
@@ -127,16 +127,7 @@ class Cards:
         threading.Thread(target=context.run, args=(run,), name="dockermagic-cards", daemon=True).start()
 
     def _replay(self) -> None:
-        cancel = Cancel()
-        shown = CellShow(self, in_place=True, cancel=cancel)
-        runs = self.session.replay(lambda script: shown.watch(script), cancel=cancel)
-        while True:
-            with shown:
-                run = next(runs, None)
-                if run is None:
-                    break
-                shown.done(run)
-            shown = CellShow(self, in_place=True, cancel=cancel)
+        show_replay(self, in_place=True)
         self.refresh("the cells before it changed")
 
     def _again(self, cell: Cell) -> None:
@@ -240,3 +231,18 @@ class CellShow:
             }
             handlers |= Terminals(lambda: place.widget, kinds).handlers()
         return handlers
+
+
+def show_replay(cards: Cards, *, in_place: bool = False, mirrored: bool = False) -> int:
+    """Run what is stale again and show each cell's run; how many there were."""
+    cancel, count = Cancel(), 0
+    shown = CellShow(cards, in_place=in_place, mirrored=mirrored, cancel=cancel)
+    runs = cards.session.replay(lambda script: shown.watch(script), cancel=cancel)
+    while True:
+        with shown:
+            run = next(runs, None)
+            if run is None:
+                return count
+            shown.done(run)
+        count += 1
+        shown = CellShow(cards, in_place=in_place, mirrored=mirrored, cancel=cancel)

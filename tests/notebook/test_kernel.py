@@ -16,15 +16,7 @@ import jupyter_kernel_test
 import pytest
 
 from dockermagic.celltext import KernelCell, asked_about, is_complete, read_cell
-from dockermagic.engine import Engine
 from tests.notebook.kernels import DockerfileKernel, Reply
-
-
-@pytest.fixture
-def home(engine_home: Path) -> Path:
-    with Engine(engine_home) as engine:
-        engine.base("busybox")
-    return engine_home
 
 
 @pytest.fixture

@@ -21,13 +21,6 @@ THREE = '%%dockerfile\nCMD ["cat", "/two"]'
 
 
 @pytest.fixture
-def home(engine_home: Path) -> Path:
-    with Engine(engine_home) as engine:
-        engine.base("busybox")
-    return engine_home
-
-
-@pytest.fixture
 def kernel(home: Path, tmp_path: Path) -> Iterator[Kernel]:
     with Kernel(home, tmp_path, notebook=str(tmp_path / "lesson.ipynb")) as kernel:
         yield kernel

@@ -15,18 +15,10 @@ from typing import Any
 
 import pytest
 
-from dockermagic.engine import Engine
 from tests.notebook.kernels import DockerfileKernel, Kernel, Reply
 
 pytestmark = pytest.mark.slow
 FROM, ONE, TWO = "FROM busybox", "RUN echo one > /one", "RUN cat /one > /two"
-
-
-@pytest.fixture
-def home(engine_home: Path) -> Path:
-    with Engine(engine_home) as engine:
-        engine.base("busybox")
-    return engine_home
 
 
 class Code:

@@ -11,7 +11,6 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from dockermagic.engine import Engine
 from tests.notebook.kernels import Kernel, Reply, ThisPython
 
 A = "%%dockerfile\nFROM busybox"
@@ -19,13 +18,6 @@ B = "%%dockerfile\nRUN echo one > /one"
 C = "%%dockerfile\nCOPY main.py /app/\nRUN cat /one > /two"
 D = "%%dockerfile -t app\nARG WHO=you\nRUN echo $WHO > /who"
 CELLS = {"a": A, "b": B, "c": C, "d": D}
-
-
-@pytest.fixture
-def home(engine_home: Path) -> Path:
-    with Engine(engine_home) as engine:
-        engine.base("busybox")
-    return engine_home
 
 
 @pytest.fixture

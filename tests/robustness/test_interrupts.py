@@ -8,7 +8,6 @@ import shlex
 import signal
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import pytest
 
@@ -25,15 +24,6 @@ COMMANDS = (
     "run --rm kept sh -c 'sleep 0.2'",
     "base -q busybox",
 )
-
-
-@pytest.fixture
-def store(id_mode: str, engine_home: Path, tmp_path: Path) -> Store:
-    directory = tmp_path / "work"
-    directory.mkdir()
-    made = Store(engine_home, directory)
-    made.prepare()
-    return made
 
 
 def interrupted(store: Store, commands: Sequence[str], moments: int, seed: int) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import signal
-from pathlib import Path
 
 import pytest
 
@@ -16,15 +15,6 @@ SEED = 20260
 TIMES = 7
 # The slow tests do it for so many seeds more.
 SEEDS = int(os.environ.get("DOCKERMAGIC_SOAK", "1"))
-
-
-@pytest.fixture
-def store(id_mode: str, engine_home: Path, tmp_path: Path) -> Store:
-    directory = tmp_path / "work"
-    directory.mkdir()
-    made = Store(engine_home, directory)
-    made.prepare()
-    return made
 
 
 def killed(store: Store, seed: int) -> None:
