@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -17,7 +18,10 @@ from dockermagic.dockerfile.parser import parse_fragment
 from dockermagic.dockerfile.shell import expand_with_matches
 from dockermagic.errors import DockermagicError, UsageError
 
-__all__ = ["Lesson", "shipped_lessons"]
+__all__ = ["COPY", "Lesson", "copied", "lessons_in", "shipped_lessons"]
+
+COPY = "dockermagic-lessons"
+"""The folder of a person's own copy of the lessons."""
 
 _MAGIC = re.compile(r"%%dockerfile\b(?P<line>.*)|%%writefile\s+(?:\S*/)?(?:Dockerfile|\S*\.Dockerfile)\s*$")
 _VARIABLE = re.compile(r"\$|\{\w+\}")
@@ -155,3 +159,20 @@ def shipped_lessons() -> Path:
         if any(place.glob("*.ipynb")):
             return place
     raise UsageError("the lessons are missing from this installation", hint="Install dockermagic again.")
+
+
+def lessons_in(folder: Path) -> Path:
+    """The lessons for somebody who works in ``folder``: a copy there, or in a checkout the notebooks themselves."""
+    shipped = shipped_lessons()
+    return copied(shipped, folder) if shipped.parent == Path(__file__).resolve().parent else shipped
+
+
+def copied(lessons: Path, folder: Path) -> Path:
+    """A copy of the lessons in ``folder``; what is there of it already stays as it is."""
+    copy = folder / COPY
+    for path in sorted(lessons.glob("**/*.ipynb")):
+        target = copy / path.relative_to(lessons)
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
+    return copy

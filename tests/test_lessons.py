@@ -11,7 +11,7 @@ import pytest
 from dockermagic.conversion import to_notebook
 from dockermagic.engine import Engine
 from dockermagic.errors import DockermagicError
-from dockermagic.lessons import Lesson, shipped_lessons
+from dockermagic.lessons import Lesson, copied, shipped_lessons
 from dockermagic.notebookrun import execute, read_notebook
 
 
@@ -69,3 +69,14 @@ def test_a_notebook_of_the_dockerfile_kernel_is_read_and_run(engine_home: Path, 
     executed = read_notebook(tmp_path / "lesson.ipynb")
     execute(executed, tmp_path, engine_home)
     assert "| main.py" in executed.cells[-1].outputs[0].data["text/plain"]
+
+
+def test_who_learns_gets_a_copy_that_stays(tmp_path: Path) -> None:
+    copy = copied(shipped_lessons(), tmp_path)
+    (copy / "01-first-image.ipynb").write_text("mine")
+    (copy / "ru" / "02-python-app.ipynb").unlink()
+
+    assert copied(shipped_lessons(), tmp_path) == copy
+    assert (copy / "01-first-image.ipynb").read_text() == "mine"
+    names = {path.relative_to(copy) for path in copy.glob("**/*.ipynb")}
+    assert names == {path.relative_to(shipped_lessons()) for path in shipped_lessons().glob("**/*.ipynb")}

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 from dockermagic.errors import UsageError
-from dockermagic.lessons import shipped_lessons
+from dockermagic.lessons import COPY, lessons_in
 from dockermagic.verbs.base import Console, Verb
 from dockermagic.verbs.options import Arguments
 
@@ -31,10 +32,18 @@ def lab(console: Console, arguments: Arguments) -> int:
     import subprocess
 
     words = [sys.executable, "-m", "jupyterlab", *arguments.words]
-    if all(word.startswith("-") for word in arguments.words):
-        words.append(str(shipped_lessons()))
+    if not any(Path(word).exists() for word in arguments.words):
+        words.append(str(lessons_in(Path.cwd())))
     return subprocess.run(words, check=False).returncode
 
 
 DEMO = Verb("demo", "", "Build the first notebook, run its image and show what was made", demo)
-LAB = Verb("lab", "[-- JUPYTERLAB OPTIONS] [PATH]", "Open JupyterLab on the notebooks", lab, (), (0, None))
+LAB = Verb(
+    "lab",
+    "[-- JUPYTERLAB OPTIONS] [PATH]",
+    "Open JupyterLab on the lessons",
+    lab,
+    (),
+    (0, None),
+    more=f"Without PATH: on a copy of the lessons in ./{COPY}, which is yours to change and kept as it is.",
+)
