@@ -9,7 +9,7 @@ from tests.peers.docker import Docker
 from tests.peers.pod import Pod
 from tests.peers.registry import Registry
 
-LESSONS = ("01-first-image", "02-python-app", "06-settings")
+LESSONS = ("01-first-image", "02-python-app", "04-web-server", "06-settings")
 
 SCRIPT = """
 set -e
