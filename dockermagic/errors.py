@@ -17,6 +17,7 @@
     ├── SandboxError               a process could not be isolated or started
     │   └── SandboxUnavailableError  this host has no way to run a RUN
     ├── ContainerError             a container cannot do what was asked
+    │   └── ContainerNotFoundError  there is none of that name
     ├── SessionError               a notebook's chain of cells cannot do what was asked
     └── UsageError                 a command or magic was called with wrong words
 
@@ -35,6 +36,7 @@ __all__ = [
     "BuildError",
     "BuildInterruptedError",
     "ContainerError",
+    "ContainerNotFoundError",
     "ContextError",
     "DockerfileSyntaxError",
     "DockermagicError",
@@ -222,6 +224,13 @@ class ContainerError(DockermagicError):
     def __init__(self, message: str, *, exit_code: int = 125, place: Place | None = None, hint: str = "") -> None:
         super().__init__(message, place=place, hint=hint)
         self.exit_code = exit_code
+
+
+class ContainerNotFoundError(ContainerError):
+    """There is no container of that name or id."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"No such container: {name}", exit_code=1, hint="`ps -a` lists the containers.")
 
 
 class SessionError(DockermagicError):

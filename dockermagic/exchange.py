@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, BinaryIO
 
-from dockermagic.errors import ContainerError, ImageNotFoundError, RegistryError, SandboxError, UsageError
+from dockermagic.errors import ContainerNotFoundError, ImageNotFoundError, RegistryError, SandboxError, UsageError
 from dockermagic.rooms import Rooms, silence
 
 if TYPE_CHECKING:
@@ -187,20 +187,21 @@ class Exchange(Rooms):
     def export(self, name: str, file: BinaryIO) -> None:
         """Write the root filesystem of a container, or of an image, as a tar.
 
-        Raises :class:`ContainerError` where there is neither.
+        Raises :class:`ContainerNotFoundError` where there is neither.
         """
         from dockermagic.oci.image import Image
 
         try:
-            container = self.running.get(name)
-        except ContainerError as error:
+            place = self.running.shelf.find(name)
+            container = self.running.get(place.id)
+        except ContainerNotFoundError as error:
             try:
                 image = Image.load(self.store, self.store.find(name).descriptor)
             except ImageNotFoundError:
                 raise error from None
             layers = list(self.snapshotter.chain(self.images_.snapshots(image, silence)))
         else:
-            layers = [*container.lowers, self.running.shelf.root / container.id / "fs"]
+            layers = [*container.lowers, place.fs]
         file.flush()
         self.sandbox.call(
             "dockermagic.oci.flatten:flatten", fds={"out": file.fileno()}, layers=[str(path) for path in layers]

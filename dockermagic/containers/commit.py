@@ -28,10 +28,10 @@ def commit(containers: Containers, store: Store, name: str, *, author: str = "",
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     words = " ".join(container.command)
     made = base.append_layer(blob, HistoryEntry(created=now, created_by=words, author=author, comment=message))
-    request, launch = container.request, container.launch
+    request = container.request
     document = made.config.to_json()
     config = dict(document.get("config") or {})
-    config["Env"] = [f"{key}={value}" for key, value in launch.env.items() if key not in ("HOSTNAME", "TERM")]
+    config["Env"] = list(container.env)
     if request.entrypoint is not None:
         config["Entrypoint"], config["Cmd"] = list(request.entrypoint), []
     given = {"Cmd": list(request.command), "WorkingDir": request.workdir, "User": request.user}

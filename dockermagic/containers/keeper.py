@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 from dockermagic.containers.control import Door, Line, connect
 from dockermagic.containers.shelf import Place, Shelf
 from dockermagic.containers.supervisor import Supervisor
-from dockermagic.errors import ContainerError, DockermagicError
+from dockermagic.errors import ContainerError, ContainerNotFoundError, DockermagicError
 from dockermagic.oci import lock
 from dockermagic.sandbox.base import Sandbox
 from dockermagic.sandbox.worker import python
@@ -40,8 +40,9 @@ def delegate(home: Path, mode: str, place: Place, held: int, *, attach: bool = F
     """Have the keeper of the store at ``home`` run a container, and return when its process has begun.
 
     ``mode`` is that of the caller's sandbox, which made the layers.
-    ``held`` is the descriptor that holds it. With ``attach`` the line gives all its output in frames, and the
-    descriptor is where its input goes. The caller closes both. Raises what kept it from being started.
+    ``held`` is the descriptor that holds it. With ``attach`` the line has a byte whenever the log may have grown and
+    ends with the container, and the descriptor is where its input goes. The caller closes both. Raises what kept it
+    from being started.
     """
     for _attempt in range(5):
         with lock.hold(home / "containers" / ".keeper-lock"):
@@ -159,7 +160,7 @@ class Keeper:
             self._changed.wait_for(lambda: not self._count)
 
     def answer(self, line: Line, question: Mapping[str, Any], fds: list[int]) -> None:
-        """Run a container; its output follows on the line where that is asked for."""
+        """Run a container; the line goes on to tell of its log where that is asked for."""
         with self._changed:
             self._count += 1
             self._used = True
@@ -174,7 +175,7 @@ class Keeper:
         place = Place(self.root / question["run"])
         container = place.read()
         if container is None:
-            raise ContainerError("No such container", exit_code=1)
+            raise ContainerNotFoundError(place.id[:12])
         sandbox = self._sandbox(question["mode"])
         shelf = Shelf(self.home, lambda path: sandbox.call(_REMOVE, path=str(path)))
         supervisor = Supervisor(shelf, place, container, sandbox)
@@ -186,12 +187,12 @@ class Keeper:
                 told.set()
                 supervisor.tell(line, attached=attach)
                 if attach:
-                    supervisor.attach(line.channel.dup())
+                    supervisor.follow(line.channel.dup())
                 line.channel.close()
 
         try:
             held, fds[:] = fds[0], []
-            state = supervisor.run(held=held, began=began, keep_early=attach)
+            state = supervisor.run(held=held, began=began)
         except DockermagicError as error:
             if not told.is_set():
                 raise

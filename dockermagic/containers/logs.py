@@ -14,10 +14,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["LIMIT", "Log", "Piece", "lines", "read"]
+__all__ = ["LIMIT", "Log", "Piece", "Reader", "lines", "read"]
 
 LIMIT = 32 << 20
-_LOOK_AGAIN = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +49,18 @@ class Log:
                 os.close(self._fd)
                 os.replace(self._path, f"{self._path}.1")
                 self._open()
-            self._size += os.writev(self._fd, (head, data))
+            written = os.writev(self._fd, (head, data))
+            if written < len(head) + len(data):
+                os.ftruncate(self._fd, self._size)  # a full disk: half a piece would make nonsense of what follows
+            else:
+                self._size += written
+
+    def here(self) -> int:
+        """A descriptor that reads what comes after what was written until now, for the caller to close."""
+        with self._lock:
+            fd = os.open(f"/proc/self/fd/{self._fd}", os.O_RDONLY | os.O_CLOEXEC)
+            os.lseek(fd, self._size, os.SEEK_SET)
+            return fd
 
     def close(self) -> None:
         """Nothing more will come."""
@@ -78,22 +88,37 @@ class Reader:
             if self._open(name):
                 yield from self._read()
 
-    def coming(self, goes_on: Callable[[], bool]) -> Iterator[Piece]:
-        """What is written from then on, as long as ``goes_on``."""
+    def start_at(self, fd: int) -> None:
+        """Read from a descriptor of the log, which is closed."""
+        self._close()
+        self._file = fd
+
+    def skip(self) -> None:
+        """Pass over what is written now; nobody may be writing."""
+        if self._open("log"):
+            os.lseek(self._file, 0, os.SEEK_END)
+
+    def coming(self, more: Callable[[], bool]) -> Iterator[Piece]:
+        """What is written from then on. ``more`` waits until there may be some, and is false when all is written."""
+        going = True
         while True:
-            going = goes_on()
             yield from self._read()
+            while self._has_moved():
+                yield from self._read()
+                if not self._open("log"):
+                    break
+                yield from self._read()
             if not going:
                 return
-            try:
-                if self._file >= 0 and (self._folder / "log").stat().st_ino == os.fstat(self._file).st_ino:
-                    time.sleep(_LOOK_AGAIN)
-                    continue
-            except FileNotFoundError:
-                return  # the container was removed
-            yield from self._read()
-            if not self._open("log"):
-                return
+            going = more()
+
+    def _has_moved(self) -> bool:
+        """Whether the log is another file than the one that is being read."""
+        try:
+            now = (self._folder / "log").stat().st_ino
+        except FileNotFoundError:  # it is being moved, or the container was removed
+            return False
+        return self._file < 0 or now != os.fstat(self._file).st_ino
 
     def _open(self, name: str) -> bool:
         self._close()
@@ -122,9 +147,9 @@ class Reader:
 
 
 def read(
-    folder: Path, *, tail: int = -1, by_line: bool = False, goes_on: Callable[[], bool] | None = None
+    folder: Path, *, tail: int = -1, by_line: bool = False, more: Callable[[], bool] | None = None
 ) -> Iterator[Piece]:
-    """The last ``tail`` lines of what is there (-1: all of it), and with ``goes_on`` what comes as long as it says so.
+    """The last ``tail`` lines of what is there (-1: all of it), and with ``more`` what comes (see :class:`Reader`).
 
     ``by_line`` cuts all of it into lines.
     """
@@ -132,8 +157,8 @@ def read(
         yield from (
             deque(lines(reader.there()), tail) if tail >= 0 else lines(reader.there()) if by_line else reader.there()
         )
-        if goes_on is not None:
-            yield from lines(reader.coming(goes_on)) if by_line else reader.coming(goes_on)
+        if more is not None:
+            yield from lines(reader.coming(more)) if by_line else reader.coming(more)
 
 
 def lines(source: Iterator[Piece]) -> Iterator[Piece]:

@@ -29,19 +29,16 @@ def process_of(supervisor: Supervisor, stack: contextlib.ExitStack) -> tuple[Pro
     """The process of a container, and what to do with its pidfd before it begins; ``stack`` undoes it afterwards."""
     container = supervisor.container
     request, launch = container.request, container.launch
-    binds = list(request.binds)
-    taken = {bind.target for bind in binds} | {mount.target for mount in request.tmpfs}
-    binds += [Bind(target) for target in container.config.get("Volumes") or {} if target not in taken]
     mounts = [
         Mount("bind", bind.target, _source(supervisor, number, bind), bind.readonly)
-        for number, bind in enumerate(binds)
+        for number, bind in enumerate(container.binds)
     ]
     mounts += [Mount("tmpfs", one.target, size=one.size, mode=one.mode, readonly=one.readonly) for one in request.tmpfs]
     if request.toolbox:
         mounts.append(Mount("bind", "/.debug", Subpath(Rootfs(request.toolbox)), readonly=True))
     network = _network(supervisor, stack)
     resolver = resolv_conf(network.way if network else "", request.dns, request.dns_search, request.dns_options)
-    if resolver is not None and "/etc/resolv.conf" not in taken:
+    if resolver is not None and all(mount.target != "/etc/resolv.conf" for mount in mounts):
         mounts.append(Mount("file", "/etc/resolv.conf", content=resolver, mode=0o644))
     limits = Limits(f"dockermagic-{container.id[:12]}", request.memory, request.cpus, request.pids)
     stack.callback(limits.close)

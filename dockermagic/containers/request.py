@@ -230,6 +230,23 @@ class Container:
         return resolve(self.config, self.request, self.id[:12])
 
     @property
+    def binds(self) -> tuple[Bind, ...]:
+        """What is mounted of the host and of volumes; an image's VOLUME without a mount of its own is an anonymous one.
+
+        The Nth, if it is anonymous, is ``volumes/N`` of the container's directory.
+        """
+        taken = {bind.target for bind in self.request.binds} | {mount.target for mount in self.request.tmpfs}
+        volumes = self.config.get("Volumes") or {}
+        return (*self.request.binds, *(Bind(target) for target in volumes if target not in taken))
+
+    @property
+    def env(self) -> tuple[str, ...]:
+        """What it was given and what the image has, as ``NAME=value``; what every process has besides is not in it."""
+        names = {name for name, _ in self.request.env}
+        given = [f"{name}={value}" for name, value in self.request.env if value is not None]
+        return (*given, *(entry for entry in self.config.get("Env") or () if entry.partition("=")[0] not in names))
+
+    @property
     def command(self) -> tuple[str, ...]:
         """The words of its process."""
         return self.launch.args

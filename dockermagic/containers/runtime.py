@@ -7,6 +7,7 @@ import os
 import secrets
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -18,8 +19,8 @@ from dockermagic.containers.limits import enter_groups
 from dockermagic.containers.processes import pids, usage
 from dockermagic.containers.request import Container, ContainerResult, ExecRequest, RunRequest, Usage
 from dockermagic.containers.shelf import Place, Shelf
-from dockermagic.containers.supervisor import FRAME, Supervisor
-from dockermagic.errors import ContainerError
+from dockermagic.containers.supervisor import Supervisor
+from dockermagic.errors import ContainerError, ContainerNotFoundError
 from dockermagic.sandbox.base import Cancel, Output, Rootfs, Sandbox
 from dockermagic.sandbox.running import Hooks, Running
 
@@ -29,6 +30,7 @@ Began = Callable[[Running], None]
 
 
 _LET_GO = b"\x10\x11"
+_MOMENT = 0.01
 
 
 def _nothing(running: Running) -> None:
@@ -95,15 +97,28 @@ class Containers:
 
     def start(self, name: str) -> None:
         """Start a container that does not run; nothing happens to one that does."""
-        place, container = self._find(name)
-        if container.is_running:
-            return
-        held = place.hold()
-        try:
-            line, _ = delegate(self.home, self.sandbox.mode, place, held)
-            line.channel.close()
-        finally:
-            os.close(held)
+        if (begun := self._start(self._find(name)[0])) is not None:
+            begun[0].channel.close()
+
+    def _start(self, place: Place, reader: logs.Reader | None = None) -> tuple[control.Line, int | None] | None:
+        """Start a container: what :func:`delegate` gives; None where it runs. Of several who want to, one starts it.
+
+        ``reader`` will read what it writes from its start on.
+        """
+        with place.unchanged() as container:
+            while not container.is_running:
+                held = place.try_to_hold()
+                if held is None:  # it is about to begin, or has just ended
+                    time.sleep(_MOMENT)
+                    _, container = self._find(container.id)
+                    continue
+                try:
+                    if reader is not None:
+                        reader.skip()
+                    return delegate(self.home, self.sandbox.mode, place, held, attach=reader is not None)
+                finally:
+                    os.close(held)
+        return None
 
     def attach(
         self, name: str, *, output: Output, stdin: int | None = None, start: bool = False, cancel: Cancel | None = None
@@ -113,30 +128,31 @@ class Containers:
         What comes from ``stdin`` goes to it. ``cancel`` lets go of it. With ``start`` it is started first.
         """
         place, container = self._find(name)
-        if start and not container.is_running:
-            held = place.hold()
-            try:
-                line, given = delegate(self.home, self.sandbox.mode, place, held, attach=True)
-            finally:
-                os.close(held)
-        else:
-            if container.status != "running":
-                raise ContainerError("You cannot attach to a stopped container, start it first", exit_code=1)
-            line, _, fds = control.ask(place.path / "control", {"do": "attach"})
-            given = fds[0] if fds else None
         away = cancel or Cancel()
-        with line, _signals_to(lambda number: self.kill(name, number)):
-            unsubscribe = away.subscribe(lambda: line.channel.shutdown(2))
-            try:
-                if given is not None and stdin is not None:
-                    copying = (stdin, given, container.request.tty, away)
-                    threading.Thread(target=_copy, args=copying, daemon=True).start()
-                elif given is not None:
-                    os.close(given)
-                _frames(line, output)
-            finally:
-                unsubscribe()
+        with logs.Reader(place.path) as reader:
+            begun = self._start(place, reader) if start else None
+            line, given = begun or self._attached(place, container, reader)
+            with line, _signals_to(lambda number: self.kill(name, number)):
+                unsubscribe = away.subscribe(lambda: line.channel.shutdown(2))
+                try:
+                    if given is not None and stdin is not None:
+                        copying = (stdin, given, container.request.tty, away)
+                        threading.Thread(target=_copy, args=copying, daemon=True).start()
+                    elif given is not None:
+                        os.close(given)
+                    for piece in reader.coming(lambda: bool(line.bytes())):
+                        output(piece.stream, piece.data)
+                finally:
+                    unsubscribe()
         return 0 if away.is_set() else self._code(place)
+
+    def _attached(self, place: Place, container: Container, reader: logs.Reader) -> tuple[control.Line, int | None]:
+        """The line and the input of a container that runs; ``reader`` reads what it writes from now on."""
+        if (place.read() or container).status != "running":
+            raise ContainerError("You cannot attach to a stopped container, start it first", exit_code=1)
+        line, _, fds = control.ask(place.path / "control", {"do": "attach"})
+        reader.start_at(fds.pop(0))
+        return line, fds[0] if fds else None
 
     def _code(self, place: Place) -> int:
         place.wait()
@@ -216,19 +232,20 @@ class Containers:
 
         Raises ContainerError where there is none, where several begin like that, or while it runs unless ``force``.
         """
-        place, container = self._find(name)
-        if container.is_running:
-            if not force:
-                raise ContainerError(
-                    f'cannot remove container "/{container.name}": container is running: stop the container before '
-                    "removing or force remove",
-                    exit_code=1,
-                )
-            with contextlib.suppress(ContainerError):
-                self.stop(container.id, timeout=0, number=signal.SIGKILL)
-            place.wait()
-        self.shelf.remove(place)
-        return container.id
+        place, _ = self._find(name)
+        with place.unchanged() as container:
+            if container.is_running:
+                if not force:
+                    raise ContainerError(
+                        f'cannot remove container "/{container.name}": container is running: stop the container before '
+                        "removing or force remove",
+                        exit_code=1,
+                    )
+                with contextlib.suppress(ContainerError):
+                    self.stop(container.id, timeout=0, number=signal.SIGKILL)
+                place.wait()
+            self.shelf.remove(place)
+            return container.id
 
     # -- looking -------------------------------------------------------------------------------------------------------
 
@@ -240,10 +257,22 @@ class Containers:
         """A container by name, id or the beginning of its id. Raises ContainerError."""
         return self._find(name)[1]
 
+    def _follow(self, place: Place, tail: int, by_line: bool) -> Iterator[logs.Piece]:
+        """Ask to be told before anything is read: then nothing is missed."""
+        try:
+            line, _, _ = control.ask(place.path / "control", {"do": "follow"})
+        except ContainerError:  # it has ended meanwhile
+            yield from logs.read(place.path, tail=tail, by_line=by_line)
+            return
+        with line:
+            yield from logs.read(place.path, tail=tail, by_line=by_line, more=lambda: bool(line.bytes()))
+
     def logs(self, name: str, *, follow: bool = False, tail: int = -1, by_line: bool = False) -> Iterator[logs.Piece]:
         """What a container wrote, or its last lines; with ``follow`` also what it writes until it ends."""
-        place, _ = self._find(name)
-        return logs.read(place.path, tail=tail, by_line=by_line, goes_on=place.is_held if follow else None)
+        place, container = self._find(name)
+        if not (follow and container.is_running):
+            return logs.read(place.path, tail=tail, by_line=by_line)
+        return self._follow(place, tail, by_line)
 
     def size(self, name: str) -> int:
         """The bytes of what a container changed."""
@@ -359,26 +388,13 @@ class Containers:
         place = self.shelf.find(name)
         container = place.read()
         if container is None:
-            raise ContainerError(f"No such container: {name}", exit_code=1, hint="`ps -a` lists the containers.")
+            raise ContainerNotFoundError(name)
         return place, container
 
     def _must_run(self, container: Container, what: str = "") -> None:
         if container.status != "running":
             said = f"container {container.id} is not running"
             raise ContainerError(f"{what}: {container.name}: {said}" if what else said, exit_code=1)
-
-
-def _frames(line: control.Line, output: Output) -> None:
-    """Pass framed output on until its end."""
-    kept = bytearray()
-    while piece := line.bytes():
-        kept += piece
-        while len(kept) >= FRAME.size:
-            stream, length = FRAME.unpack_from(kept)
-            if len(kept) < FRAME.size + length:
-                break
-            output(stream, bytes(kept[FRAME.size : FRAME.size + length]))
-            del kept[: FRAME.size + length]
 
 
 def _copy(source: int, target: int, tty: bool, away: Cancel) -> None:

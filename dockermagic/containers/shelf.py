@@ -9,6 +9,7 @@
         container.json       what it was made from
         state.json           how it stands, written by its supervisor
         lock                 held as long as it is being run, by the process that runs it, and dies with it
+        starting             held while it is started or removed
         control              the socket of that process
         log, log.1           what it wrote
         fs, work             its layer
@@ -36,7 +37,7 @@ from typing import Any, TypeVar
 
 from dockermagic.containers.names import random_name
 from dockermagic.containers.request import Container, RunRequest, State
-from dockermagic.errors import ContainerError
+from dockermagic.errors import ContainerError, ContainerNotFoundError
 from dockermagic.oci import lock
 from dockermagic.sandbox.wire import to_json
 from dockermagic.wholefile import write_whole
@@ -124,6 +125,24 @@ class Place:
         held = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         lock.claim(held)
         return held
+
+    def try_to_hold(self) -> int | None:
+        """The same without waiting; None where somebody holds it."""
+        held = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        if lock.claim(held, wait=False):
+            return held
+        os.close(held)
+        return None
+
+    @contextlib.contextmanager
+    def unchanged(self) -> Iterator[Container]:
+        """The container as it stands; nobody else starts or removes it meanwhile. Raises ContainerNotFoundError."""
+        with contextlib.ExitStack() as stack:
+            with contextlib.suppress(FileNotFoundError):
+                stack.enter_context(lock.hold(self.path / "starting"))
+            if (container := self.read()) is None:
+                raise ContainerNotFoundError(self.id[:12])
+            yield container
 
     def wait(self) -> None:
         """Return when nobody runs it any more."""
@@ -220,7 +239,7 @@ class Shelf:
     def _known(self, place: Place) -> Container:
         container = place.read()
         if container is None:
-            raise ContainerError(f"No such container: {place.id[:12]}", exit_code=1)
+            raise ContainerNotFoundError(place.id[:12])
         return container
 
     def places(self) -> Iterator[Place]:
@@ -246,7 +265,7 @@ class Shelf:
                 return place
         found = [place for place in self.places() if name and place.id.startswith(name)]
         if not found:
-            raise ContainerError(f"No such container: {name}", exit_code=1, hint="`ps -a` lists the containers.")
+            raise ContainerNotFoundError(name)
         if len(found) > 1:
             raise ContainerError(f"multiple containers begin with {name}", exit_code=1, hint="Give more digits.")
         return found[0]

@@ -1,8 +1,8 @@
 """Runs one container, from its start to its end, and answers for it meanwhile.
 
 A supervisor lives in the process that runs the container: that of a foreground run, or the keeper of the store's
-detached ones. It writes the state, keeps the log, hands output to whoever is attached, and listens at the container's
-control socket.
+detached ones. It writes the state, keeps the log, and listens at the container's control socket. Whoever is attached
+reads the log: nobody who is slow holds the container up.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import contextlib
 import os
 import signal
 import socket
-import struct
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -30,10 +29,8 @@ from dockermagic.sandbox.base import Cancel, Output, Process, Rootfs, Sandbox
 from dockermagic.sandbox.running import NO_HOOKS, Hooks, Running, pid_of
 from dockermagic.sandbox.ways import WAYS
 
-__all__ = ["FRAME", "Supervisor"]
+__all__ = ["Supervisor"]
 
-FRAME = struct.Struct(">BI")
-"""Before each piece of output to one who is attached: the stream and the length."""
 _PATIENCE = 3.0
 _SETTLED = 2.0
 _LONGEST_PAUSE = 60.0
@@ -53,14 +50,14 @@ class Supervisor:
         self._lock = threading.Lock()
         self._running: Running | None = None
         self._input: int | None = None
-        self._attached: list[socket.socket] = []
+        self._followers: list[socket.socket] = []
         self._restart = False
         self._stopped = False
-        self._hurry = threading.Event()
+        self._hurried = False
+        self._changed = threading.Condition(self._lock)
         self.once_over = threading.Event()
         self._began: Callable[[Running], None] = lambda running: None
         self._output: Output | None = None
-        self._early: list[bytes] | None = None
 
     # -- its life ------------------------------------------------------------------------------------------------------
 
@@ -72,18 +69,15 @@ class Supervisor:
         output: Output | None = None,
         cancel: Cancel | None = None,
         began: Callable[[Running], None] = lambda running: None,
-        keep_early: bool = False,
     ) -> State:
         """Run it to its end, with as many restarts as its policy wants, and give its last state.
 
         ``held`` is the descriptor that holds the container's place; it is closed. ``cancel`` asks it to end, as
-        :meth:`interrupt` does. ``began`` is called whenever its process has begun; with ``keep_early`` what was written
-        before that is shown to whoever is attached then. Raises DockermagicError, with
+        :meth:`interrupt` does. ``began`` is called whenever its process has begun. Raises DockermagicError, with
         Docker's exit code, where the process could not be started; then, too, the state is written and one that does
         not stay is gone.
         """
         self._output, self._began = output, began
-        self._early = [] if keep_early else None
         unsubscribe = cancel.subscribe(lambda: self.interrupt(signal.SIGINT)) if cancel is not None else None
         try:
             with contextlib.closing(Log(self.place.path)) as self._log, Door(self.place.path / "control", self._answer):
@@ -108,8 +102,8 @@ class Supervisor:
 
     def _leave(self) -> None:
         with self._lock:
-            attached, self._attached = self._attached, []
-        for channel in attached:
+            followers, self._followers = self._followers, []
+        for channel in followers:
             with contextlib.suppress(OSError):
                 channel.shutdown(socket.SHUT_RDWR)
             channel.close()
@@ -117,7 +111,8 @@ class Supervisor:
     def _rest(self, seconds: float) -> bool:
         """Wait before the next start; whether it was stopped meanwhile."""
         self.update(status="restarting")
-        self._hurry.wait(seconds)
+        with self._changed:
+            self._changed.wait_for(lambda: self._hurried, seconds)
         if self._stopped:
             self.update(status="exited")
         return self._stopped
@@ -139,7 +134,7 @@ class Supervisor:
         self._restart = False
         if self.once_over.is_set():  # who waits for the last end has the last event, however late it looks
             self.once_over = threading.Event()
-        self._hurry.clear()
+        self._hurried = False
         self.note(started=time.time(), finished=None, exit_code=None, error="", pid=0, probes=(), failing=0)
         code, error = 137, ""
         failure: DockermagicError | None = None
@@ -175,6 +170,7 @@ class Supervisor:
                 failure = refused
             finally:
                 self.once_over.set()
+                self._wake()
                 code, error = (125, failure.message) if failure else (code, error)
                 began = self.state.status == "running"
                 ended = {"finished": time.time(), "exit_code": code, "pid": 0, "ports": (), "address": ""}
@@ -218,9 +214,6 @@ class Supervisor:
         if (health := self.container.health) is not None:
             threading.Thread(target=watch_health, args=(self, health), name="dockermagic-health", daemon=True).start()
         self._began(running)
-        early, self._early = self._early, None
-        for frame in early or ():
-            self._show(frame)
 
     def note(self, **changes: Any) -> None:
         """Change the state; it is written with the next :meth:`update`, since each costs the disk a flush."""
@@ -240,46 +233,43 @@ class Supervisor:
             self._log.write(stream, data)
         if self._output is not None:
             self._output(stream, data)
-        if self._early is not None:
-            self._early.append(FRAME.pack(stream, len(data)) + data)
-        elif self._attached:
-            self._show(FRAME.pack(stream, len(data)) + data)
+        if self._followers:
+            self._tell_followers()
 
-    def _show(self, frame: bytes) -> None:
+    def _tell_followers(self) -> None:
         with self._lock:
-            attached = list(self._attached)
-        for channel in attached:
-            try:
-                channel.sendall(frame)
-            except OSError:  # it is gone, or does not read
-                with self._lock:
-                    if channel in self._attached:
-                        self._attached.remove(channel)
-                channel.close()
+            for channel in self._followers[:]:
+                try:
+                    channel.send(b".", socket.MSG_DONTWAIT)
+                except BlockingIOError:
+                    pass  # it has yet to look at what it was told before
+                except OSError:
+                    self._followers.remove(channel)
+                    channel.close()
 
-    def tell(self, line: Line, *, attached: bool) -> None:
-        """Say that it runs, with a descriptor for its input to one who is attached."""
+    def tell(self, line: Line, *, attached: bool, fds: Sequence[int] = ()) -> None:
+        """Say that it runs; with descriptors, and that of its input for one who is attached."""
         with self._lock:
             given = os.dup(self._input) if attached and self._input is not None else None
         try:
             with contextlib.suppress(OSError):
-                line.send({"tty": self.container.request.tty}, [given] if given is not None else None)
+                line.send({"running": True}, [*fds, *([given] if given is not None else [])])
         finally:
             if given is not None:
                 os.close(given)
 
-    def attach(self, channel: socket.socket) -> None:
-        """Send all further output to a socket, in frames; it is closed at the end."""
-        channel.settimeout(10)
+    def follow(self, channel: socket.socket) -> None:
+        """Send a byte to a socket whenever the log may have grown, the first at once; it is closed at the end."""
         with self._lock:
-            self._attached.append(channel)
+            self._followers.append(channel)
+        self._tell_followers()
 
     # -- its end -------------------------------------------------------------------------------------------------------
 
     def interrupt(self, number: int = signal.SIGINT) -> None:
         """Have it end as Ctrl-C does: that signal, its stop signal, SIGKILL. Each further call takes the next step."""
         if self.interrupted:
-            self._hurry.set()
+            self._wake(hurried=True)
             return
         self.interrupted = number
         steps: list[tuple[int, float]] = [(self.container.stop_signal, float(self.container.request.stop_timeout))]
@@ -296,13 +286,12 @@ class Supervisor:
                 running = self._running
             if running is None or not self._heard(running, number, seconds) or not running.signal(number):
                 continue
-            self._hurry.clear()
-            deadline = time.monotonic() + seconds if seconds >= 0 else float("inf")
-            while not over.is_set() and not self._hurry.is_set() and time.monotonic() < deadline:
-                over.wait(0.02)
+            with self._changed:
+                self._hurried = False
+                self._changed.wait_for(lambda: over.is_set() or self._hurried, seconds if seconds >= 0 else None)
             if over.is_set():
                 return
-        self._hurry.set()
+        self._wake(hurried=True)
         with self._lock:
             running = self._running
         if running is not None and not running.signal(signal.SIGKILL):
@@ -313,9 +302,15 @@ class Supervisor:
         started = self.state.started or 0.0
         deadline = time.monotonic() + min(seconds if seconds >= 0 else _SETTLED, started + _SETTLED - time.time())
         while not (heard := running.hears(number)) and time.monotonic() < deadline:
-            if self.once_over.wait(0.02) or self._hurry.is_set():
+            if self.once_over.wait(0.02) or self._hurried:
                 break
         return heard
+
+    def _wake(self, *, hurried: bool = False) -> None:
+        """Have who waits for the end of a step look again."""
+        with self._changed:
+            self._hurried = self._hurried or hurried
+            self._changed.notify_all()
 
     # -- the control socket --------------------------------------------------------------------------------------------
 
@@ -325,6 +320,7 @@ class Supervisor:
             "kill": self._kill,
             "stop": self._stop,
             "attach": self._attach,
+            "follow": self._follow,
             "exec": self._exec,
         }
         answers[question["do"]](line, question, fds)
@@ -376,8 +372,17 @@ class Supervisor:
         line.send({"stopped": True})
 
     def _attach(self, line: Line, question: Mapping[str, Any], fds: list[int]) -> None:
-        self.tell(line, attached=True)
-        self.attach(line.channel.dup())
+        """Give the log from here on, and the input."""
+        log = self._log.here()
+        try:
+            self.tell(line, attached=True, fds=[log])
+        finally:
+            os.close(log)
+        self.follow(line.channel.dup())
+
+    def _follow(self, line: Line, question: Mapping[str, Any], fds: list[int]) -> None:
+        self.tell(line, attached=False)
+        self.follow(line.channel.dup())
 
     def _exec(self, line: Line, question: Mapping[str, Any], fds: list[int]) -> None:
         process = exec_process(self, decode(ExecRequest, question["request"]))

@@ -11,11 +11,13 @@ import base64
 import contextlib
 import hmac
 import secrets
+import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import ThreadingHTTPServer
+from typing import Any
 
 from dockermagic.errors import UsageError
 from dockermagic.oci.blobs import BlobWriter
@@ -25,6 +27,8 @@ from dockermagic.oci.store import Store
 __all__ = ["StoreServer"]
 
 _IDLE_SECONDS = 600
+_MOST_CONNECTIONS = 128
+_MOMENT = 0.2
 _NEVER = -1.0
 
 
@@ -33,6 +37,35 @@ class _Upload:
     writer: BlobWriter
     used: float = field(default_factory=time.monotonic)
     lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+class _Listening(ThreadingHTTPServer):
+    """One thread for each connection, up to a bound: who comes then waits until another has gone."""
+
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, address: tuple[str, int], handler: type[Handler], tick: Callable[[], None]) -> None:
+        self._tick = tick
+        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        self._free = threading.Semaphore(_MOST_CONNECTIONS)
+        super().__init__(address, handler)
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        if not self._free.acquire(timeout=_MOMENT):  # the loop looks whether it shall end, and comes back
+            raise BlockingIOError
+        try:
+            return super().get_request()
+        except OSError:
+            self._free.release()
+            raise
+
+    def shutdown_request(self, request: Any) -> None:
+        self._free.release()
+        super().shutdown_request(request)
+
+    def service_actions(self) -> None:
+        self._tick()
 
 
 class StoreServer:
@@ -57,17 +90,13 @@ class StoreServer:
         class Bound(Handler):
             registry = server
 
-        class Listening(ThreadingHTTPServer):
-            daemon_threads = True
-
-            def service_actions(self) -> None:
-                server.tick()
-
+        host = host.removeprefix("[").removesuffix("]")
+        shown = f"[{host}]" if ":" in host else host
         try:
-            self._http = Listening((host, port), Bound)
+            self._http = _Listening((host, port), Bound, self.tick)
         except OSError as error:
-            raise UsageError(f"cannot listen at {host}:{port}: {error.strerror}", hint="Try another --port.") from None
-        self.address = f"{host}:{self._http.server_address[1]}"
+            raise UsageError(f"cannot listen at {shown}:{port}: {error.strerror}", hint="Try another --port.") from None
+        self.address = f"{shown}:{self._http.server_address[1]}"
         self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         self._thread.start()
 

@@ -33,23 +33,24 @@ _SECONDS = 15.0
 
 def pasta(*, namespace: int, command: list[str], emit: Callable[[Any], None]) -> None:
     """Run pasta on a network namespace until this process is ended; ``emit`` is called when the network is there."""
-    # Files without a name, since this process is killed in the end: nothing of it stays.
-    with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as ready:
+    # Without names, since this process is killed in the end: nothing stays. pasta writes its number when all is set up.
+    ready, write = os.pipe()
+    with tempfile.TemporaryFile() as said:
         words = [*command, "--pid", "/proc/self/fd/1", "--runas", "0", "--netns", "/proc/self/fd/0"]
         process = subprocess.Popen(
             words,
             stdin=namespace,
-            stdout=ready,
+            stdout=write,
             stderr=said,
             preexec_fn=lambda: syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL),
         )
         signal.signal(signal.SIGTERM, lambda *_: process.kill())
-        deadline = time.monotonic() + _SECONDS
-        while process.poll() is None and time.monotonic() < deadline:
-            if os.fstat(ready.fileno()).st_size:
-                emit("ready")
-                break
-            time.sleep(0.002)
+        os.close(write)
+        poll = select.poll()
+        poll.register(ready, select.POLLIN)
+        poll.register(os.pidfd_open(process.pid), select.POLLIN)
+        if dict(poll.poll(_SECONDS * 1000)).get(ready, 0) & select.POLLIN:
+            emit("ready")
         else:
             process.kill()
             said.seek(0)
@@ -124,10 +125,21 @@ class _Carrier:
         self.heard[one.fileno()] = heard
         self.poll.register(one.fileno(), events)
 
+    def want(self, one: socket.socket, events: int | None) -> None:
+        """Watch a socket for these events from now on; None: for nothing, not even its end."""
+        try:
+            if events is None:
+                self.poll.unregister(one.fileno())
+            else:
+                self.poll.modify(one.fileno(), events)
+        except FileNotFoundError:  # it was wanted for nothing
+            if events is not None:
+                self.poll.register(one.fileno(), events)
+
     def forget(self, one: socket.socket) -> None:
         """Watch a socket no more, and close it."""
         if self.heard.pop(one.fileno(), None) is not None:
-            self.poll.unregister(one.fileno())
+            self.want(one, None)
         one.close()
         while self.full:
             self.poll.modify(self.full.pop(), select.EPOLLIN)
@@ -174,6 +186,7 @@ class _Connection:
         self.other = {outside: inside, inside: outside}
         self.waits: dict[socket.socket, bytes] = {outside: b"", inside: b""}
         self.ended: set[socket.socket] = set()
+        self.unheard: set[socket.socket] = set()
         for one in self.other:
             carrier.watch(one, partial(self._heard, one), self._events(one))
 
@@ -184,16 +197,21 @@ class _Connection:
         return events
 
     def _heard(self, one: socket.socket, events: int) -> None:
+        is_gone = events & (select.EPOLLHUP | select.EPOLLERR)
         try:
             if events & select.EPOLLOUT and self.waits[one]:
                 self.waits[one] = self.waits[one][one.send(self.waits[one]) :]
-            if events & (select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR) and not self.waits[self.other[one]]:
+            if (events & select.EPOLLIN or is_gone) and not self.waits[self.other[one]]:
                 self._read(one)
+            elif is_gone:  # which is said again and again: the other has to take what waits before there is more to do
+                self.unheard.add(one)
             if len(self.ended) == 2 and not any(self.waits.values()):
                 self._close()
                 return
-            for each in self.other:
-                self.carrier.poll.modify(each.fileno(), self._events(each))
+            for each, other in self.other.items():
+                if not self.waits[other]:
+                    self.unheard.discard(each)
+                self.carrier.want(each, None if each in self.unheard else self._events(each))
         except BlockingIOError:
             pass
         except OSError:

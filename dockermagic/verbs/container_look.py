@@ -6,6 +6,7 @@ import subprocess
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dockermagic.containers.request import Usage
@@ -16,7 +17,7 @@ from dockermagic.verbs.listing import render
 from dockermagic.verbs.options import Arguments, flag, many, text
 
 if TYPE_CHECKING:
-    from dockermagic.containers.request import Container, Port
+    from dockermagic.containers.request import Bind, Container, Port
 
 __all__ = ["COMMIT", "DIFF", "PORT", "STATS", "TOP", "document"]
 
@@ -37,7 +38,23 @@ def _bindings(ports: Sequence[Port]) -> dict[str, list[dict[str, str]]]:
     return found
 
 
-def document(container: Container, folder: str) -> dict[str, Any]:
+def _mount(bind: Bind, folder: Path, number: int) -> dict[str, Any]:
+    volume = {} if bind.path is not None else {"Name": bind.volume or f"{folder.name[:12]}-{number}"}
+    source = bind.path or (
+        folder.parents[1] / "volumes" / bind.volume / "_data" if bind.volume else folder / "volumes" / str(number)
+    )
+    return {
+        "Type": "volume" if volume else "bind",
+        **volume,
+        "Source": str(source),
+        "Destination": bind.target,
+        **({"Driver": "local"} if volume else {}),
+        "Mode": "ro" if bind.readonly else "",
+        "RW": not bind.readonly,
+    }
+
+
+def document(container: Container, folder: Path) -> dict[str, Any]:
     """What ``docker inspect`` prints of a container; ``folder`` is its directory."""
     request, state, launch = container.request, container.state, container.launch
     status = {
@@ -59,17 +76,7 @@ def document(container: Container, folder: str) -> dict[str, Any]:
             for start, end, code, output in state.probes
         ]
         status["Health"] = {"Status": state.health, "FailingStreak": state.failing, "Log": log}
-    mounts = [
-        {
-            "Type": "bind" if bind.path is not None else "volume",
-            **({"Name": bind.volume} if bind.volume else {}),
-            "Source": str(bind.path or f"{folder}/volumes" if not bind.volume else bind.volume),
-            "Destination": bind.target,
-            "Mode": "ro" if bind.readonly else "",
-            "RW": not bind.readonly,
-        }
-        for bind in request.binds
-    ]
+    mounts = [_mount(bind, folder, number) for number, bind in enumerate(container.binds)]
     ports: dict[str, Any] = {str(port): None for port in container.exposed} if container.is_running else {}
     ports |= _bindings(state.ports)
     network = {"IPAddress": state.address, "Gateway": "10.0.2.2" if state.address else ""}
@@ -80,7 +87,7 @@ def document(container: Container, folder: str) -> dict[str, Any]:
         "Args": list(launch.args[1:]),
         "State": status,
         "Image": container.image_id,
-        "LogPath": f"{folder}/log",
+        "LogPath": str(folder / "log"),
         "Name": f"/{container.name}",
         "RestartCount": state.restarts,
         "Driver": "overlay",
@@ -112,7 +119,7 @@ def document(container: Container, folder: str) -> dict[str, Any]:
             "Tty": request.tty,
             "OpenStdin": request.open_stdin,
             "ExposedPorts": {str(port): {} for port in container.exposed},
-            "Env": [f"{name}={value}" for name, value in launch.env.items()],
+            "Env": list(container.env),
             "Cmd": list(request.command) or container.config.get("Cmd"),
             "Image": container.image,
             "WorkingDir": container.request.workdir or container.config.get("WorkingDir", ""),

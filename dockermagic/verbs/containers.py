@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from dockermagic.containers.request import signal_number
-from dockermagic.errors import DockermagicError
+from dockermagic.errors import ContainerNotFoundError, DockermagicError
 from dockermagic.tables import age, clip, human_size, parse_moment
 from dockermagic.verbs.base import Console, Shown, Verb
 from dockermagic.verbs.container_options import duration
@@ -72,7 +72,7 @@ def _rows(console: Console, containers: Sequence[Container], full: bool, size: b
     for one in containers:
         path, *words = one.command
         command = " ".join((path, *(f"'{word}'" if " " in word else word for word in words)))
-        volumes = [bind.volume for bind in one.request.binds if bind.volume]
+        volumes = [bind for bind in one.binds if bind.path is None]
         rows.append(
             {
                 "ID": one.id if full else one.id[:12],
@@ -85,7 +85,7 @@ def _rows(console: Console, containers: Sequence[Container], full: bool, size: b
                 "Ports": published(one),
                 "Names": one.name,
                 "Labels": ",".join(f"{name}={value}" for name, value in one.labels.items()),
-                "Mounts": ",".join(str(bind.path or bind.volume or bind.target) for bind in one.request.binds),
+                "Mounts": ",".join(str(bind.path or bind.volume or bind.target) for bind in one.binds),
                 "Networks": one.network,
                 "LocalVolumes": str(len(volumes)),
                 "Size": human_size(console.engine.running.size(one.id)) if size else "",
@@ -153,12 +153,16 @@ def ps(console: Console, arguments: Arguments) -> int:
 
 
 def each(console: Console, names: Sequence[str], do: Callable[[str], object]) -> int:
-    """Do something to one container after the other and print its name. One that fails does not keep the others."""
+    """Do something to one container after the other and print its name, or what ``do`` gives instead; '' is nothing.
+
+    One that fails does not keep the others.
+    """
     errors: list[DockermagicError] = []
     for name in names:
         try:
             answer = do(name)
-            console.write(f"{name if answer is None else answer}\n")
+            if answer != "":
+                console.write(f"{name if answer is None else answer}\n")
         except DockermagicError as refused:
             errors.append(refused)
     for error in errors[:-1]:
@@ -169,10 +173,18 @@ def each(console: Console, names: Sequence[str], do: Callable[[str], object]) ->
 
 
 def rm(console: Console, arguments: Arguments) -> int:
-    """Remove containers by name or id."""
+    """Remove containers by name or id. With --force, one that is not there is as good as removed."""
+    force = arguments.flag("force")
 
-    def remove(name: str) -> None:
-        console.engine.remove_container(name, force=arguments.flag("force"))
+    def remove(name: str) -> str:
+        try:
+            console.engine.remove_container(name, force=force)
+        except ContainerNotFoundError as absent:
+            if not force:
+                raise
+            console.note(absent.message)
+            return ""
+        return name
 
     return each(console, arguments.words, remove)
 

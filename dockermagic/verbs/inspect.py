@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dockermagic.errors import ContainerError, DockermagicError, ImageNotFoundError, UsageError
+from dockermagic.errors import ContainerError, ContainerNotFoundError, DockermagicError, ImageNotFoundError, UsageError
 from dockermagic.verbs.base import Console, Shown, Verb
 from dockermagic.verbs.options import Arguments, flag, text
 from dockermagic.verbs.template import Template
@@ -66,9 +66,8 @@ def _look(console: Console, name: str, kind: str) -> dict[str, Any]:
 
         try:
             container = console.engine.running.get(name)
-            folder = console.engine.home / "containers" / container.id
-            return document(container, str(folder))
-        except ContainerError:
+            return document(container, console.engine.running.shelf.find(container.id).path)
+        except ContainerNotFoundError:
             if kind:
                 raise
     return console.engine.inspect(name)

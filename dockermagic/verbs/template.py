@@ -19,6 +19,13 @@ __all__ = ["FREE_MAPS", "Template", "go_text"]
 
 FREE_MAPS = frozenset(("Labels", "ExposedPorts", "Volumes", "Annotations", "Options", "Data"))
 """Fields whose keys are anybody's: a key that is missing there is empty, elsewhere it is a mistake."""
+_LISTS = frozenset(
+    (
+        *("Args", "Binds", "CapAdd", "CapDrop", "Cmd", "Dns", "Entrypoint", "Env", "ExtraHosts", "OnBuild"),
+        *("RepoDigests", "RepoTags", "Shell"),
+    )
+)
+"""Fields that are lists: without a value they are printed as an empty one, and are null in JSON, as in Go."""
 
 _TOKEN = re.compile(
     r"""\s*(?:(?P<string>"(?:[^"\\]|\\.)*"|`[^`]*`)|(?P<number>-?\d+(?:\.\d+)?)|(?P<declare>:=)|(?P<equal>=)"""
@@ -37,6 +44,14 @@ class _Missing:
 
 
 MISSING = _Missing()
+
+
+class _NilList(tuple[Any, ...]):
+    """Go's nil of a list's type."""
+
+
+class _NilMap(dict[str, Any]):
+    """Go's nil of a map's type."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,7 +268,8 @@ def go_text(value: Any) -> str:
 
 
 def _go_json(value: Any) -> str:
-    return json.dumps(None if value is MISSING else value, ensure_ascii=False, separators=(",", ":"))
+    nil = value is MISSING or isinstance(value, _NilList | _NilMap)
+    return json.dumps(None if nil else value, ensure_ascii=False, separators=(",", ":"))
 
 
 def _print(*values: Any) -> str:
@@ -470,6 +486,10 @@ class _Run:
             else:
                 raise _error(f"executing at <{_shown(operand)}>: can't evaluate field {name} in type {_type(value)}")
             inside = name
+        if value is None and inside in _LISTS:
+            return _NilList()
+        if value is None and inside in FREE_MAPS:
+            return _NilMap()
         return value
 
 
