@@ -31,7 +31,7 @@ def commit(containers: Containers, store: Store, name: str, *, author: str = "",
     request = container.request
     document = made.config.to_json()
     config = dict(document.get("config") or {})
-    config["Env"] = list(container.env)
+    config["Env"] = [entry for entry in container.env if "=" in entry]
     if request.entrypoint is not None:
         config["Entrypoint"], config["Cmd"] = list(request.entrypoint), []
     given = {"Cmd": list(request.command), "WorkingDir": request.workdir, "User": request.user}

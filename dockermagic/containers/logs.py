@@ -103,29 +103,35 @@ class Reader:
         going = True
         while True:
             yield from self._read()
-            while self._has_moved():
-                yield from self._read()
-                if not self._open("log"):
+            while name := self._next():
+                yield from self._read()  # what came before it was moved
+                if not self._open(name):
                     break
                 yield from self._read()
             if not going:
                 return
             going = more()
 
-    def _has_moved(self) -> bool:
-        """Whether the log is another file than the one that is being read."""
+    def _next(self) -> str:
+        """The file that was begun after the one that is being read; '' if none was."""
+        mine = os.fstat(self._file).st_ino if self._file >= 0 else -1
+        files = {name: self._inode(name) for name in ("log.1", "log")}
+        if not files["log"] or files["log"] == mine:  # it is being moved, or this is it
+            return ""
+        return "log" if files["log.1"] in (0, mine) else "log.1"
+
+    def _inode(self, name: str) -> int:
         try:
-            now = (self._folder / "log").stat().st_ino
-        except FileNotFoundError:  # it is being moved, or the container was removed
-            return False
-        return self._file < 0 or now != os.fstat(self._file).st_ino
+            return (self._folder / name).stat().st_ino
+        except FileNotFoundError:
+            return 0
 
     def _open(self, name: str) -> bool:
-        self._close()
         try:
-            self._file = os.open(self._folder / name, os.O_RDONLY | os.O_CLOEXEC)
+            fd = os.open(self._folder / name, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             return False
+        self.start_at(fd)
         return True
 
     def _close(self) -> None:

@@ -241,9 +241,12 @@ class Container:
 
     @property
     def env(self) -> tuple[str, ...]:
-        """What it was given and what the image has, as ``NAME=value``; what every process has besides is not in it."""
+        """What it was given and what the image has, as ``NAME=value``, or ``NAME`` for what was taken away.
+
+        What every process has besides is not in it.
+        """
         names = {name for name, _ in self.request.env}
-        given = [f"{name}={value}" for name, value in self.request.env if value is not None]
+        given = [name if value is None else f"{name}={value}" for name, value in self.request.env]
         return (*given, *(entry for entry in self.config.get("Env") or () if entry.partition("=")[0] not in names))
 
     @property
@@ -405,7 +408,7 @@ def resolve(config: Mapping[str, Any], request: RunRequest, hostname: str) -> La
 
 
 def parse_volume(text: str, directory: Path) -> Bind:
-    """``[SOURCE:]TARGET[:OPTIONS]``; a source with a slash or a leading dot is a path, taken from ``directory``.
+    """``[SOURCE:]TARGET[:OPTIONS]``; a source with a leading slash or dot is a path, taken from ``directory``.
 
     Raises ValueError with Docker's reason.
     """
@@ -432,7 +435,7 @@ def parse_volume(text: str, directory: Path) -> Bind:
     if len(parts) == 1:
         return Bind(target)
     source = parts[0]
-    if "/" in source or source in (".", "..") or source.startswith("~"):
+    if source.startswith(("/", "./", "../", "~")) or source in (".", ".."):
         return Bind(target, path=directory / Path(source).expanduser(), readonly=readonly, copy=False)
     if not _VOLUME_NAME.fullmatch(source):
         raise ValueError(

@@ -20,7 +20,7 @@ from dockermagic.containers.processes import pids, usage
 from dockermagic.containers.request import Container, ContainerResult, ExecRequest, RunRequest, Usage
 from dockermagic.containers.shelf import Place, Shelf
 from dockermagic.containers.supervisor import Supervisor
-from dockermagic.errors import ContainerError, ContainerNotFoundError
+from dockermagic.errors import ContainerError, ContainerNotFoundError, SandboxError
 from dockermagic.sandbox.base import Cancel, Output, Rootfs, Sandbox
 from dockermagic.sandbox.running import Hooks, Running
 
@@ -31,6 +31,7 @@ Began = Callable[[Running], None]
 
 _LET_GO = b"\x10\x11"
 _MOMENT = 0.01
+_NOT_BEGUN = 126
 
 
 def _nothing(running: Running) -> None:
@@ -168,7 +169,11 @@ class Containers:
         cancel: Cancel | None = None,
         began: Began = _nothing,
     ) -> int:
-        """Run one more command in a container, and return its exit code. ``output`` is as for :class:`Running`."""
+        """Run one more command in a container, and return its exit code. ``output`` is as for :class:`Running`.
+
+        It is 126 for a command that cannot be started, whatever the reason, and the error says so for one whose user or
+        directory is not there.
+        """
         place, container = self._find(name)
         self._must_run(container)
 
@@ -185,12 +190,15 @@ class Containers:
         hooks = Hooks(prepare=prepare, opened=lambda terminal: began(running))
         running = Running(send, tty=request.tty, stdin=request.stdin, output=output, cancel=cancel, hooks=hooks)
         try:
-            return running.wait()
+            code = running.wait()
+        except SandboxError as refused:
+            raise ContainerError(refused.message, exit_code=_NOT_BEGUN, hint=refused.hint) from refused
         finally:
             running.close()
+        return _NOT_BEGUN if running.refused else code
 
     def execute_detached(self, name: str, request: ExecRequest) -> None:
-        """Start one more command in a container and let it run."""
+        """Start one more command in a container and let it run. Raises ContainerError where it cannot be started."""
         place, container = self._find(name)
         self._must_run(container)
         line, _, _ = control.ask(place.path / "control", {"do": "exec", "request": request, "detached": True})

@@ -21,6 +21,7 @@ Records are replaced, never changed in place: whoever reads one reads a whole on
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re

@@ -400,22 +400,34 @@ class Supervisor:
             os.close(target)
 
     def _run_beside(self, target: int, process: Process) -> None:
-        """One more process that nobody waits for; it ends with the container."""
-        running = self.beside(target, process)
+        """One more process, which nobody waits for once it has begun; it ends with the container."""
+        begun = threading.Event()
+        running = self.beside(target, process, began=begun.set)
+        refused: list[str] = []
 
         def run() -> None:
-            with contextlib.suppress(DockermagicError):
+            try:
                 running.wait()
-            running.close()
+                refused.append(running.refused)
+            except DockermagicError as error:
+                refused.append(error.message)
+            finally:
+                running.close()
+                begun.set()
 
         threading.Thread(target=run, name="dockermagic-beside", daemon=True).start()
+        begun.wait()
+        if any(refused):
+            raise ContainerError(refused[0], exit_code=1)
 
-    def beside(self, target: int, process: Process, output: Output | None = None) -> Running:
+    def beside(
+        self, target: int, process: Process, output: Output | None = None, began: Callable[[], None] = NO_HOOKS.began
+    ) -> Running:
         """One more process in the namespaces of the container's own (a pidfd), which the caller waits for."""
         groups = self.state.groups
 
         def send(given: Mapping[str, int]) -> socket.socket:
             return self.sandbox.beside(target, self.rootfs, process, given, held=bool(groups))
 
-        hooks = Hooks(prepare=lambda begun: enter_groups(groups, begun)) if groups else NO_HOOKS
+        hooks = Hooks(prepare=(lambda begun: enter_groups(groups, begun)) if groups else None, began=began)
         return Running(send, tty=process.tty, output=output, hooks=hooks)

@@ -161,7 +161,10 @@ def _join(beside: int, profile: Profile, job: _Job, status: Status, records: Rec
     bound(profile.capabilities)
     sys.join_new_session_keyring()
     identity = users.lookup(job.process.user, additional=job.process.groups)
-    _enter_directory(job.process.cwd)
+    try:
+        os.chdir(job.process.cwd)
+    except OSError as error:
+        raise SandboxError(f"working directory {job.process.cwd}: {error.strerror}") from error
     _wait_until_released(status, job, ())
     _run(job, identity, status, records, profile.capabilities, console=False)
 
@@ -264,6 +267,7 @@ def _rename(name: str) -> None:
 
     with open("/proc/self/stat", "rb") as file:
         fields = file.read().rpartition(b")")[2].split()
+    sys.set_name(name)
     start, end = int(fields[45]), int(fields[46])
     if 0 < start < end:
         ctypes.memset(start, 0, end - start)

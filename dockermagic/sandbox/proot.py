@@ -63,6 +63,7 @@ class Traced:
         streams: list[int],
         *,
         held: bool = False,
+        beside: bool = False,
     ) -> None:
         self.loop = loop
         self.process = process
@@ -84,7 +85,7 @@ class Traced:
         self.fake = os.geteuid() != 0
         syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
         try:
-            self._begin(streams, held)
+            self._begin(streams, held, beside)
         except CannotRunError as problem:
             os.write(streams[2], problem.message.encode("utf-8", "surrogateescape") + b"\n")
             self._finish({"result": {"exit_code": problem.code, "refused": problem.message}})
@@ -102,7 +103,7 @@ class Traced:
 
     # --- before
 
-    def _begin(self, streams: list[int], held: bool) -> None:
+    def _begin(self, streams: list[int], held: bool, beside: bool) -> None:
         process = self.process
         if process.network == "none":
             raise SandboxError(
@@ -112,7 +113,7 @@ class Traced:
         if process.readonly_root:
             raise SandboxError("a read-only root filesystem is not possible with PRoot", hint="Leave --read-only out.")
         self.identity = users.lookup(process.user, additional=process.groups, root="", open_file=self.bindings.open)
-        self.bindings.make_directory(process.cwd)
+        self.bindings.enter_directory(process.cwd, make=not beside)
         environment = dict(process.env)
         environment.setdefault("HOME", self.identity.home)
         command = self._command()

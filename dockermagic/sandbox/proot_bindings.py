@@ -44,10 +44,13 @@ class Bindings:
         """Open a path of the root as a process in it would."""
         return syscalls.open_in_root(self.root, path, flags)
 
-    def make_directory(self, path: str) -> None:
-        """The working directory, made as far as it is missing; this one stays in the layer."""
+    def enter_directory(self, path: str, *, make: bool) -> None:
+        """See that the working directory is there; what is made of it stays in the layer. Raises SandboxError."""
         try:
-            self.made += self._missing(path)
+            if make:
+                self.made += self._missing(path)
+            else:
+                os.close(self.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
         except OSError as error:
             raise SandboxError(f"working directory {path}: {error.strerror}") from error
 

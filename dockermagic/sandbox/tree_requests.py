@@ -120,7 +120,9 @@ def _run(
         root = Path(tree.path) if tree is not None else rootfs.upper
         process = replace(process, mounts=tuple(_with_tree(mount, loop, stack, check) for mount in process.mounts))
         if not way.namespaces:
-            ran: InTree | proot.Traced = proot.Traced(loop, root, process, control, streams, held=job["held"])
+            ran: InTree | proot.Traced = proot.Traced(
+                loop, root, process, control, streams, held=job["held"], beside=beside
+            )
         else:
             loop.start_companion()
             ran = InTree(loop, profile, root, {**job, "process": process}, control, streams)

@@ -207,14 +207,23 @@ def volume(console: Console, arguments: Arguments) -> int:
         headers = {"Driver": "DRIVER", "Name": "VOLUME NAME", "Mountpoint": "MOUNTPOINT"}
         console.write(render(rows, headers, given.text("format"), "{{.Driver}}\t{{.Name}}"))
     elif action == "inspect":
-        found = [_document(console, name) for name in given.words]
+        found: list[dict[str, Any]] = []
+        missing: list[ContainerError] = []
+        for name in given.words:
+            try:
+                found.append(_document(console, name))
+            except ContainerError as absent:
+                missing.append(absent)
         if given.text("format"):
             template = Template(given.text("format"))
             console.write("".join(f"{template.render(one)}\n" for one in found))
         else:
             console.write(json.dumps(found, indent=4) + "\n")
+        if missing:
+            raise missing[0]
     elif action in ("rm", "remove"):
-        return each(console, given.words, running.remove_volume)
+        there = running.volume_names() if given.flag("force") else given.words
+        return each(console, given.words, lambda name: running.remove_volume(name) if name in there else None)
     else:
         unused = [name for name in running.volume_names() if not running.volume_users(name)]
         if not given.flag("force"):

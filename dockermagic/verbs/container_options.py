@@ -110,12 +110,7 @@ def published(value: str) -> tuple[Port, ...]:
     if len(parts) > 2 or not parts[-1]:
         raise ValueError(f"invalid port specification: {value}" if parts[-1] else "no port specified: " + value)
     if address:
-        import ipaddress
-
-        try:
-            ipaddress.ip_address(address)
-        except ValueError:
-            raise ValueError(f"invalid IP address: {address}") from None
+        _address(address)
     inside = _range(parts[-1], "containerPort")
     if len(parts) == 1 or not parts[0]:
         return tuple(Port(port, protocol, 0, address) for port in inside)
@@ -177,6 +172,15 @@ def mount(value: str) -> Bind | Tmpfs:
     return Bind(target, volume=parsed.volume, readonly=readonly, copy=not nocopy)
 
 
+def _address(value: str) -> str:
+    import ipaddress
+
+    try:
+        return str(ipaddress.ip_address(value))
+    except ValueError:
+        raise ValueError(f"IP address is not correctly formatted: {value}") from None
+
+
 def duration(value: str) -> float:
     """Go's durations, ``1m30s``, in seconds; raises ValueError."""
     units = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
@@ -206,6 +210,9 @@ def _pull(value: str) -> str:
 def _cpus(value: str) -> float:
     if not re.fullmatch(r"\d*\.?\d+", value):
         raise ValueError(f"failed to parse {value} as a rational number")
+    most = os.cpu_count() or 1
+    if value and not 0.01 <= float(value) <= most:
+        raise ValueError(f"range of CPUs is from 0.01 to {most:.2f}, as there are only {most} CPUs available")
     return float(value)
 
 
@@ -235,6 +242,19 @@ def _seconds(value: str) -> int:
     return int(value)
 
 
+def _count(value: str) -> int:
+    if not re.fullmatch(r"\d+", value):
+        raise ValueError(f"invalid number: {value}")
+    return int(value)
+
+
+def _pause(value: str) -> float:
+    found = duration(value)
+    if 0 < found < 0.001:
+        raise ValueError("it cannot be less than 1ms")
+    return found
+
+
 def _labels(arguments: Arguments) -> dict[str, str]:
     lines = [line for path in arguments.many("label-file") for line in _file_lines(path, "label file")]
     return values.pairs([*lines, *arguments.many("label")])
@@ -261,13 +281,25 @@ def _health(arguments: Arguments) -> Health | None:
     )
 
 
+def _mounts(arguments: Arguments) -> tuple[tuple[Bind, ...], tuple[Tmpfs, ...]]:
+    mounts = [mount(value) for value in arguments.many("mount")]
+    binds = [parse_volume(value, Path.cwd()) for value in arguments.many("volume")]
+    binds += [one for one in mounts if isinstance(one, Bind)]
+    in_memory = [tmpfs(value) for value in arguments.many("tmpfs")]
+    in_memory += [one for one in mounts if isinstance(one, Tmpfs)]
+    targets = [*(bind.target for bind in binds), *(one.target for one in in_memory)]
+    if twice := next((target for target in targets if targets.count(target) > 1), ""):
+        raise UsageError(f"Duplicate mount point: {twice}")
+    return tuple(binds), tuple(in_memory)
+
+
 def request_for(arguments: Arguments, stdin: int | None, known: Mapping[str, str]) -> RunRequest:
     """The words as a request; ``known`` is the environment that ``-e NAME`` reads."""
     env = [entry for path in arguments.many("env-file") for entry in env_file(path, known)]
     entrypoint: tuple[str, ...] | None = None
     if arguments.given("entrypoint"):
         entrypoint = (arguments.text("entrypoint"),) if arguments.text("entrypoint") else ()
-    mounts = [mount(value) for value in arguments.many("mount")]
+    binds, in_memory = _mounts(arguments)
     policy, most = _restart(arguments.text("restart"))
     if arguments.flag("rm") and policy != "no":
         raise UsageError("conflicting options: cannot specify both --restart and --rm")
@@ -287,14 +319,8 @@ def request_for(arguments: Arguments, stdin: int | None, known: Mapping[str, str
         workdir=arguments.text("workdir"),
         user=arguments.text("user"),
         groups=arguments.many("group-add"),
-        binds=(
-            *(parse_volume(value, Path.cwd()) for value in arguments.many("volume")),
-            *(one for one in mounts if isinstance(one, Bind)),
-        ),
-        tmpfs=(
-            *(tmpfs(value) for value in arguments.many("tmpfs")),
-            *(one for one in mounts if isinstance(one, Tmpfs)),
-        ),
+        binds=binds,
+        tmpfs=in_memory,
         tty=arguments.flag("tty"),
         stdin=stdin,
         open_stdin=arguments.flag("interactive"),
@@ -335,7 +361,7 @@ OPTIONS: tuple[Option, ...] = (
     many("cap-drop", "", "Drop Linux capabilities"),
     text("cpus", "", "Number of CPUs", value="decimal", check=_cpus),
     text("debug-image", "", "Mount the root filesystem of another image at /.debug, with its programs last in PATH"),
-    many("dns", "", "Set custom DNS servers"),
+    many("dns", "", "Set custom DNS servers", check=_address),
     many("dns-option", "", "Set DNS options"),
     many("dns-search", "", "Set custom DNS search domains"),
     text("entrypoint", "", "Overwrite the default ENTRYPOINT of the image"),
@@ -344,11 +370,11 @@ OPTIONS: tuple[Option, ...] = (
     many("expose", "", "Expose a port or a range of ports", check=_exposed),
     many("group-add", "", "Add additional groups to join"),
     text("health-cmd", "", "Command to run to check health"),
-    text("health-interval", "", "Time between running the check (ms|s|m|h)", value="duration", check=duration),
-    text("health-retries", "", "Consecutive failures needed to report unhealthy", value="int", check=int),
-    text("health-start-interval", "", "Time between checks during the start period", value="duration", check=duration),
-    text("health-start-period", "", "Start period before retries count", value="duration", check=duration),
-    text("health-timeout", "", "Maximum time to allow one check to run", value="duration", check=duration),
+    text("health-interval", "", "Time between running the check (ms|s|m|h)", value="duration", check=_pause),
+    text("health-retries", "", "Consecutive failures needed to report unhealthy", value="int", check=_count),
+    text("health-start-interval", "", "Time between checks during the start period", value="duration", check=_pause),
+    text("health-start-period", "", "Start period before retries count", value="duration", check=_pause),
+    text("health-timeout", "", "Maximum time to allow one check to run", value="duration", check=_pause),
     text("hostname", "h", "Container host name"),
     flag("init", "", "Run an init inside the container that forwards signals and reaps processes"),
     flag("interactive", "i", "Keep STDIN open even if not attached"),

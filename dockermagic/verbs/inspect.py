@@ -53,10 +53,8 @@ class _Known(dict[str, Any]):
 
 
 def _complete(document: dict[str, Any]) -> dict[str, Any]:
-    if "HostConfig" in document:
-        return document
     config = _Known(document.get("Config") or {}, KNOWN["Config"])
-    return _Known({**document, "Config": config}, KNOWN[""])
+    return _Known({**document, "Config": config}, () if "HostConfig" in document else KNOWN[""])
 
 
 def _look(console: Console, name: str, kind: str) -> dict[str, Any]:

@@ -16,6 +16,7 @@ VALUE = {
     "Words": ["b", "a", "c"],
     "Empty": [],
     "Config": {"Env": ["A=1", "B=2"], "Labels": {"x": "1", "a.b": "2"}, "User": ""},
+    "Nil": {"Entrypoint": None, "Volumes": None, "Healthcheck": None},
 }
 
 RENDERED = [
@@ -30,6 +31,8 @@ RENDERED = [
     ("{{.On}} {{.Count}} {{.Ratio}}", "true 3 1.5"),
     ("{{json .Config}}", '{"Env":["A=1","B=2"],"Labels":{"x":"1","a.b":"2"},"User":""}'),
     ("{{json .Nothing}}", "null"),
+    ("{{.Nil.Entrypoint}} {{.Nil.Volumes}} {{.Nil.Healthcheck}}", "[] map[] <nil>"),
+    ("{{json .Nil.Entrypoint}} {{json .Nil.Volumes}} {{len .Nil.Entrypoint}}", "null null 0"),
     ('{{json "<é>"}}', '"<é>"'),
     ("{{upper .Name}} {{lower .Name}} {{title .Name}}", "DEFAULT default Default"),
     ('{{printf "%-10s|%q" .Name .Name}}', 'default   |"default"'),

@@ -167,10 +167,14 @@ def test_exec_beside_a_container(busybox: Commands) -> None:
     )
     assert (done.out, done.err) == ("x\n1 2 here /tmp 33\n1\nin\n", "e\n")
 
-    assert busybox("exec", "box", "nosuch", code=127).err.startswith('exec: "nosuch"')
+    assert busybox("exec", "box", "nosuch", code=126).err.startswith('exec: "nosuch"')
+    assert "directory /nosuch" in busybox("exec", "-w", "/nosuch", "box", "true", code=126).err
+    assert "find user nobodyatall" in busybox("exec", "-u", "nobodyatall", "box", "true", code=126).err
+    assert 'exec: "nosuch"' in busybox("exec", "-d", "box", "nosuch", code=1).err
     busybox("exec", "-d", "box", "sh", "-c", "echo detached > /d; exec sleep 1000")
     with_deadline(lambda: busybox("exec", "box", "cat", "/d", code=None).out == "detached\n")
     busybox("rm", "-f", "box")
+    assert busybox("rm", "-f", "box").err == "No such container: box\n"
     assert "No such container: box" in busybox("exec", "box", "true", code=1).err
 
 
@@ -216,6 +220,15 @@ def test_attach_shows_and_types(busybox: Commands) -> None:
     finally:
         process.kill()
         os.close(fd)
+
+
+def test_of_several_who_start_it_one_does(busybox: Commands) -> None:
+    """The others find it running, and do not wait for its end."""
+    busybox("create", "--name", "one", "busybox", "sh", "-c", "echo begun; exec sleep 1000")
+    starting = [busybox.start("start", "one") for _ in range(4)]
+    assert [process.wait(60) for process in starting] == [0] * 4
+    until_logged(busybox, "one", "begun")
+    assert busybox("logs", "one").out == "begun\n"
 
 
 def test_restart_policies(busybox: Commands) -> None:

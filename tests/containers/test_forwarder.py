@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import threading
 
@@ -35,6 +36,47 @@ def test_who_connects_when_no_file_is_left_waits_until_another_has_gone() -> Non
         assert client.recv(1) == b"x"
         assert len(carrier.heard) <= 5
         client.close()
+
+
+def test_a_side_that_is_gone_is_not_looked_at_while_the_other_does_not_read() -> None:
+    """The server breaks off while much is on its way: the loop sleeps, and who reads late gets what came."""
+    server = socket.create_server(("127.0.0.1", 0))
+    carrier = _Carrier("127.0.0.1")
+    outside = socket.create_server(("127.0.0.1", 0))
+    carrier.listen(outside, server.getsockname()[1], "tcp")
+    turns = 0
+    poll = carrier.poll.poll
+
+    class Counting:
+        def __getattr__(self, name: str) -> object:
+            return getattr(carrier_poll, name)
+
+        def poll(self) -> list[tuple[int, int]]:
+            nonlocal turns
+            turns += 1
+            return poll()
+
+    carrier_poll = carrier.poll
+    carrier.poll = Counting()  # type: ignore[assignment]
+    threading.Thread(target=carrier.run, daemon=True).start()
+    client = socket.create_connection(outside.getsockname())
+    client.sendall(b"x")
+    inside, _ = server.accept()
+    inside.setblocking(False)
+    sent = 0
+    while True:
+        _, writable, _ = select.select([], [inside], [], 0.2)
+        if not writable:
+            break
+        sent += inside.send(bytes(1 << 16))
+    inside.close()  # with a byte that it did not read: the connection is reset
+    before = turns
+    threading.Event().wait(0.3)
+    assert turns - before < 20
+    got = 0
+    while data := client.recv(1 << 16):
+        got += len(data)
+    assert got > 0
 
 
 def test_senders_of_datagrams_are_bounded_and_the_oldest_goes() -> None:

@@ -187,3 +187,24 @@ def test_the_others_pull_and_push(
         found = store.resolve(Reference.parse(f"from/{source}:1"))
         assert found is not None
         assert Image.load(store, found).diff_ids == Image.load(store, made).diff_ids
+
+
+def test_who_comes_when_all_connections_are_taken_waits(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On IPv6, too: the address says so in brackets."""
+    monkeypatch.setattr("dockermagic.oci.serve._MOST_CONNECTIONS", 2)
+    server = StoreServer(store, "::1")
+    host, _, port = server.address.rpartition(":")
+    assert host == "[::1]"
+    try:
+        idle = [http.client.HTTPConnection("::1", int(port), timeout=60) for _ in range(2)]
+        for one in idle:
+            one.request("GET", "/v2/")
+            one.getresponse().read()
+        late = http.client.HTTPConnection("::1", int(port), timeout=60)
+        late.request("GET", "/v2/")
+        idle[0].close()
+        assert late.getresponse().status == 401
+        idle[1].close()
+        late.close()
+    finally:
+        server.close()
