@@ -123,8 +123,8 @@ class Process:
     is made if missing, but for a process beside another one. ``network`` is ``host``, ``none`` or ``own``: one that is
     set up from outside before the command begins. ``window`` is the size of its terminal in rows and columns. With
     ``init`` its parent is a small first process that passes signals on and reaps. ``security`` ``insecure`` keeps every
-    capability and no seccomp filter. ``stdin`` is a file descriptor; without it the process reads end of file. ``ports``
-    is a directory in which its ports stand where no namespace keeps them apart (:mod:`.moved_ports`).
+    capability and no seccomp filter. ``stdin`` is a file descriptor; without it the process reads end of file.
+    ``ports`` is a directory in which its ports stand where no namespace keeps them apart (:mod:`.moved_ports`).
     """
 
     args: tuple[str, ...]
