@@ -106,7 +106,7 @@ class _Carrier:
     When this process may open no more files, who connects waits until another one has gone.
     """
 
-    def __init__(self, address: str, moved: MovedPorts | None) -> None:
+    def __init__(self, address: str, moved: MovedPorts | None = None) -> None:
         self.address = address
         self.moved = moved
         self.poll = select.epoll()
