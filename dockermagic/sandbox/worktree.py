@@ -21,6 +21,7 @@ import os
 import shutil
 import stat
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -314,9 +315,21 @@ class WorkTree:
         layers = [*self.stack, *([self.upper] if self.upper and len(self.layers) > len(self.stack) else [])]
         compared: dict[tuple[int, int], bool] = {}
         with contextlib.closing(Stack(layers)) as before, contextlib.closing(Stack([self.path])) as tree:
-            return sorted(
+            changed = {
                 path for path in differing if not (self._is_alike(path, now) and same(before, path, tree, compared))
-            )
+            }
+        return sorted(changed | self._linked(differing - changed, changed, now))
+
+    def _linked(self, alike: set[str], changed: set[str], now: dict[str, Row]) -> set[str]:
+        """The paths that are as they were, but got a further name, for which overlayfs copies a file up.
+
+        Of a file that had several before, nobody can tell which of them was linked: none of them is copied.
+        """
+        linked = {now[path][3] for path in alike} & {now[path][3] for path in changed if path in now}
+        if not linked:
+            return set()
+        names = Counter(row[3] for row in self._record.values() if row[3] in linked)
+        return {path for path in alike if names[now[path][3]] == 1}
 
     def _is_new(self, path: str, now: dict[str, Row]) -> bool:
         before, after = self._record.get(path), now.get(path)

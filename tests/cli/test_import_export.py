@@ -7,10 +7,13 @@ import json
 import re
 import subprocess
 import tarfile
+from pathlib import Path
 
 import pytest
 
+from dockermagic.engine import Engine
 from tests.cli.conftest import Commands
+from tests.differential.tree import merged_tree, rootfs
 
 pytestmark = pytest.mark.engine
 
@@ -49,6 +52,15 @@ def test_out_and_in_again(busybox: Commands) -> None:
     assert again == found
     assert len(busybox("images", "-q").out.split()) == 2
     assert "clean" in busybox("fsck").out
+
+
+def test_every_kind_of_file_comes_back(id_mode: str, engine_home: Path) -> None:
+    """Unpacked and packed again in each id mode: owners, devices, attributes, links, holes and names are the same."""
+    data, out = rootfs(), engine_home / "out.tar"
+    with Engine(engine_home) as engine, out.open("wb") as file:
+        engine.import_root(io.BytesIO(data), ["all:1"])
+        engine.export("all:1", file)
+    assert merged_tree([out.read_bytes()]) == merged_tree([data])
 
 
 def test_what_is_no_root_filesystem_is_refused(busybox: Commands) -> None:

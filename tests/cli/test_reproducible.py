@@ -5,11 +5,16 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Commands
+from tests.cli.conftest import REPO, Commands
+from tests.idmodes import PLAIN, USERS, make_user
 from tests.peers.images import busybox_archive
 
 DOCKERFILE = """\
@@ -82,3 +87,41 @@ def test_what_is_not_the_same_is_named(loaded: Commands) -> None:
         loaded("build", "-q", "--reproducible", "--no-cache", "-t", name, "-", stdin=text.encode())
     found = loaded("image", "diff", "one", "two", code=1).out.splitlines()
     assert [line.split()[1] for line in found if "content" in line] == ["/random"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can build as everybody")
+def test_everybody_gets_the_same_digest() -> None:
+    """Root, a user with a range of ids, one with a single one, and PRoot; each with files in another order."""
+    place = Path(tempfile.mkdtemp(dir="/var/tmp"))
+    place.chmod(0o755)
+    try:
+        archive = busybox_archive(place / "busybox.tar")
+        digests = {}
+        for number, mode in enumerate(("root", "range", "single", *PLAIN)):
+            commands = [
+                ["load", "-q", "-i", str(archive)],
+                ["build", "-q", "--reproducible", "-t", "made", str(context(place, number))],
+                ["inspect", "-f", "digest {{.Descriptor.digest}}", "made"],
+            ]
+            said = as_user(mode, place / mode, commands)
+            digests[mode] = said.rpartition("digest ")[2]
+        assert len(set(digests.values())) == 1, digests
+    finally:
+        shutil.rmtree(place)
+
+
+def as_user(mode: str, home: Path, commands: list[list[str]]) -> str:
+    """What commands print that run as the user of an id mode, on a store below a home of theirs."""
+    home.mkdir()
+    words = [sys.executable, str(REPO / "tests/robustness/commands.py"), json.dumps({"commands": commands})]
+    if mode in USERS:
+        uid, gid = make_user(mode)
+        os.chown(home, uid, gid)
+        user = [str(uid), str(gid), USERS[mode], str(REPO), "--"]
+        words = [sys.executable, str(REPO / "tests/asuser.py"), *user, *words]
+    environment = {**os.environ, "PYTHONPATH": str(REPO), "HOME": str(home), "DOCKERMAGIC_HOME": str(home / "store")}
+    environment["DOCKERMAGIC_SANDBOX"] = mode if mode in PLAIN else ""
+    done = subprocess.run(words, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout

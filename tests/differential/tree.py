@@ -11,11 +11,13 @@ import hashlib
 import io
 import json
 import posixpath
+import struct
 import tarfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+CAPABILITY = struct.pack("<IIIII", 0x02000001, 1 << 10, 0, 0, 0).decode("latin-1")  # net_bind_service, effective
 KINDS = {
     tarfile.REGTYPE: "file",
     tarfile.AREGTYPE: "file",
@@ -194,3 +196,35 @@ def _flat(config: dict[str, Any]) -> dict[str, Any]:
     history = {f"history {number}": entry for number, entry in enumerate(config["history"])}
     rest = {name: value for name, value in config.items() if name not in ("config", "history")}
     return {**rest, **config["config"], **history}
+
+
+def rootfs() -> bytes:
+    """One of each kind: owners, set-id bits, links, a capability, devices, a pipe, long and strange names, holes."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT, encoding="utf-8") as archive:
+
+        def add(name: str, kind: bytes = tarfile.REGTYPE, content: bytes = b"", **fields: Any) -> None:
+            entry = tarfile.TarInfo(name)
+            entry.type, entry.size, entry.mtime, entry.mode = kind, len(content), 1_000_000_007, 0o644
+            for field, value in fields.items():
+                setattr(entry, field, value)
+            archive.addfile(entry, io.BytesIO(content))
+
+        add("d", tarfile.DIRTYPE, mode=0o1777)
+        add("d/owned", content=b"owned\n", uid=1234, gid=56789)
+        add("d/setuid", content=b"x", mode=0o6755)
+        add("d/link", tarfile.LNKTYPE, linkname="d/setuid", mode=0o6755)
+        add("d/soft", tarfile.SYMTYPE, linkname="../nowhere", mode=0o777, uid=7)
+        add("d/able", content=b"x", mode=0o755, pax_headers={"SCHILY.xattr.security.capability": CAPABILITY})
+        add("d/noted", content=b"x", pax_headers={"SCHILY.xattr.user.note": "hello"})
+        add("d/null", tarfile.CHRTYPE, devmajor=1, devminor=3, mode=0o666)
+        add("d/disk", tarfile.BLKTYPE, devmajor=8, devminor=1, mode=0o660, gid=6)
+        add("d/pipe", tarfile.FIFOTYPE, mode=0o600)
+        add("d/" + "n" * 200, content=b"long name")
+        for depth in range(1, 13):
+            add("/".join(["deep" * 10] * depth), tarfile.DIRTYPE, mode=0o755)
+        add("/".join(["deep" * 10] * 12) + "/file", content=b"long path")
+        add("d/\N{LATIN SMALL LETTER U WITH DIAERESIS} and blanks", content=b"x")
+        add("d/holes", content=bytes(3 << 20) + b"end")
+        add("d/empty")
+    return stream.getvalue()
