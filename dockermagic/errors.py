@@ -73,15 +73,21 @@ class Place:
     def __str__(self) -> str:
         return f"{self.file}:{self.line}" if self.file else f"line {self.line}"
 
-    def marked(self, mark: Callable[[str], str]) -> str:
-        """The line without the blanks around it, with ``mark`` laid over the part that is meant, if it is a part."""
+    def parts(self) -> tuple[str, str, str]:
+        """The line without the blanks around it: what stands before the part that is meant, that part, and the rest.
+
+        Where none is named, the whole line is meant.
+        """
         text = self.text.rstrip()
         start = min(self.column, len(text))
         end = len(text) if self.end_column is None else max(start, min(self.end_column, len(text)))
         meant = text[start:end]
-        if not meant.strip() or meant.strip() == text.strip():
-            return text.strip()
-        return text[:start].lstrip() + mark(meant) + text[end:]
+        return (text[:start].lstrip(), meant, text[end:]) if meant.strip() else ("", text.strip(), "")
+
+    def marked(self, mark: Callable[[str], str]) -> str:
+        """The line without the blanks around it, with ``mark`` laid over the part that is meant, if it is a part."""
+        before, meant, after = self.parts()
+        return before + mark(meant) + after if before or after else meant.strip()
 
 
 def _ansi(text: str, codes: str) -> str:

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from dockermagic.errors import Place
+
 __all__ = [
     "Emit",
     "Event",
@@ -88,7 +90,10 @@ class Log:
 
 @dataclass(frozen=True, slots=True)
 class Warning:
-    """A lint warning: ``short`` is the message, ``line`` its 1-based line, ``rule`` BuildKit's name for it."""
+    """A lint warning: ``short`` is the message, ``detail`` why it matters, ``line`` its 1-based line.
+
+    ``rule`` is BuildKit's name for it, ``place`` what is to be underlined.
+    """
 
     vertex: str
     level: int
@@ -97,6 +102,7 @@ class Warning:
     url: str = ""
     line: int | None = None
     rule: str = ""
+    place: Place | None = None
 
 
 def warning_text(warning: Warning) -> str:

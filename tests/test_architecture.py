@@ -31,7 +31,7 @@ SURFACE = {*GROUND, *VALUES, *LOOKS, "view", "buildview", "tables", "dockerfile"
 
 ROOMS: dict[str, set[str]] = {
     "errors": set(),
-    "events": set(),
+    "events": {"errors"},
     "settings": {"errors"},
     "wholefile": set(),
     "view": {"events", "imagediff"},

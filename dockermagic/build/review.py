@@ -48,10 +48,14 @@ def _known_base(store: Store, name: str) -> BaseImage | None:
 
 def warn(report: Report, request: BuildRequest, step: InternalStep) -> None:
     """Tell the warnings that concern a build. Raises where ``# check=error=true`` makes errors of them."""
+    lines = request.text.split("\n")
     for found in report.diagnostics:
         short = f"{found.rule}: {found.detail} (line {found.line})"
         detail = (found.description,) if found.description else ()
-        step.emit(Warning(step.digest, 1, short, detail, found.url, found.line, found.rule))
+        where = found.range
+        end = where.end_column if where.end_line == where.start_line else None
+        place = Place(where.start_line, where.start_column, end, lines[where.start_line - 1])
+        step.emit(Warning(step.digest, 1, short, detail, found.url, found.line, found.rule, place))
     if report.violation and report.error is None:
         first = report.diagnostics[0]
         raise BuildError(

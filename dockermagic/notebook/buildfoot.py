@@ -34,6 +34,7 @@ class Acts:
 
 NOTHING = Acts()
 
+_BELOW = "margin-left:18px"
 FEW = 2000
 """So many changed paths are shown by themselves when somebody unfolds the files; else the whole tree is."""
 
@@ -52,16 +53,24 @@ def foot(view: BuildView, acts: Acts = NOTHING) -> Html:
 
 
 def warning_line(warning: Warning) -> Html:
-    """A lint warning with its line and the name of its rule."""
+    """A lint warning with its line, underlined as far as it is meant, and why it matters; the rule leads to more."""
     place = f"line {warning.line}" if warning.line else ""
-    rule = el("span", warning.rule, style="color:@soft") if warning.rule else ""
+    rule: object = el("span", warning.rule, style="color:@soft") if warning.rule else ""
+    if warning.rule and warning.url:
+        rule = el("a", warning.rule, href=warning.url, target="_blank", rel="noopener", style="color:@key")
     mark = el("span", "⚠", style="color:@warn", role="img", aria_label="warning")
     shown = [
         part
         for part in (place and el("strong", place, style="font-weight:600"), esc(warning_text(warning)), rule)
         if part
     ]
-    return el("div", mark, " ", join(shown, " · "), style="overflow-wrap:anywhere")
+    more = []
+    if warning.place is not None and warning.place.text:
+        before, meant, after = warning.place.parts()
+        wavy = "text-decoration:underline wavy @warn 1px;text-underline-offset:3px"
+        more.append(el("div", code(before, el("span", meant, style=wavy), after), style=_BELOW))
+    more += [el("div", text, style=f"{_BELOW};color:@soft") for text in warning.detail]
+    return el("div", mark, " ", join(shown, " · "), *more, style="overflow-wrap:anywhere;padding:2px 0")
 
 
 def stale_sentence(stale: tuple[str, ...]) -> Html:

@@ -121,9 +121,12 @@ class Script:
 
     def event(self, event: Event) -> Event:
         """An event with its line counted in the cell."""
-        if isinstance(event, Vertex | Warning) and event.line is not None and self.parts:
-            return replace(event, line=self.line_in_cell(event.line))
-        return event
+        if not isinstance(event, Vertex | Warning) or event.line is None or not self.parts:
+            return event
+        moved = replace(event, line=self.line_in_cell(event.line))
+        if isinstance(moved, Warning) and moved.place is not None:
+            moved = replace(moved, place=self.place(moved.place))
+        return moved
 
 
 def _read(cell: Cell, escape: str, *, begin: bool) -> tuple[tuple[Node, ...], str]:

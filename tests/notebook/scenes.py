@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from dockermagic.buildview import build_view
+from dockermagic.errors import Place
 from dockermagic.events import Event, Log, Progress, Status, Vertex, Warning
 from dockermagic.imagediff import FieldChange, ImageDiff, PathChange
 from dockermagic.view import (
@@ -120,8 +121,11 @@ def built() -> BuildView:
             "x",
             1,
             f"JSONArgsRecommended: {JSON_ARGS}",
+            ("In the shell form a shell stands between the container's signals and the program.",),
+            "https://docs.docker.com/go/dockerfile/rule/json-args-recommended/",
             line=11,
             rule="JSONArgsRecommended",
+            place=Place(11, 0, None, "CMD python app.py"),
         ),
     ]
     view = build_view(fold(events), CELL, cell="cell [3]", finished=True)

@@ -39,7 +39,9 @@ class Page(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if tag in ("script", "iframe", "link", "object", "img") or any(name.startswith("on") for name, _ in attrs):
             self.bad.append(tag)
-        self.bad += [str(value) for _, value in attrs if re.search(r"https?:|javascript:|url\(", value or "")]
+        # A link may lead outside; nothing may be fetched from there.
+        fetched = (value or "" for _, value in attrs if tag != "a" or not re.match("https:", value or ""))
+        self.bad += [value for value in fetched if re.search(r"https?:|javascript:|url\(", value)]
         if tag not in VOID:
             self.open.append(tag)
 

@@ -120,6 +120,10 @@ def test_an_error_in_another_file_keeps_its_place() -> None:
         (Vertex("d", "RUN c", line=3), Vertex("d", "RUN c", line=2)),
         (Vertex("d", "load"), Vertex("d", "load")),
         (Warning("d", 1, "odd", line=4), Warning("d", 1, "odd", line=3)),
+        (
+            Warning("d", 1, "odd", line=3, place=Place(4, 4, 5, "RUN d")),
+            Warning("d", 1, "odd", line=2, place=Place(3, 4, 5, "RUN d", "cell [2]")),
+        ),
         (Log("d", 1, b"x", 0.0), Log("d", 1, b"x", 0.0)),
     ],
 )
