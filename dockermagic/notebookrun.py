@@ -75,7 +75,7 @@ def execute(
         on_cell_executed=executed,
     )
     try:
-        client.execute(env=_environment(home, environment or {}), stderr=_nowhere())
+        client.execute(env=_environment(home, environment or {}), stderr=_nowhere(), cleanup_kc=True)
     except CellExecutionError as error:
         raise DockermagicError(f"a cell of the notebook failed: {error.ename}: {error.evalue}") from None
     except DeadKernelError:

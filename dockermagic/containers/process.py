@@ -120,6 +120,8 @@ def exec_process(supervisor: Supervisor, request: ExecRequest) -> Process:
         env=env,
         cwd=cwd,
         user=request.user or launch.user,
+        hostname=launch.hostname,
+        extra_hosts=container.request.add_hosts,
         network=supervisor.state.network or "host",
         ports=str(_ports_of(supervisor)),
         tty=request.tty,

@@ -54,6 +54,8 @@ class Traced:
     ``control`` and the messages on it are those of :class:`dockermagic.sandbox.supervise.Run`; ``streams`` are closed.
     """
 
+    surroundings = Bindings
+
     def __init__(
         self,
         loop: Loop,
@@ -72,7 +74,7 @@ class Traced:
         self.cleanup = contextlib.ExitStack()
         self.scratch = self.cleanup.enter_context(temporary_directory(Path(loop.setting.mount_point), "run-"))
         self.scratch.chmod(0o700)  # secrets are in it
-        self.bindings = Bindings(root or Path(tempfile.mkdtemp(dir=self.scratch)), process, self.scratch)
+        self.bindings = self.surroundings(root or Path(tempfile.mkdtemp(dir=self.scratch)), process, self.scratch)
         self.identity = users.Identity(0, 0, (0,), "/root")
         self.listener: Answers | None = None
         self.error: dict[str, Any] | None = None
@@ -82,7 +84,6 @@ class Traced:
         self.code: int | None = None
         self.words = b""
         self.speaks = -1
-        self.fake = os.geteuid() != 0
         syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
         try:
             self._begin(streams, held, beside)
@@ -99,7 +100,7 @@ class Traced:
     def owner(self) -> tuple[tuple[int, int] | None, list[str]]:
         """Whose everything is that was made, where no other id could make it; and what was not."""
         ids = (self.identity.uid, self.identity.gid)
-        return (ids if self.fake and ids[0] else None), self.bindings.made
+        return (ids if ids[0] else None), self.bindings.made
 
     # --- before
 
@@ -107,19 +108,19 @@ class Traced:
         process = self.process
         if process.network == "none":
             raise SandboxError(
-                "--network=none is not possible here: PRoot cannot take the host's network away",
+                "--network=none is not possible here: nothing can take the host's network away",
                 hint="'dockermagic info' says what would allow more.",
             )
         if process.readonly_root:
-            raise SandboxError("a read-only root filesystem is not possible with PRoot", hint="Leave --read-only out.")
+            raise SandboxError("a read-only root filesystem is not possible here", hint="Leave --read-only out.")
         self.identity = users.lookup(process.user, additional=process.groups, root="", open_file=self.bindings.open)
         self.bindings.enter_directory(process.cwd, make=not beside)
         environment = dict(process.env)
         environment.setdefault("HOME", self.identity.home)
-        command = self._command()
+        before = self._command()
         path = find_command(process.args, environment, self._look, self._may_run)
         self._check_format(path)
-        command += [path, *process.args[1:]]
+        command = [*before, path, *process.args[1:]]
         ours, theirs = socket.socketpair()
         self.speaks, words = os.pipe()
         self.pid = self.loop.fork(self._ended)
@@ -177,8 +178,7 @@ class Traced:
         command = [find_proot(), "-r", str(self.bindings.tree), "-w", os.path.normpath(self.process.cwd or "/")]
         if listens():
             command += ["-v", "1"]  # it tells how each process ends
-        if self.fake:
-            command += ["-i", f"{ids.uid}:{ids.gid}"] if ids.uid else ["-0"]
+        command += ["-i", f"{ids.uid}:{ids.gid}"] if ids.uid else ["-0"]
         for source, target in self.bindings.binds():
             if ":" in source:
                 raise SandboxError(f"PRoot cannot bind a path with a colon in it: {source}")
@@ -203,27 +203,34 @@ class Traced:
             if held:
                 start.recv(16)
             syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-            if listens():
-                listener = seccomp.install(seccomp.proot_listener_program(self.fake), listen=True)
-                syscalls.send(start, b"start", [listener, fds[2]])
-                environment = {f"{MARK}{name}": value for name, value in environment.items()}
-                fds[2] = words
-            environment["PROOT_TMP_DIR"] = str(self.scratch)
-            if program := seccomp.proot_program():
-                seccomp.install(program)
+            environment = self._filter(environment, fds, start, words)
             for number, fd in enumerate(fds):
                 os.dup2(fd, number, inheritable=True)
             syscalls.close_all_but({0, 1, 2, start.fileno()})
-            launch.limit(self.process, others=descendants.count_of_user() if self.fake else None)
+            launch.limit(self.process, others=descendants.count_of_user())
             os.umask(self.process.umask)
             for name in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
                 signal.signal(name, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_SETMASK, ())
-            os.chdir("/")
-            os.execve(command[0], command, environment)
+            self._execute(command, environment)
         except BaseException as error:
             start.sendall(wire.dump({"error": wire.encode_error(error)}))
         os._exit(125)
+
+    def _filter(self, environment: dict[str, str], fds: list[int], start: socket.socket, words: int) -> dict[str, str]:
+        """Put the filters on this process; the environment and the streams that PRoot is to have."""
+        if listens():
+            listener = seccomp.install(seccomp.proot_listener_program(True), listen=True)
+            syscalls.send(start, b"start", [listener, fds[2]])
+            environment = {f"{MARK}{name}": value for name, value in environment.items()}
+            fds[2] = words
+        if program := seccomp.proot_program():
+            seccomp.install(program)
+        return {**environment, "PROOT_TMP_DIR": str(self.scratch)}
+
+    def _execute(self, command: list[str], environment: dict[str, str]) -> None:
+        os.chdir("/")
+        os.execve(command[0], command, environment)
 
     def _terminal(self, start: socket.socket) -> list[int]:
         master, slave = os.openpty()
@@ -253,8 +260,8 @@ class Traced:
             self.error = wire.load(data)
         if not data:
             self.loop.unwatch(self.start.fileno())
-            if self.listener is None and self.error is None:
-                self._began()
+            if self.error is None:
+                self._executed()
         for fd in fds:
             os.close(fd)
 
@@ -296,9 +303,9 @@ class Traced:
         self._tell({"began": True})
         self.loop.watch(pidfd, over)
 
-    def _began(self) -> None:
+    def _executed(self) -> None:
         """PRoot is there; its first child is the process, where no listener hears of it."""
-        while self.pid >= 0 and self.first < 0:
+        while self.listener is None and self.pid >= 0 and self.first < 0:
             if first := descendants.children_of(self.pid):
                 with contextlib.suppress(OSError):  # it has ended since
                     self._begins(first[0])

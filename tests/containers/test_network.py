@@ -80,6 +80,27 @@ def test_a_server_on_port_80_answers_on_the_host(net: Commands) -> None:
     net("run", "--rm", "-p", f"{port}:80", "busybox", "true")
 
 
+@pytest.mark.proot
+def test_ports_without_a_namespace(busybox: Commands) -> None:
+    """Two servers on port 80, one of them for its own loopback; another on the very port that it is published at."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    one = serve(busybox, "-p", "80", "--hostname", "web")["80/tcp"]
+    two = serve(busybox, "-p", "80", name="two", address="127.0.0.1:")["80/tcp"]
+    script = f"echo three > index.html; exec httpd -f -p {port}"
+    busybox("run", "-d", "--name", "three", "-p", f"{port}:{port}", "busybox", "sh", "-c", script)
+
+    assert (fetch(one), fetch(f"127.0.0.1:{port}")) == (b"page\n", b"three\n")
+    with pytest.raises((urllib.error.URLError, ConnectionError)), urllib.request.urlopen(f"http://{two}", timeout=30):
+        pass
+    for name in ("web", "two"):
+        assert busybox("exec", name, "wget", "-q", "-O", "-", "http://localhost").out == "page\n"
+    assert busybox("exec", "web", "hostname").out == "web\n"
+    busybox("kill", "-s", "TERM", "web")
+    assert busybox("wait", "web").out == "143\n"
+
+
 def test_much_data_and_many_connections(net: Commands) -> None:
     """Nothing is lost on the way, however many come at once and however slowly they read."""
     size = 8 << 20

@@ -43,10 +43,22 @@ def _sandbox(pod: Pod) -> str:
     return next(line.split()[1] for line in done.stdout.splitlines() if line.startswith("Sandbox:"))
 
 
-def _passes(pod: Pod, mode: str) -> str:
+def _passes(pod: Pod, mode: str, *more: str) -> str:
     done = pod.run(
-        *("python3", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--id-modes", mode, "-m", "core or plain"),
-        *("--tb", "short", *CORE),
+        *(
+            "python3",
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "--id-modes",
+            mode,
+            "-m",
+            "core or plain or proot",
+        ),
+        *CORE,
+        *more,
         environment=["DOCKERMAGIC_TESTS_OUTER_PROC=1"] if mode != "proot" else [],
     )
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
@@ -66,7 +78,7 @@ def test_the_demo_in_binder(binder: Pod) -> None:
 
 
 def test_the_engine_in_binder(binder: Pod) -> None:
-    assert " passed" in _passes(binder, "proot")
+    assert " passed" in _passes(binder, "proot", "tests/sandbox/test_proot.py")
 
 
 def test_a_hub_has_namespaces(hub: Pod) -> None:
