@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from dockermagic.build.cache import Cache, TrailEntry
+from dockermagic.build.cache import Cache
 from dockermagic.build.context import StatCache
 from dockermagic.build.contexts import LAYOUT, Contexts, reads_context
 from dockermagic.build.epoch import source_date_epoch
 from dockermagic.build.facts import LayerFacts, layer_facts
 from dockermagic.build.frontend import LoweredStage, Plan, lower
-from dockermagic.build.graph import Copy, digest_of, walk
+from dockermagic.build.graph import Copy, Exec, digest_of, walk
 from dockermagic.build.images import DEFAULT_PACKING, BaseImage, Images, Packing
 from dockermagic.build.internal import Internal
 from dockermagic.build.keys import plan_keys
@@ -29,11 +30,11 @@ from dockermagic.build.sharedcache import (
     export_cache,
     inline_records,
 )
-from dockermagic.build.solver import Solver
+from dockermagic.build.solver import Solver, place_of
 from dockermagic.build.trust import with_certificates
 from dockermagic.dockerfile.linter import Report
 from dockermagic.dockerfile.stages import Dockerfile, parse_dockerfile
-from dockermagic.errors import BuildInterruptedError
+from dockermagic.errors import BuildInterruptedError, SandboxUnavailableError, StoreError
 from dockermagic.events import Emit, Event, Status
 from dockermagic.oci.image import Image
 from dockermagic.oci.platform import Platform
@@ -139,7 +140,7 @@ class Builder:
         solver = Solver(
             plan,
             request,
-            self.sandbox(),
+            self._sandbox_for(plan, request),
             self.snapshotter(),
             self.cache,
             contexts.get,
@@ -153,15 +154,32 @@ class Builder:
         try:
             load_context(plan, solver, internal)
             solver.solve()
-        finally:
-            # Whoever only looks builds, too: nothing but the cache answers, and what a failed RUN left stays.
-            if solver.failed is not None or any(not record.solved.cached for record in solver.records.values()):
-                self.forget_failed()
-                self.failed = solver.failed
-            contexts.save()
-            self._save_trail(name, trail, solver, dockerfile)
+        except BaseException:
+            # What ended the build is what counts, also where nothing can be written any more.
+            with contextlib.suppress(StoreError):
+                self._learn(solver, contexts, name)
+            raise
+        self._learn(solver, contexts, name)
         epoch = plan.stages[plan.target].config.epoch
         return self._result(dockerfile, request, plan, solver), epoch
+
+    def _sandbox_for(self, plan: Plan, request: BuildRequest) -> Sandbox:
+        """The sandbox; where this host has none, the error names the first RUN."""
+        try:
+            return self.sandbox()
+        except SandboxUnavailableError as error:
+            runs = (one for one in walk(*(stage.top for stage in plan.stages.values())) if isinstance(one.op, Exec))
+            error.place = next((place_of(one, request.filename) for one in runs), None)
+            raise
+
+    def _learn(self, solver: Solver, contexts: Contexts, trail: str) -> None:
+        """Keep what the next build can use."""
+        # Whoever only looks builds, too: nothing but the cache answers, and what a failed RUN left stays.
+        if solver.failed is not None or any(not record.solved.cached for record in solver.records.values()):
+            self.forget_failed()
+            self.failed = solver.failed
+        contexts.save()
+        self._save_trail(trail, solver)
 
     def lower(
         self, dockerfile: Dockerfile, request: BuildRequest, contexts: Contexts, emit: Emit, internal: Internal
@@ -293,14 +311,12 @@ class Builder:
         patterns = self.contexts(request, Internal(lambda event: None)).patterns()
         return review(self.store, request, patterns, reachable_only=False)
 
-    def _save_trail(self, name: str, before: list[TrailEntry], solver: Solver, dockerfile: Dockerfile) -> None:
-        new = solver.trail_entries()
-        if not new:
-            return
+    def _save_trail(self, name: str, solver: Solver) -> None:
+        new, before = solver.trail_entries(), solver.trail
         touched = {(entry.stage, entry.number) for entry in new}
         kept = [entry for entry in before if (entry.stage, entry.number) not in touched]
         entries = sorted(kept + new, key=lambda entry: (entry.stage, entry.number))
-        if entries != before:
+        if new and entries != list(before):
             self.cache.save_trail(name, entries)
 
     # images

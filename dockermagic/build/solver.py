@@ -29,7 +29,7 @@ from dockermagic.events import Vertex as VertexEvent
 from dockermagic.sandbox.base import Cancel, Sandbox
 from dockermagic.sandbox.snapshot import Active, Snapshot, Snapshotter
 
-__all__ = ["Solver", "StepRecord"]
+__all__ = ["Solver", "StepRecord", "place_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,8 +183,7 @@ class Solver:
             yield
         except DockermagicError as error:
             if error.place is None:
-                first = vertex.text.strip().split("\n", 1)[0]
-                error.place = Place(vertex.line, 0, None, first, self.request.filename)
+                error.place = place_of(vertex, self.request.filename)
             raise
 
     def _event(self, vertex: Vertex, digest: str, **state: object) -> VertexEvent:
@@ -274,6 +273,11 @@ class Solver:
                 return
             self.failed = active
         error.failed = FailedStep(vertex.instruction, active.rootfs.lowers, active.upper)
+
+
+def place_of(vertex: Vertex, filename: str) -> Place:
+    """Where the vertex's instruction stands."""
+    return Place(vertex.line, 0, None, vertex.text.strip().split("\n", 1)[0], filename)
 
 
 def _event_digest(vertex: Vertex, inputs: Inputs | None) -> str:

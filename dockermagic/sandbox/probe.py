@@ -310,8 +310,9 @@ def choose(home: Path, wanted: str = "") -> Trial:
     found = probe(home, wanted)
     trial = found.trial(found.mode or found.wanted) or found.trials[-1]
     if not trial.works:
+        others = "" if found.wanted else _OTHER_ENGINE
         raise SandboxUnavailableError(
             f"this host does not let dockermagic isolate a RUN: {trial.failed}: {trial.reason}",
-            hint=trial.hint or _OTHER_ENGINE,
+            hint=trial.hint or others or f"The sandbox {wanted} was asked for: dockermagic info says which ones work.",
         )
     return trial

@@ -86,7 +86,10 @@ def lookup(
         uid, gid = int(entry[2]), _number(_field(entry, 3)) or 0
         home, matched = _field(entry, 5) or "/", entry[0]
     elif name and uid_given is None:
-        raise SandboxError(f"unable to find user {name}: no matching entries in passwd file")
+        raise SandboxError(
+            f"unable to find user {name}: no matching entries in passwd file",
+            hint="Make the user first (RUN adduser -D NAME, or useradd NAME), or give a number: 1000.",
+        )
     elif uid_given is not None:
         uid = uid_given
     if not 0 <= uid <= MAX_ID:
