@@ -122,6 +122,15 @@ def test_every_writer_says_it_and_goes_on_once_there_is_room(disk: Path, tmp_pat
     assert not [path for path in (disk / "home/contexts").glob("*") if path.suffix == ".d"]
 
 
+def test_a_run_that_fills_the_disk_is_named(disk: Path) -> None:
+    """Also where the build cannot write down any more what it has learnt."""
+    text = "FROM one\nRUN true\nRUN dd if=/dev/zero of=/two bs=1M count=1000\n"
+    with Engine(disk / "home") as engine, pytest.raises(RunFailedError) as caught:
+        engine.build(BuildRequest(text))
+    assert caught.value.line == 3
+    assert "The disk is full" in caught.value.hint
+
+
 def test_what_makes_room_works_on_a_disk_without_any(disk: Path) -> None:
     leave(disk, 0, reserve=True)
     environment = os.environ | {"DOCKERMAGIC_HOME": str(disk / "home"), "PYTHONPATH": str(REPO)}
