@@ -14,7 +14,7 @@ from dockermagic.oci import auth
 from dockermagic.oci.blobs import BLOCK, Blobs
 from dockermagic.oci.reference import Reference
 from dockermagic.oci.spec import DOCKER_INDEX, DOCKER_MANIFEST, INDEX, MANIFEST, Descriptor, decode, digest, is_foreign
-from dockermagic.oci.transport import LEAST, TRY_AGAIN, Answer, BrokenOff, Transport
+from dockermagic.oci.transport import LEAST, TRY_AGAIN, Answer, BrokenOff, Transport, discard
 
 __all__ = ["Repository"]
 
@@ -127,7 +127,7 @@ class Repository:
         skip = done if answer.status == 200 else 0
         start = answer.headers.get("Content-Range", "")
         if answer.status == 206 and not start.startswith(f"bytes {done}-"):
-            _close(answer)
+            discard(answer)
             raise RegistryError(f"{what}: asked from byte {done} on, got {start[:50]!r}")
         with contextlib.closing(self._http.blocks(answer)) as blocks:
             for block in blocks:
@@ -172,7 +172,8 @@ class Repository:
             push=True,
             what=f"{self._title}@{descriptor.digest}",
         )
-        _close(answer)
+        answer.drain_conn()  # a HEAD is answered without a body, also where that is an error
+        answer.release_conn()
         return answer.status == 200
 
     def upload(
@@ -202,7 +203,7 @@ class Repository:
         try:
             allow = (201, 204, 413, *TRY_AGAIN)
             answer = self._call("PUT", _with_digest(target, descriptor), allow=allow, tries=1, **options)
-            _close(answer)
+            discard(answer)
             if answer.status in (201, 204):
                 return True
         except BrokenOff:
@@ -222,7 +223,7 @@ class Repository:
             mount_from=mount_from,
             what=what,
         )
-        _close(answer)
+        discard(answer)
         if answer.status == 201:
             return "", 0
         least = answer.headers.get("OCI-Chunk-Min-Length", "")
@@ -255,7 +256,7 @@ class Repository:
                         raise
                     self._http.wait(failures)
                 else:
-                    _close(answer)
+                    discard(answer)
                     if answer.status != 416:
                         target, done, failures = self._location(answer, what), done + len(piece), 0
                         if progress is not None:
@@ -270,12 +271,12 @@ class Repository:
             push=True,
             what=what,
         )
-        _close(answer)
+        discard(answer)
 
     def _arrived(self, target: str, what: str) -> tuple[str, int]:
         """Where an upload goes on, and how many bytes the registry has."""
         answer = self._call("GET", target, allow=(200, 204), push=True, what=what)
-        _close(answer)
+        discard(answer)
         last = answer.headers.get("Range", "").rpartition("-")[2]
         here = self._location(answer, what) if answer.headers.get("Location") else target
         return here, int(last) + 1 if last.isdigit() and last != "0" else 0
@@ -293,7 +294,7 @@ class Repository:
             what=what,
         )
         stored = answer.headers.get("Docker-Content-Digest", "")
-        _close(answer)
+        discard(answer)
         if stored.startswith("sha256:") and stored != digest(data):
             raise RegistryError(f"{what}: the registry stored something else: {stored}")
 
@@ -310,8 +311,3 @@ class Repository:
 
 def _with_digest(target: str, descriptor: Descriptor) -> str:
     return f"{target}{'&' if '?' in target else '?'}digest={urllib.parse.quote(descriptor.digest, safe='')}"
-
-
-def _close(answer: Answer) -> None:
-    answer.close()
-    answer.release_conn()

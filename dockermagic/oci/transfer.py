@@ -22,7 +22,7 @@ from dockermagic.settings import settings
 
 __all__ = ["Notify", "Unpacker", "log_in", "pull", "push", "repository_of", "silent"]
 
-_AT_ONCE = 4
+_AT_ONCE = 6
 _DEEPEST_INDEX = 3
 
 Notify = Callable[[str, str, int, int], None]

@@ -26,7 +26,7 @@ from dockermagic.errors import RegistryError
 from dockermagic.oci import auth
 from dockermagic.oci.reference import DEFAULT_REGISTRY
 
-__all__ = ["LEAST", "TRY_AGAIN", "Answer", "BrokenOff", "Transport", "is_loopback"]
+__all__ = ["LEAST", "TRY_AGAIN", "Answer", "BrokenOff", "Transport", "discard", "is_loopback"]
 
 Answer = urllib3.BaseHTTPResponse
 
@@ -124,7 +124,7 @@ class Transport:
                 challenged = True
                 number -= 1
                 header = answer.headers.get("WWW-Authenticate", "")
-                _discard(answer)
+                discard(answer)
                 if self._authorize(header, scope, before, what):
                     continue
                 raise self._refused(answer, what, "")
@@ -137,7 +137,7 @@ class Transport:
 
     def check(self, what: str) -> None:
         """Ask the registry whether it is one, and whether it lets us in. Raises RegistryError."""
-        _discard(self.request("GET", "/v2/", scope="", what=what))
+        discard(self.request("GET", "/v2/", scope="", what=what))
 
     def blocks(self, answer: Answer) -> Generator[bytes, None, None]:
         """The bytes of an answer as they come; it is closed in the end.
@@ -154,7 +154,7 @@ class Transport:
                         raise TimeoutError(f"only {came} bytes came in {_PATIENCE:.0f} seconds")
                     since, came = self._clock(), 0
         finally:
-            _discard(answer)
+            discard(answer)
 
     def content(self, answer: Answer, limit: int) -> bytes:
         """The first ``limit`` bytes of an answer, which is closed. Raises what :meth:`blocks` raises."""
@@ -195,7 +195,7 @@ class Transport:
             target = answer.headers.get("Location")
             if answer.status not in (301, 302, 303, 307, 308) or not target:
                 return answer
-            _discard(answer)
+            discard(answer)
             following = urllib.parse.urljoin(url, target)
             if parts.scheme == "https" and not following.startswith("https://"):
                 raise RegistryError(f"{self._host} sends us from https to {following.partition('?')[0]}")
@@ -384,8 +384,15 @@ def _tls(host: str) -> ssl.SSLContext:
     return context
 
 
-def _discard(answer: Answer) -> None:
-    answer.close()
+def discard(answer: Answer) -> None:
+    """Be done with an answer. Its connection is kept for the next request where all has been said on it.
+
+    An error may come before the request was sent as a whole: after one the connection is closed.
+    """
+    if answer.length_remaining == 0 and answer.status < 300:
+        answer.drain_conn()  # reads nothing, which is how it learns of the end
+    else:
+        answer.close()
     answer.release_conn()
 
 

@@ -363,22 +363,23 @@ def test_a_server_that_drips_is_given_up(store: Store, other: Store, server: Ser
     """Where only a byte comes now and then it is tried again, from where it was, and not for ever."""
     reference, made = stocked(server, store, layers=1)
     layer = store.manifest(made).layers[0]
-    seen = threading.Semaphore(0)
+    seen: list[threading.Semaphore] = []  # each answer waits for its own bytes
 
     def trouble(request: Handler) -> bool:
         if not request.path.endswith(layer.digest):
             return False
+        seen.append(mine := threading.Semaphore(0))
         start = int(request.headers.get("Range", "bytes=0-")[6:-1])
         request.reply(206 if start else 200, Content_Length=str(layer.size - start), Content_Range=f"bytes {start}-/*")
         for byte in server.blobs[layer.digest][start : start + 6]:
             request.wfile.write(bytes([byte]))
-            seen.acquire()
+            mine.acquire()
         request.close_connection = True
         return True
 
     def notify(digest: str, state: str, done: int, total: int) -> None:
         if state == "transfer":
-            seen.release()
+            seen[-1].release()
 
     server.trouble = trouble
     clock = itertools.count(step=10.0)
@@ -594,6 +595,26 @@ def test_blobs_are_taken_from_another_repository_where_the_registry_can(store: S
 
     assert sorted(set(told)) == ["mounted", "waiting"]
     assert server.paths("PUT") == ["/v2/y/manifests/1"]
+
+
+def test_connections_are_used_again(store: Store, other: Store, server: Server) -> None:
+    """There are no more of them than threads, and a failure's own."""
+    reference = Reference.parse(f"{server.address}/x:1")
+    made = image(store, layers=12, size=1000)
+    ports: list[int] = []
+
+    def trouble(request: Handler) -> bool:
+        ports.append(request.client_address[1])
+        return False
+
+    server.trouble = trouble
+    push(store, reference, made)
+    assert len(ports) > 36
+    assert len(set(ports)) <= 8
+    ports.clear()
+    pull(other, reference)
+    assert len(ports) == 14
+    assert len(set(ports)) <= 8
 
 
 def test_what_may_not_be_taken_from_there_is_sent(store: Store, server: Server) -> None:
