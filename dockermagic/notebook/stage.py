@@ -50,15 +50,15 @@ class Output:
         self._insists = False
 
     def draw(self, bundle: dict[str, Any]) -> None:
-        """Show a bundle here, in place of what was here."""
+        """Show a bundle here, in place of what was here; in a terminal what was shown first stays."""
         from IPython.core.display_functions import display, update_display
 
         self._bundle = bundle
-        if self._display_id and in_kernel():
-            update_display(bundle, display_id=self._display_id, raw=True)  # type: ignore[no-untyped-call]
-        else:
+        if not self._display_id:
             self._display_id = uuid.uuid4().hex
             display(bundle, display_id=self._display_id, raw=True)  # type: ignore[no-untyped-call]
+        elif in_kernel():  # a terminal cannot take back what it has printed
+            update_display(bundle, display_id=self._display_id, raw=True)  # type: ignore[no-untyped-call]
 
     def live(
         self, html: str, still: dict[str, Any], handlers: Mapping[str, Callable[..., Any]], *, insists: bool = False

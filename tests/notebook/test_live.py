@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from dockermagic.notebook.stage import Output
 from tests.notebook.kernels import Kernel
 
 LOAD = "from tests.notebook.fakebuild import build, container; from dockermagic.notebook import display, stage"
@@ -114,3 +115,13 @@ def test_loading_the_extension_imports_no_widgets(kernel: Kernel, tmp_path: Path
         reply = fresh.run("import sys; print({'anywidget', 'ipywidgets', 'rich'} & set(sys.modules))")
 
     assert reply.stdout == "set()\n"
+
+
+def test_a_terminal_is_not_drawn_on_again(capsys: pytest.CaptureFixture[str]) -> None:
+    """A card whose cell has become stale was printed long ago, and others stand below it."""
+    place = Output()
+    for text in ("built", "stale"):
+        place.draw({"text/plain": f"cell [1] {text}"})
+
+    assert "built" in (said := capsys.readouterr().out)
+    assert "stale" not in said
