@@ -2,9 +2,9 @@
 
 A test that takes the fixture ``id_mode`` is collected once per mode. The mode of the running user runs in this process;
 where that user is root, each other mode is run by one child pytest under an ordinary user made for it
-(:mod:`tests.asuser`), which collects the same files, runs the same items and sends its reports back, item by item. One
-child runs ahead, beside the one whose turn it is. An ordinary user can run its own mode only: the others are skipped,
-which is a failure where ``DOCKERMAGIC_CI`` is set.
+(:mod:`tests.asuser`), which collects the same files, runs the same items and sends its reports back, item by item.
+The items of this process come first, and a child runs beside them; then two children run side by side. An ordinary user
+can run its own mode only: the others are skipped, which is a failure where ``DOCKERMAGIC_CI`` is set.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from dockermagic.sandbox import trees
 MODES = ("root", "range", "single")
 PLAIN = {"proot": "single", "single-plain": "single", "root-plain": "root"}
 """Ways without an overlay, and as whom they run. Tests marked ``core`` always run in them, too, those marked ``plain``
-among the slow."""
+among the slow. Tests marked ``alike`` run in the running user's own mode, in the other modes among the slow."""
 USERS = {"range": "dmrange", "single": "dmsingle", "proot": "dmsingle", "single-plain": "dmsingle"}
 REPO = Path(__file__).parents[1]
 PREFIX = "dockermagic-tests-"
@@ -108,12 +108,14 @@ class IdModes:
             for item in session.items:
                 if mode := item.stash.get(_elsewhere, ""):
                     self.elsewhere.setdefault(mode, []).append(item)
+            session.items.sort(key=lambda item: 2 if item.stash.get(_elsewhere, "") else not _makes_truth(item))
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
         """Items of another id mode are reported from their child."""
         mode = item.stash.get(_elsewhere, "")
-        self._start_children(mode)
+        if mode or not _makes_truth(item):
+            self._start_children(2 if mode else 1)
         if mode not in self.children:
             return None
         item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
@@ -126,15 +128,13 @@ class IdModes:
         item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
         return True
 
-    def _start_children(self, mode: str) -> None:
-        """Start the child of this mode and the one whose turn comes after it.
-
-        None runs beside the tests of this process, which leave what Docker made of a case for the others.
-        """
-        modes = list(self.elsewhere)
-        for due in modes[: modes.index(mode) + 2] if mode in modes else ():
-            if due not in self.children:
-                self.children[due] = Child(self.config, due, self.elsewhere[due])
+    def _start_children(self, most: int) -> None:
+        """Start the next children in the order of their turns, so that ``most`` of them run."""
+        running = sum(not child.over for child in self.children.values())
+        for mode, items in self.elsewhere.items():
+            if mode not in self.children and running < most:
+                self.children[mode] = Child(self.config, mode, items)
+                running += 1
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
@@ -173,8 +173,15 @@ def _applies(mode: str, test: pytest.Item) -> bool:
 
 
 def _marks(mode: str, test: pytest.Item) -> tuple[pytest.MarkDecorator, ...]:
-    always = test.get_closest_marker("core") or test.get_closest_marker("proot")
-    return (pytest.mark.slow,) if mode in PLAIN and not always else ()
+    if mode in PLAIN:
+        always = test.get_closest_marker("core") or test.get_closest_marker("proot")
+        return () if always else (pytest.mark.slow,)
+    return (pytest.mark.slow,) if test.get_closest_marker("alike") and mode != own_mode() else ()
+
+
+def _makes_truth(item: pytest.Item) -> bool:
+    """Whether it leaves what Docker made of a case, for the children to read."""
+    return "truth" in getattr(item, "fixturenames", ())
 
 
 def _mode_of(item: pytest.Item) -> str:

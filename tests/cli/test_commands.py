@@ -14,6 +14,8 @@ import pytest
 
 from tests.cli.conftest import Commands
 
+pytestmark = pytest.mark.alike
+
 FROM = "FROM busybox\n"
 
 
@@ -324,7 +326,7 @@ def test_help_of_every_verb(commands: Commands) -> None:
     for name in names:
         shown = commands(name, "--help").out
         assert shown.startswith(f"Usage:  dockermagic {name}")
-        assert commands("help", name).out == shown
+    assert commands("help", name).out == shown
 
 
 def test_dockers_management_commands(busybox: Commands) -> None:

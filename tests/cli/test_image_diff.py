@@ -6,7 +6,7 @@ import pytest
 
 from tests.cli.conftest import Commands
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.alike]
 
 DOCKERFILE = """\
 FROM busybox

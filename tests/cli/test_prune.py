@@ -14,7 +14,7 @@ from dockermagic.errors import UsageError
 from dockermagic.verbs.prune import until
 from tests.cli.conftest import Commands
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.alike]
 
 APP = "FROM busybox\nRUN dd if=/dev/zero of=/big bs=1k count=400 2>/dev/null\nRUN echo {0} > /{0}\n"
 

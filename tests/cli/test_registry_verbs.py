@@ -18,6 +18,8 @@ from tests.peers import PeerUnavailable
 from tests.peers.registry import Registry
 from tests.peers.tokens import TokenServer
 
+pytestmark = pytest.mark.alike
+
 USER, PASSWORD = "someone", "swordfish-and-more"
 HASH = "$2b$05$5usn0Me4vnX8mJHALTu2MuKIuFHXuQ5FKFByOgwBjsw/xOmGRpKKC"
 

@@ -10,7 +10,7 @@ import pytest
 from tests.cli.conftest import Commands
 from tests.peers.registry import Registry
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.alike]
 
 DOCKERFILE = """\
 FROM busybox AS tools

@@ -23,6 +23,8 @@ from dockermagic.oci.store import LayerBlob
 from tests.oci.trees import tar
 from tests.robustness.kit import Store
 
+pytestmark = pytest.mark.alike
+
 TOKEN = "swordfish"
 SEED = 20261
 TIMES = int(os.environ.get("DOCKERMAGIC_KILLS", "4"))

@@ -20,6 +20,8 @@ from dockermagic.session import Cell, Session, SessionName
 from dockermagic.wholefile import whole_file
 from tests.robustness.watched import REPO
 
+pytestmark = pytest.mark.alike
+
 Writer = Callable[[Engine, Path], object]
 
 

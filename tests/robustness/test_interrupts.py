@@ -14,6 +14,8 @@ import pytest
 from tests.robustness import watched
 from tests.robustness.kit import Store
 
+pytestmark = pytest.mark.alike
+
 SEED = 11
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 KILLED = 137

@@ -10,6 +10,8 @@ import pytest
 
 from tests.robustness.kit import Store
 
+pytestmark = pytest.mark.alike
+
 SEED = 20260
 # Kills of one store.
 TIMES = 7

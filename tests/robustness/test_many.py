@@ -17,6 +17,8 @@ from dockermagic.containers.request import RunRequest
 from dockermagic.engine import Engine
 from dockermagic.session import Cell, Session, SessionName
 
+pytestmark = pytest.mark.alike
+
 HERE = Path(__file__).parent
 REPO = Path(__file__).parents[2]
 # What the slow test does; DOCKERMAGIC_SOAK makes it as many times more.
