@@ -5,7 +5,10 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+import pytest
+
 from dockermagic.build.request import BuildRequest
+from dockermagic.containers import terminal
 from dockermagic.containers.request import RunRequest
 from dockermagic.containers.terminal import WINDOW
 from dockermagic.engine import Engine
@@ -70,9 +73,10 @@ def test_a_screen_that_does_not_acknowledge_holds_the_process_up(engine: Engine)
     assert session.wait(SECONDS) == 137
 
 
-def test_hanging_up_ends_what_does_not_listen(engine: Engine) -> None:
+def test_hanging_up_ends_what_does_not_listen(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     screen = Screen()
-    for trap, code in (("'exit 5'", 5), ("''", 137), ("'echo deaf'", 137)):
+    for trap, code, patience in (("'exit 5'", 5, SECONDS), ("''", 137, SECONDS), ("'echo deaf'", 137, 0.2)):
+        monkeypatch.setattr(terminal, "_PATIENCE", patience)
         command = ("sh", "-c", f"trap {trap} HUP; echo ready; while :; do sleep 0.1; done")
         session = engine.run_in_terminal(RunRequest("busybox", command, remove=True), **screen.options())
         screen.until(b"ready")
