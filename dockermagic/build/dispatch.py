@@ -67,6 +67,7 @@ class StageBody:
             # Stages on the same image share its vertex; the first one gives it the name.
             lowered.top = lowered.base = lowering.rename(base, self.prefix(1) + base.name)
         self.index = lowering.numbers[stage.index]
+        self.node = stage.base.node  # of the instruction that is folded; the FROM for triggers
 
     def run(self) -> None:
         """Fold every instruction."""
@@ -80,6 +81,7 @@ class StageBody:
     def _one(self, instruction: ins.Instruction, index: int, place: ins.Instruction) -> None:
         handler: Callable[[StageBody, Any, int], None] = HANDLERS[type(instruction)]
         before = len(self.config.history)
+        self.node = place.node
         with self.lowering.at(place):
             handler(self, instruction, index)
         entries = self.config.history[before:]

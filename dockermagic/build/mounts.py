@@ -19,7 +19,7 @@ __all__ = ["lower_mounts"]
 
 def lower_mounts(body: StageBody, instruction: model.Run) -> tuple[graph.Mount, ...]:
     """The mounts of one RUN, in their order."""
-    mounts = (resolve_mount(mount, body.word, instruction.place()) for mount in instruction.mounts)
+    mounts = (resolve_mount(mount, body.word, body.node) for mount in instruction.mounts)
     return tuple(_lower(body, mount, index) for index, mount in enumerate(mounts))
 
 

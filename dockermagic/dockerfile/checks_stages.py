@@ -186,7 +186,7 @@ class StageCheck:
 
     def run_command(self, made: Run) -> None:
         for mount in made.mounts:
-            resolve_mount(mount, self.word)
+            resolve_mount(mount, self.word, self.node)
 
     def copy(self, made: Copy | Add) -> None:
         self.word(made.chown)

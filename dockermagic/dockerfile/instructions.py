@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
 
 from dockermagic.dockerfile.flags import read_flags
 from dockermagic.dockerfile.heredoc import Heredoc, parse_heredoc
@@ -69,6 +71,7 @@ __all__ = [
     "parse_trigger",
 ]
 
+_T = TypeVar("_T")
 _STAGE_NAME = re.compile(r"[a-z][a-z0-9-_.]*\Z")
 _NAMED_FLAG = re.compile(r"--[\w-]+")
 _SHORTEST_INTERVAL = 1_000_000
@@ -106,6 +109,11 @@ def instruction(node: Node) -> Instruction:
             message = f"unknown instruction: {node.written}"
             raise ValueError(with_suggestion(message, node.written, KEYWORDS, case_sensitive=False))
         return make(node)
+    except _FlagError as error:
+        message = str(error)
+        raise DockerfileSyntaxError(
+            message, place=node.flag_place(error.flag), hint=hint_for(message, node.keyword)
+        ) from None
     except ValueError as error:
         message = str(error)
         raise DockerfileSyntaxError(
@@ -114,6 +122,22 @@ def instruction(node: Node) -> Instruction:
     except DockerfileSyntaxError as error:
         error.place = error.place or node.place()
         raise
+
+
+class _FlagError(ValueError):
+    """What is wrong is the value of a flag, which stands like this among the node's."""
+
+    def __init__(self, message: str, flag: str) -> None:
+        super().__init__(message)
+        self.flag = flag
+
+
+def _value(flag: str, text: str, read: Callable[[str], _T]) -> _T:
+    """The value of a flag; what is wrong with it is said of the flag."""
+    try:
+        return read(text)
+    except ValueError as error:
+        raise _FlagError(str(error), f"--{flag}={text}") from None
 
 
 def _place(node: Node, message: str) -> Place:
@@ -262,10 +286,10 @@ def _healthcheck(node: Node) -> Healthcheck:
         raise ValueError("Missing command after HEALTHCHECK CMD")
     times = {}
     for name in ("interval", "timeout", "start-period", "start-interval"):
-        times[name.replace("-", "_")] = _interval(name, flags.get(name, [""])[0])
+        times[name.replace("-", "_")] = _value(name, flags.get(name, [""])[0], partial(_interval, name))
     retries = 0
     if flags.get("retries", [""])[0]:
-        retries = integer(flags["retries"][0])
+        retries = _value("retries", flags["retries"][0], integer)
         if retries < 0:
             raise ValueError(f"--retries cannot be negative ({retries})")
     return Healthcheck(("CMD" if node.json else "CMD-SHELL", *words), **times, retries=retries, node=node)
@@ -297,14 +321,14 @@ def _onbuild(node: Node) -> Onbuild:
 
 def _run(node: Node) -> Run:
     flags = read_flags("run", node.flags)
-    mounts = tuple(parse_mount(text) for text in flags.get("mount", ()))
+    mounts = tuple(_value("mount", text, parse_mount) for text in flags.get("mount", ()))
     network = flags.get("network", ["default"])[0]
     if network not in ("default", "none", "host"):
-        raise ValueError(f"invalid network mode {quote(network)}")
+        raise _FlagError(f"invalid network mode {quote(network)}", f"--network={network}")
     security = flags.get("security", ["sandbox"])[0]
     if security not in ("sandbox", "insecure"):
-        raise ValueError(f"security {quote(security)} is not valid")
-    devices = tuple(_device(text) for text in flags.get("device", ()))
+        raise _FlagError(f"security {quote(security)} is not valid", f"--security={security}")
+    devices = tuple(_value("device", text, _device) for text in flags.get("device", ()))
     return Run(_command(node), node.heredocs, mounts, network, security, devices, node=node)
 
 

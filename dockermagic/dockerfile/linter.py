@@ -19,6 +19,7 @@ from dockermagic.dockerfile.checks_text import (
 )
 from dockermagic.dockerfile.directives import CheckOptions, find_directive, parse_check
 from dockermagic.dockerfile.findings import Diagnostic, Findings
+from dockermagic.dockerfile.hints import hint_for
 from dockermagic.dockerfile.ignore import Matcher
 from dockermagic.dockerfile.instructions import instruction
 from dockermagic.dockerfile.names import check_image_name, parse_platform
@@ -132,7 +133,7 @@ def _options(text: str, build_args: Mapping[str, str]) -> tuple[CheckOptions, Do
         return parse_check(value), None
     except ValueError as error:
         place = Place(directive.line, text=f"# check={directive.value}") if directive else None
-        return CheckOptions(), DockerfileSyntaxError(str(error), place=place)
+        return CheckOptions(), DockerfileSyntaxError(str(error), place=place, hint=hint_for(str(error)))
 
 
 class _Walk:
@@ -185,7 +186,8 @@ class _Walk:
             check_instruction(made[-1], self.findings)
         dockerfile = divide(made, parsed)
         if not dockerfile.stages:
-            raise DockerfileSyntaxError("dockerfile contains no stages to build", place=parsed.nodes[-1].place())
+            message = "dockerfile contains no stages to build"
+            raise DockerfileSyntaxError(message, place=parsed.nodes[-1].place(), hint=hint_for(message))
         return dockerfile
 
     def walk_stages(
@@ -210,7 +212,7 @@ class _Walk:
             check_image_name(name)
         except ValueError as error:
             message = f"failed to parse stage name {quote(name)}: {error}"
-            raise DockerfileSyntaxError(message, place=stage.base.place()) from None
+            raise DockerfileSyntaxError(message, place=stage.base.place(), hint=hint_for(message)) from None
         image = self.bases(name) if self.bases else None
         if image is None:
             return state, ()

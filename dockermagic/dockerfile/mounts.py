@@ -6,10 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from dockermagic.dockerfile.hints import hint_for
 from dockermagic.dockerfile.literals import boolean, csv_fields, size, unsigned
+from dockermagic.dockerfile.nodes import Node
 from dockermagic.dockerfile.suggest import with_suggestion
 from dockermagic.dockerfile.text import quote
-from dockermagic.errors import DockerfileSyntaxError, Place
+from dockermagic.errors import DockerfileSyntaxError
 
 __all__ = ["Mount", "RunMount", "parse_mount", "resolve_mount"]
 
@@ -93,12 +95,13 @@ def parse_mount(text: str) -> RunMount:
     return RunMount(text, **values)
 
 
-def resolve_mount(mount: RunMount, expand: Callable[[str], str], place: Place | None = None) -> Mount:
-    """The mount with each value expanded and checked. Raises DockerfileSyntaxError at ``place``."""
+def resolve_mount(mount: RunMount, expand: Callable[[str], str], node: Node | None = None) -> Mount:
+    """The mount with each value expanded and checked. Raises DockerfileSyntaxError at the flag of ``node``."""
     try:
         return _checked(_options(mount.text, expand))
     except ValueError as error:
-        raise DockerfileSyntaxError(str(error), place=place) from None
+        place = node.flag_place(f"--mount={mount.text}") if node else None
+        raise DockerfileSyntaxError(str(error), place=place, hint=hint_for(str(error), "run")) from None
 
 
 def _options(text: str, expand: Callable[[str], str]) -> dict[str, Any]:

@@ -125,6 +125,11 @@ class Node:
         start = _KEYWORD.match(text).end()  # type: ignore[union-attr]
         return tuple(word for word, _ in flag_words(text, start)[0])
 
+    def flag_place(self, flag: str) -> Place:
+        """Where a flag stands, given as it is in ``flags``; the whole first line where it is none of them."""
+        ranges = dict(zip(self.flags, self.flag_ranges(), strict=True)) if self.flags else {}
+        return self.place(ranges.get(flag))
+
     def place(self, where: Range | None = None) -> Place:
         """A piece of the node, for an error; the whole first line of it without ``where``."""
         line = (where or self.range).start_line

@@ -214,7 +214,7 @@ class _Outliner:
                 for mount in made.mounts:
                     if mount.type not in ("secret", "ssh"):
                         continue
-                    asked = resolve_mount(mount, lambda word: self._expand(word, known.variables), made.place())
+                    asked = resolve_mount(mount, lambda word: self._expand(word, known.variables), made.node)
                     name = asked.id or (asked.target.rpartition("/")[2] if mount.type == "secret" else "default")
                     place = known.secrets if mount.type == "secret" else known.agents
                     place.setdefault(name, Demand(name, asked.required, made.range))

@@ -72,6 +72,7 @@ class _Lines:
         if len(line) > _MAX_LINE // 4 and len(line.encode("utf-8", "surrogatepass")) > _MAX_LINE:
             raise DockerfileSyntaxError(
                 f"dockerfile line greater than max allowed size of {_MAX_LINE}",
+                place=self.place(self.number),
                 hint=f"Line {self.number} is too long: split it with continuations, or move the text into a file.",
             )
         return line.rstrip("\r")
@@ -135,9 +136,8 @@ def _accept(directive: Directive, found: list[Directive], escape: str, lines: _L
     if directive.name != "escape":
         return escape
     if directive.value not in ("\\", "`"):
-        raise DockerfileSyntaxError(
-            f"invalid escape token '{directive.value}' does not match ` or \\", place=lines.place(directive.line)
-        )
+        message = f"invalid escape token '{directive.value}' does not match ` or \\"
+        raise DockerfileSyntaxError(message, place=lines.place(directive.line), hint=hint_for(message))
     return directive.value
 
 

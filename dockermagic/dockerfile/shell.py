@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from dockermagic.dockerfile.hints import hint_for
 from dockermagic.dockerfile.pattern import compile_pattern
 from dockermagic.dockerfile.text import SPACE, quote
 from dockermagic.errors import DockerfileSyntaxError
@@ -90,7 +91,8 @@ class _Expander:
         try:
             return self.until("", self.raw_escapes, self.words)
         except _Failure as failure:
-            raise DockerfileSyntaxError(f"failed to process {quote(self.text)}: {failure}") from None
+            message = f"failed to process {quote(self.text)}: {failure}"
+            raise DockerfileSyntaxError(message, hint=hint_for(message)) from None
 
     def until(self, stop: str, raw_escapes: bool, words: _Words | None = None) -> str:
         """Expand as far as the unquoted character ``stop``, which is consumed; '' is the end of the text."""

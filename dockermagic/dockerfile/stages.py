@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dockermagic.dockerfile.directives import Directive
+from dockermagic.dockerfile.hints import hint_for
 from dockermagic.dockerfile.instructions import Arg, Copy, From, Instruction, Run, instruction
 from dockermagic.dockerfile.names import parse_platform
 from dockermagic.dockerfile.parser import Notice, Parsed, parse
@@ -243,7 +244,7 @@ def _platform(stage: Stage, scope: Scope, escape: str) -> str:
             if best:
                 message += f" (did you mean {best}?)"
                 break
-        raise DockerfileSyntaxError(message, place=stage.base.place())
+        raise DockerfileSyntaxError(message, place=stage.base.place(), hint=hint_for(message))
     return platform
 
 
@@ -259,19 +260,25 @@ def _links(stage: Stage, names: Mapping[str, int], count: int) -> list[Link]:
     return links
 
 
+def _refused(message: str, made: Instruction) -> DockerfileSyntaxError:
+    """An error at the ``--from`` flag of an instruction, or at all of it."""
+    flag = f"--from={made.from_}" if isinstance(made, Copy) else ""
+    return DockerfileSyntaxError(
+        message, place=made.node.flag_place(flag) if made.node else None, hint=hint_for(message)
+    )
+
+
 def _copy_source(made: Copy, names: Mapping[str, int], count: int) -> int | None:
     if "$" in made.from_ and any(expand_with_matches(made.from_, {})[1:]):
-        raise DockerfileSyntaxError(
+        raise _refused(
             "variable expansion is not supported for --from, define a new stage with FROM using ARG from global scope"
             " as a workaround",
-            place=made.place(),
+            made,
         )
     if made.from_.isascii() and made.from_.lstrip("+-").isdigit():
         index = int(made.from_[:9])
         if not 0 <= index < count:
-            raise DockerfileSyntaxError(
-                f"invalid from flag value {made.from_}: invalid stage index {index}", place=made.place()
-            )
+            raise _refused(f"invalid from flag value {made.from_}: invalid stage index {index}", made)
         return index
     return names.get(made.from_.lower())
 
@@ -298,9 +305,7 @@ def _refuse_circles(dockerfile: Dockerfile, found: list[References]) -> None:
                 done.add(path.pop())
             elif source in path:
                 stage = dockerfile.stages[start]
-                raise DockerfileSyntaxError(
-                    f"circular dependency detected on stage: {stage.label}", place=(made or stage.base).place()
-                )
+                raise _refused(f"circular dependency detected on stage: {stage.label}", made or stage.base)
             elif source not in done:
                 path.append(source)
                 walks.append(iter(_sources(found[source])))

@@ -142,6 +142,7 @@ def test_refused(text: str, message: str) -> None:
 
     assert message in caught.value.message
     assert caught.value.line == 3
+    assert caught.value.hint or "did you mean" in caught.value.message
 
 
 def test_only_arg_may_stand_before_from() -> None:
@@ -156,6 +157,9 @@ def test_only_arg_may_stand_before_from() -> None:
         ("  RUNN a", "RUNN"),
         ("COPY --link --frm=a b c", "--frm=a"),
         ("RUN --network a", "--network"),
+        ("RUN --network=none --mount=from=$x,target=/y z", "--mount=from=$x,target=/y"),
+        ("RUN --device=a --device=b,c z", "--device=b,c"),
+        ("HEALTHCHECK --timeout=1s \\\n  --interval=5 CMD a", "--interval=5"),
         ("FROM a b", "FROM a b"),
     ],
 )

@@ -301,6 +301,21 @@ def test_underlined(text: str, expected: str) -> None:
     assert line[where.start_column : where.end_column] == expected
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("FROM x\nRUN --mount=type=tmpfs,target=/x \\\n  --mount=type=cash,target=/y z", "--mount=type=cash,target=/y"),
+        ("FROM x\nCOPY --link --from=7 a b", "--from=7"),
+    ],
+)
+def test_error_underlines_the_flag(text: str, expected: str) -> None:
+    """What only shows when values are looked at points at its flag, too."""
+    error = check(text).error
+
+    assert error is not None and error.place is not None and error.hint
+    assert error.place.text[error.place.column : error.place.end_column] == expected
+
+
 def test_order_of_lines() -> None:
     found = lint("FROM x\nENV a b\nMAINTAINER me\nENV c d")
 

@@ -62,6 +62,7 @@ def test_refused(text: str, message: str) -> None:
         resolve(text)
 
     assert message in caught.value.message
+    assert caught.value.hint
 
 
 @pytest.mark.parametrize(

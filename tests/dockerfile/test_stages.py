@@ -122,6 +122,7 @@ def test_refused(text: str, message: str, line: int) -> None:
 
     assert message in caught.value.message
     assert caught.value.line == line
+    assert caught.value.hint
 
 
 def test_unknown_target() -> None:
