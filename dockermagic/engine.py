@@ -273,7 +273,7 @@ class Engine(Exchange, Upkeep):
         from dockermagic.sandbox.probe import probe
 
         self.home.mkdir(parents=True, exist_ok=True)
-        return host_info(self.home, probe(self.home, self.wanted_sandbox))
+        return host_info(self.home, probe(self.home, self.wanted_sandbox, fresh=True))
 
     # containers
 

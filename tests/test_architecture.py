@@ -92,9 +92,9 @@ PURE = {
 
 # These run in the sandbox's own process alone, which only Linux has. All else can be imported anywhere.
 WORKER_PARTS = {
-    *("callers", "calls", "channels", "hosted", "launch", "listener", "mounts", "network_inside", "privileges"),
-    *("proot", "proot_bindings", "proot_calls", "proot_owners", "resident", "seccomp", "supervise", "surroundings"),
-    *("syscalls", "tasks", "transplant", "tree_requests", "trial", "user_namespace", "worktree"),
+    *("callers", "calls", "channels", "chrooted", "hosted", "launch", "listener", "mounts", "network_inside"),
+    *("privileges", "proot", "proot_bindings", "proot_calls", "proot_owners", "resident", "seccomp", "supervise"),
+    *("surroundings", "syscalls", "tasks", "transplant", "tree_requests", "trial", "user_namespace", "worktree"),
 }
 WORKER = {f"sandbox.{name}" for name in WORKER_PARTS}
 

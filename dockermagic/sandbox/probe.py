@@ -22,7 +22,7 @@ from dockermagic.sandbox.ways import WAYS, Way, ways
 
 __all__ = ["Probe", "Trial", "choose", "probe"]
 
-_VERSION = 2
+_VERSION = 3
 _SECONDS = 20
 
 
@@ -68,7 +68,7 @@ class Probe:
             return []
         way = WAYS[self.mode]
         if not way.namespaces:
-            return list(_PROOT)
+            return [*_HOST, _ONE_ID if way.ids == "single" else _REAL_ROOT]
         outer = [] if chosen.fresh_proc else [_OUTER_PROC]
         return [*_NOT_ISOLATED[way.ids], *outer]
 
@@ -113,17 +113,18 @@ _NOT_ISOLATED = {
     "single": (_NETWORK, _ONE_ID),
 }
 _OUTER_PROC = "processes: /proc shows those of the host, because a fresh one is refused here"
-_PROOT = (
+_HOST = (
     "files: a program can reach every file that you can",
-    "processes: those of the host are seen and can be signalled",
+    "processes: those of the host can be signalled",
     "the network: it is always the host's",
-    _ONE_ID,
 )
+_REAL_ROOT = "ids: root inside is root of this machine"
 
 
 def _runs_with(way: Way) -> str:
     if not way.namespaces:
-        return "PRoot over a plain directory, with recorded ownership"
+        single = way.ids == "single"
+        return "PRoot over a plain directory, with recorded ownership" if single else "chroot into a plain directory"
     return f"{_IDS[way.ids]}, over {'overlayfs' if way.overlay else 'a plain directory'}"
 
 
@@ -153,7 +154,7 @@ def probe(home: Path, wanted: str = "", *, fresh: bool = False) -> Probe:
         raise SandboxUnavailableError(f"{wanted!r} is not a sandbox", hint=f"There are: {', '.join(WAYS)}.")
     cache = home / f"probe-{os.geteuid() if hasattr(os, 'geteuid') else 0}.json"
     found = None if fresh else _remembered(cache)
-    if found is None:
+    if found is None or not found.mode:  # what was missing may be there by now
         found = Probe(_boot(), _uid(), _kernel(), tuple(_try_modes(home)))
         with contextlib.suppress(OSError):  # the trials say what is wrong with the store
             _remember(cache, json.dumps({"version": _VERSION, **asdict(found)}))
@@ -308,7 +309,9 @@ def choose(home: Path, wanted: str = "") -> Trial:
     Raises SandboxUnavailableError that says what was refused and what would help.
     """
     found = probe(home, wanted)
-    trial = found.trial(found.mode or found.wanted) or found.trials[-1]
+    # Where none works, the last that something would help is the easiest to have.
+    helped = [trial for trial in found.trials if trial.hint] or found.trials
+    trial = found.trial(found.mode or found.wanted) or helped[-1]
     if not trial.works:
         others = "" if found.wanted else _OTHER_ENGINE
         raise SandboxUnavailableError(

@@ -54,7 +54,7 @@ class Traced:
     ``control`` and the messages on it are those of :class:`dockermagic.sandbox.supervise.Run`; ``streams`` are closed.
     """
 
-    surroundings = Bindings
+    surroundings: type[Bindings] = Bindings
 
     def __init__(
         self,
@@ -250,7 +250,7 @@ class Traced:
             self._tell({"terminal": True}, fds[:1])
             os.close(fds.pop(0))
         if data.endswith(b"start") and fds:
-            listener, stderr = fds.pop(0), fds.pop(0)
+            listener, stderr = fds.pop(0), fds.pop(0) if fds else -1
             ports = MovedPorts(Path(self.process.ports or self.scratch / "ports"))
             root, name = self.bindings.tree, self.process.hostname
             self.listener = Answers(listener, root, ports, name, self.pid, stderr, self._begins)

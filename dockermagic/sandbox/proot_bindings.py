@@ -148,9 +148,12 @@ class Bindings:
                     None if directory else inside.touch()
             else:
                 self._stub(target, directory=directory)
-        self.after = {path: os.stat(f"{self.tree}{path}").st_mtime_ns for path in self.times}
+        self._note_times()
         self.bound = binds
         return binds
+
+    def _note_times(self) -> None:
+        self.after = {path: os.stat(f"{self.tree}{path}").st_mtime_ns for path in self.times}
 
     def look(self, path: str, flags: int) -> int:
         """The same as :meth:`open` when all is bound; a link of one that leads into another is not followed."""

@@ -1,7 +1,8 @@
 """Requests where root filesystems are working trees: check them out, do what was asked, keep what it changed.
 
 A RUN has such a process around it from the request to the answer. In namespaces it is the parent of pid 1, as the
-resident process is for overlays; else PRoot is started below it (:mod:`.proot`).
+resident process is for overlays; else PRoot is started below it (:mod:`.proot`),
+or chroot takes its place (:mod:`.chrooted`).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
 from dockermagic.errors import BuildInterruptedError, DockermagicError
-from dockermagic.sandbox import leftovers, ownership, proot, syscalls, wire
+from dockermagic.sandbox import chrooted, leftovers, ownership, proot, syscalls, wire
 from dockermagic.sandbox.base import Mount, Rootfs, Subpath
 from dockermagic.sandbox.profile import Profile
 from dockermagic.sandbox.stage import Setting
@@ -120,9 +121,8 @@ def _run(
         root = Path(tree.path) if tree is not None else rootfs.upper
         process = replace(process, mounts=tuple(_with_tree(mount, loop, stack, check) for mount in process.mounts))
         if not way.namespaces:
-            ran: InTree | proot.Traced = proot.Traced(
-                loop, root, process, control, streams, held=job["held"], beside=beside
-            )
+            kind = chrooted.Chrooted if way.ids == "root" else proot.Traced
+            ran: InTree | proot.Traced = kind(loop, root, process, control, streams, held=job["held"], beside=beside)
         else:
             loop.start_companion()
             ran = InTree(loop, profile, root, {**job, "process": process}, control, streams)

@@ -27,6 +27,7 @@ _HINTS = {
     "id map": "newuidmap was refused: check the lines of this user in /etc/subuid and /etc/subgid.",
     "mount namespace": "Mounting is refused here, probably by the container this runs in.",
     "PRoot": "Install the package proot; tracing (ptrace) must be allowed where this runs.",
+    "chroot": "Root may not even change its root directory here (CAP_SYS_CHROOT).",
     "plain directory": "The store's file system keeps no extended attributes: set DOCKERMAGIC_HOME to another one.",
     "overlay": (
         "The store's file system cannot hold an overlay (NFS, or an overlay itself): set DOCKERMAGIC_HOME to one"
@@ -51,8 +52,8 @@ def main(mode: str, place: str, mount_point: str) -> NoReturn:
 
         way = WAYS[mode]
         if not way.namespaces:
-            step = "PRoot"
-            _proot(place)
+            step = "PRoot" if way.ids == "single" else "chroot"
+            _proot(place) if way.ids == "single" else os.chroot("/")
             steps.append(step)
             step = "plain directory"
             _plain(place)

@@ -13,7 +13,8 @@ class Way:
 
     ``ids`` is ``root`` (those of the host), ``range`` (subordinate ones) or ``single`` (the user's own for all).
     ``overlay``: the kernel stacks the layers; else they are put together in a working directory
-    (:mod:`.worktree`). Without ``namespaces`` it is PRoot that makes the directory look like the root.
+    (:mod:`.worktree`). Without ``namespaces`` it is PRoot that makes the directory look like the root, or chroot where
+    ``ids`` are those of root.
     """
 
     name: str
@@ -30,5 +31,6 @@ ways = (
     Way("range-plain", "range", overlay=False),
     Way("single-plain", "single", overlay=False),
     Way("proot", "single", overlay=False, namespaces=False),
+    Way("chroot", "root", overlay=False, namespaces=False),
 )
 WAYS = {way.name: way for way in ways}

@@ -1,4 +1,4 @@
-"""PRoot, and the listener behind it: how commands end, what they are told, and where their servers listen."""
+"""Without namespaces: PRoot with the listener behind it, how commands end, what they are told, where servers listen."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from dockermagic.errors import SandboxError
 from dockermagic.sandbox.base import Mount
 from dockermagic.sandbox.moved_ports import MovedPorts
+from tests.idmodes import own_mode
 from tests.sandbox.kit import Room
 
 
@@ -72,6 +74,25 @@ except ConnectionRefusedError:
     assert room.printed(["/usr/bin/python3", "-I", "-c", script], mounts=mounts).splitlines() == [
         *("('0.0.0.0', 81) b'' True", "('::', 81) b'' True", "refused"),
     ]
+
+
+@pytest.mark.skipif(own_mode() != "root", reason="chroot is for root")
+def test_chroot(engine_home: Path) -> None:
+    """What root has without namespaces and without PRoot: real ids, devices, its host's name, ports, a clean layer."""
+    with Room(engine_home, "chroot") as room:
+        layer = room.layer(
+            room.step("cat /etc/hostname; echo x > /dev/null; mkdir /app; chown app /app", hostname="box")
+        )
+        assert room.out == "box\n"
+        assert {name: entry.uid for name, entry in layer.items() if entry.uid or "app" in name} == {"app": 1000}
+        assert not {name for name in layer if name.startswith(("dev/", "etc"))}
+
+        assert room.printed("id -un; hostname; echo $HOME; pwd", user="app", cwd="/app", hostname="box") == (
+            "app\nbox\n/home/app\n/app\n"
+        )
+        assert [room.run(command) for command in ("exit 4", "kill -9 $$", "/nosuch")] == [4, 137, 127]
+        with pytest.raises(SandboxError, match="nothing can be mounted at /x here"):
+            room.run("true", mounts=(Mount("tmpfs", "/x"),))
 
 
 def test_moved_ports(tmp_path: Path) -> None:
