@@ -117,6 +117,8 @@ def extract(
             raise ContainerError(f"Could not find the directory {path} in container", exit_code=1) from None
         try:
             with os.fdopen(os.dup(source), "rb") as stream, tarfile.open(fileobj=stream, mode="r|*") as archive:
+                # Names are resolved below, inside the root; modes, owners and links stay as they are in the tar.
+                archive.extraction_filter = getattr(tarfile, "fully_trusted_filter", None)
                 for entry in filter(_without_sockets, archive):
                     if rename:
                         entry.name = _renamed(entry.name, rename)
