@@ -102,13 +102,15 @@ def layer_sizes(store: Store, image: Image) -> list[int]:
 
 
 def list_images(store: Store) -> list[ImageSummary]:
-    """Every name of every image, the newest first."""
+    """Every tag of every image, the newest first; where a repository has none of it, but its digest, that."""
     rows = []
     for stored in store.images():
         image = Image.load(store, stored.descriptor)
         size = sum(layer_sizes(store, image))
         created = image.config.created
-        names = [(name.familiar_name, name.tag or "<none>") for name in stored.names] or [("<none>", "<none>")]
+        tags = [(name.familiar_name, name.tag) for name in stored.names if name.tag]
+        pinned = {name.familiar_name for name in stored.names} - {repository for repository, _ in tags}
+        names = [*tags, *((repository, "<none>") for repository in sorted(pinned))] or [("<none>", "<none>")]
         rows += [
             ImageSummary(repository, tag, image.id, created, size, stored.descriptor.digest)
             for repository, tag in names

@@ -32,7 +32,8 @@ class Upkeep(Rooms):
         with self.store.records.transaction():  # a name that another process gives meanwhile counts
             stored = self.store.find(name)
             by_id = stored.id.removeprefix("sha256:").startswith(name.removeprefix("sha256:"))
-            if by_id and len(stored.names) > 1 and not force:
+            tags, repositories = [one for one in stored.names if one.tag], {one.name for one in stored.names}
+            if by_id and (len(tags) > 1 or len(repositories) > 1) and not force:
                 names = ", ".join(reference.familiar() for reference in stored.names)
                 raise ContainerError(
                     f"unable to delete {name} (must be forced) - image is referenced in multiple repositories",
@@ -40,6 +41,9 @@ class Upkeep(Rooms):
                     hint=f"Its names: {names}. Remove one of them by name, or all with -f.",
                 )
             gone = list(stored.names) if by_id else [Reference.parse(name)]
+            if not by_id and not any(one.name == gone[0].name for one in tags if one != gone[0]):
+                # With its last tag a repository loses the digest, too.
+                gone += [one for one in stored.names if one.digest and one.name == gone[0].name and one != gone[0]]
             last = len(gone) >= len(stored.names)
             if last and (users := self._users(stored)):
                 _assert_removable(stored, "" if by_id else name, users[0], force)

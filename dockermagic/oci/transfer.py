@@ -151,9 +151,13 @@ def _fetch_layers(
     def reading(number: int) -> contextlib.AbstractContextManager[int]:
         return arrivals[image.layers[number].digest].reading()
 
+    def told(digest: str, state: str, done: int, total: int) -> None:
+        if state != "waiting" or not store.has(digest):  # it is said that it exists, and nothing else
+            notify(digest, state, done, total)
+
     beside = () if unpacker is None else unpacker.calls(image, reading)
     try:
-        _together(image.layers, fetch, notify, beside, stop)
+        _together(image.layers, fetch, told, beside, stop)
     finally:
         for arrival in arrivals.values():
             arrival.close()

@@ -324,8 +324,9 @@ class Transport:
             return ""
 
     def _refused(self, answer: Answer, what: str, said: str) -> RegistryError:
+        known = self.credentials() is not None
         reason = {
-            401: "the registry wants to know who we are",
+            401: f"the registry {'does not take the login' if known else 'wants to know who we are'}",
             403: "access is denied",
             404: "not found",
             413: "the registry says that it is too large",
@@ -333,7 +334,7 @@ class Transport:
         }.get(answer.status, f"the registry answered {answer.status}")
         hint = ""
         if answer.status in (401, 403):
-            hint = f"Log in first: dockermagic login {self._host}" if self.credentials() is None else "Check the login."
+            hint = f"Log in first: dockermagic login {self._host}" if not known else "Check the login."
         return RegistryError(f"{what}: {reason}" + (f" ({said})" if said else ""), hint=hint)
 
 

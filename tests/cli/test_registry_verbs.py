@@ -104,6 +104,7 @@ def test_the_lines_are_dockers(busybox: Commands, registry: Registry, docker_con
         "latest: digest: DIGEST size: N",
     ]
     assert "LAYER: Layer already exists" in lines(busybox("push", f"{name}:latest").out)
+    digest = f"{name}@{re.findall('sha256:[0-9a-f]{64}', sent)[-1]}"
     busybox("tag", "busybox", f"{name}:2")
     assert lines(busybox("push", "-q", "-a", name).out) == [name]
     fresh = Commands(busybox.home.parent / "fresh", busybox.directory)
@@ -119,10 +120,20 @@ def test_the_lines_are_dockers(busybox: Commands, registry: Registry, docker_con
     ]
     again = lines(fresh("pull", f"{name}:latest").out)
     assert "LAYER: Already exists" in again
+    assert "LAYER: Pulling fs layer" not in again
     assert f"Status: Image is up to date for {name}:latest" in again
     assert fresh("pull", "-q", f"{name}:2").out == f"{name}:2\n"
     assert fresh("rmi", f"{name}:2", f"{name}:latest").code == 0
     everything = lines(fresh("pull", "-a", name).out)
+    fresh("pull", "-q", digest)
+    assert fresh("images", name, "--format", "{{.Tag}}").out.split() == ["2", "latest"]
+    fresh("rmi", f"{name}:2")
+    assert lines(fresh("rmi", f"{name}:latest").out) == [
+        f"Untagged: {name}:latest",
+        f"Untagged: {name}@DIGEST",
+        "Deleted: DIGEST",
+    ]
+    fresh("pull", "-q", name)
     assert [line for line in everything if "Pulling from" in line] == [
         f"2: Pulling from {name}",
         f"latest: Pulling from {name}",
