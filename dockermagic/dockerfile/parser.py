@@ -72,7 +72,6 @@ class _Lines:
         if len(line) > _MAX_LINE // 4 and len(line.encode("utf-8", "surrogatepass")) > _MAX_LINE:
             raise DockerfileSyntaxError(
                 f"dockerfile line greater than max allowed size of {_MAX_LINE}",
-                place=self.place(self.number),
                 hint=f"Line {self.number} is too long: split it with continuations, or move the text into a file.",
             )
         return line.rstrip("\r")
