@@ -52,9 +52,7 @@ def warn(report: Report, request: BuildRequest, step: InternalStep) -> None:
     for found in report.diagnostics:
         short = f"{found.rule}: {found.detail} (line {found.line})"
         detail = (found.description,) if found.description else ()
-        where = found.range
-        end = where.end_column if where.end_line == where.start_line else None
-        place = Place(where.start_line, where.start_column, end, lines[where.start_line - 1])
+        place = found.place(lines)
         step.emit(Warning(step.digest, 1, short, detail, found.url, found.line, found.rule, place))
     if report.violation and report.error is None:
         first = report.diagnostics[0]

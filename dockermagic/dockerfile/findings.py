@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from dockermagic.dockerfile.directives import CheckOptions, parse_check, read_directive
 from dockermagic.dockerfile.parser import Node
 from dockermagic.dockerfile.rules import RULES, TEACHING, Level
 from dockermagic.dockerfile.text import NOWHERE, Range
+from dockermagic.errors import Place
 
 __all__ = ["Diagnostic", "Findings", "phrase_range"]
 
@@ -35,6 +37,12 @@ class Diagnostic:
 
     def __str__(self) -> str:
         return f"{self.rule}: {self.detail} (line {self.line})"
+
+    def place(self, lines: Sequence[str]) -> Place:
+        """What is to be underlined, in the lines of the text: on its first line, where it goes over several."""
+        where = self.range
+        end = where.end_column if where.end_line == where.start_line else None
+        return Place(where.start_line, where.start_column, end, lines[where.start_line - 1])
 
 
 class Findings:

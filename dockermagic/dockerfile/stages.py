@@ -222,7 +222,7 @@ def _base(stage: Stage, scope: Scope, escape: str) -> str:
         raise DockerfileSyntaxError(
             f"base name ({stage.base.image}) should not be blank",
             place=stage.base.place(),
-            hint="".join(f"Give {name} a value: ARG {name}=… before the first FROM." for name in sorted(names)),
+            hint=" ".join(f"Give {name} a value: ARG {name}=… before the first FROM." for name in sorted(names)),
         )
     return base
 

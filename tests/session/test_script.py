@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from dockermagic.dockerfile.linter import check, lint
 from dockermagic.dockerfile.parser import parse
 from dockermagic.errors import BuildError, DockerfileSyntaxError, Place
 from dockermagic.events import Log, Vertex, Warning
@@ -112,6 +113,45 @@ def test_an_error_in_another_file_keeps_its_place() -> None:
     script("FROM a").replaced(error, "Dockerfile")
 
     assert str(error.place) == ".dockerignore:4"
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        (  # one stage over two cells
+            ["FROM a", "RUN b\nWORKDIR c\nLABEL d=1 \\\n  e=$f"],
+            ["cell [2]:3 WorkdirRelativePath WORKDIR c", "cell [2]:5 UndefinedVar $f"],
+        ),
+        (  # arguments in a cell of their own
+            ["ARG BASE=a\nARG other", "FROM a$BSE AS Stage"],
+            ["cell [2]:2 StageNameCasing Stage", "cell [2]:2 UndefinedArgInFrom BSE"],
+        ),
+        (  # a directive in the first cell is for all of them
+            ["# check=skip=StageNameCasing\nFROM a AS B", "FROM a AS C\nrun d"],
+            ["cell [2]:3 ConsistentInstructionCasing run"],
+        ),
+        (  # further down it is a comment, for the instruction below it
+            ["FROM a", "# check=skip=all\nEXPOSE 80/TCP\nEXPOSE 81/TCP"],
+            ["cell [2]:4 ExposeProtoCasing 81/TCP"],
+        ),
+    ],
+)
+def test_what_the_linter_finds_is_underlined_in_the_cell(texts: list[str], expected: list[str]) -> None:
+    made = script(*texts)
+    places = [(found.rule, made.place(found.place(made.text.split("\n")))) for found in lint(made.text)]
+
+    assert sorted(f"{place} {rule} {place.parts()[1]}" for rule, place in places) == expected
+
+
+def test_an_error_behind_the_first_look_is_underlined_in_the_cell() -> None:
+    made = script("FROM a", "RUN b\nRUN --network=none --mount=type=cash,target=/c d")
+    error = check(made.text).error
+    assert error is not None
+
+    made.replaced(error, "Dockerfile")
+
+    assert error.place is not None
+    assert (str(error.place), error.place.parts()[1]) == ("cell [2]:3", "--mount=type=cash,target=/c")
 
 
 @pytest.mark.parametrize(
