@@ -15,15 +15,13 @@ from typing import Any
 
 from dockermagic.records import Records, declare
 
-__all__ = ["Cache", "TrailEntry", "explain"]
+__all__ = ["SCHEMA", "Cache", "TrailEntry", "explain"]
 
-declare(
-    "cache",
-    """
+SCHEMA = """
     CREATE TABLE IF NOT EXISTS keys(key TEXT PRIMARY KEY, inputs BLOB NOT NULL);
     CREATE TABLE IF NOT EXISTS trails(name TEXT PRIMARY KEY, entries BLOB NOT NULL);
-    """,
-)
+"""
+declare("cache", SCHEMA)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,10 @@ from dockermagic.records import Records, declare
 from dockermagic.sandbox.base import Sandbox
 from dockermagic.sandbox.snapshot_index import SCHEMA as SNAPSHOTS
 
-__all__ = ["LayerFacts", "layer_facts", "sizes_by_diff_id"]
+__all__ = ["SCHEMA", "LayerFacts", "layer_facts", "sizes_by_diff_id"]
 
 declare("snapshots", SNAPSHOTS)  # joined below, also where no snapshotter was ever opened
-declare(
-    "layer_facts",
-    """
+SCHEMA = """
     CREATE TABLE IF NOT EXISTS layer_facts (
         id INTEGER PRIMARY KEY, bytes INTEGER NOT NULL, added INTEGER NOT NULL, modified INTEGER NOT NULL,
         removed INTEGER NOT NULL
@@ -24,8 +22,8 @@ declare(
     CREATE TRIGGER IF NOT EXISTS layer_facts_gone AFTER DELETE ON snapshots BEGIN
         DELETE FROM layer_facts WHERE id = OLD.id;
     END;
-    """,
-)
+"""
+declare("layer_facts", SCHEMA)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,15 +8,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from dockermagic.build.cache import SCHEMA as CACHE
+from dockermagic.build.facts import SCHEMA as FACTS
 from dockermagic.errors import DockermagicError
 from dockermagic.fsck.findings import Notes
 from dockermagic.fsck.leftovers import Remove
 from dockermagic.oci.spec import chain_ids
-from dockermagic.records import Records
+from dockermagic.records import Records, declare
 from dockermagic.sandbox.base import Sandbox
 from dockermagic.sandbox.snapshot import Snapshotter
 
 __all__ = ["Layers"]
+
+# Looked through below, also where nothing was ever built.
+declare("cache", CACHE)
+declare("layer_facts", FACTS)
 
 _AT_ONCE = 50
 _REPAIR = "`fsck --repair` forgets it and what stands on it; both are built again when they are wanted."

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from dockermagic.oci.image import Image
@@ -66,6 +67,7 @@ class Bench:
         self.directory, self.docker, self.registry = directory, docker, registry
         self.seconds: dict[str, dict[str, list[float]]] = {}
         self.memory: dict[str, int] = {}
+        self.rounds: dict[str, int] = {}
         self.count = 0
 
     def note(self, work: str, who: str, taken: tuple[float, int]) -> None:
@@ -99,38 +101,66 @@ class Bench:
                 push(store, reference, descriptor)
         records.close()
 
+    def in_turn(self, work: str, taken: dict[str, Callable[[], tuple[float, int]]]) -> None:
+        """Each does the work; who was first is last in the next round."""
+        self.rounds[work] = self.rounds.get(work, -1) + 1
+        names = list(taken)
+        first = self.rounds[work] % len(names)
+        for who in names[first:] + names[:first]:
+            self.note(work, who, taken[who]())
+
     def pull(self, name: str) -> None:
         image = f"{self.registry.address}/bench/{name}:1"
+
+        def ours() -> tuple[float, int]:
+            home = self.fresh()
+            self.ours(
+                home, "info"
+            )  # once a boot it is tried what this host allows, as others do when their daemon starts
+            taken = self.ours(home, "pull", "-q", image)
+            shutil.rmtree(home)
+            return taken
+
+        def docker() -> tuple[float, int]:
+            taken = timed(self.docker.command("pull", "-q", image))
+            self.docker("rmi", "-f", image)
+            return taken
+
+        def podmans() -> tuple[float, int]:
+            tool = podman(self.fresh())
+            taken = timed(tool.command("pull", "-q", "--tls-verify=false", image), tool.environment)
+            tool("rmi", "-f", image)
+            return taken
+
         work = f"pull and unpack, {name} layer{'s' if name == 'five' else ''}"
-        home = self.fresh()
-        self.note(work, "dockermagic", self.ours(home, "pull", "-q", image))
-        shutil.rmtree(home)
-        self.note(work, "docker", timed(self.docker.command("pull", "-q", image)))
-        self.docker("rmi", "-f", image)
-        tool = podman(self.fresh())
-        self.note(work, "podman", timed(tool.command("pull", "-q", "--tls-verify=false", image), tool.environment))
-        tool("rmi", "-f", image)
+        self.in_turn(work, {"dockermagic": ours, "docker": docker, "podman": podmans})
 
     def push(self, name: str) -> None:
         """To registries with nothing on them: what is there already is not sent."""
         source = f"{self.registry.address}/bench/{name}:1"
         home, tool = self.directory / "source", skopeo(self.directory / "skopeo")
-        for who in ("dockermagic", "skopeo"):
+
+        def ours(target: str) -> tuple[float, int]:
+            self.ours(home, "tag", source, target)
+            taken = self.ours(home, "push", "-q", target)
+            self.ours(home, "rmi", target)
+            return taken
+
+        def skopeos(target: str) -> tuple[float, int]:
+            words = ("copy", "-q", "--dest-tls-verify=false", f"oci:{home}:{source}", f"docker://{target}")
+            return timed(tool.command(*words), tool.environment)
+
+        def to_empty(send: Callable[[str], tuple[float, int]]) -> tuple[float, int]:
             place = self.fresh()
             place.mkdir()
             empty = Registry(place)
             try:
-                target = f"{empty.address}/to/{name}:1"
-                if who == "dockermagic":
-                    self.ours(home, "tag", source, target)
-                    self.note(f"push, {name}", who, self.ours(home, "push", "-q", target))
-                    self.ours(home, "rmi", target)
-                else:
-                    words = ("copy", "-q", "--dest-tls-verify=false", f"oci:{home}:{source}", f"docker://{target}")
-                    self.note(f"push, {name}", who, timed(tool.command(*words), tool.environment))
+                return send(f"{empty.address}/to/{name}:1")
             finally:
                 empty.stop()
-            shutil.rmtree(place)
+                shutil.rmtree(place)
+
+        self.in_turn(f"push, {name}", {"dockermagic": partial(to_empty, ours), "skopeo": partial(to_empty, skopeos)})
 
     def save(self) -> None:
         image = f"{self.registry.address}/bench/five:1"
@@ -145,13 +175,21 @@ class Bench:
             "import os,sys; from dockermagic.oci.layer import unpack; os.mkdir(sys.argv[2]);"
             " unpack(os.open(sys.argv[1], os.O_RDONLY), sys.argv[2])"
         )
-        one, other = self.fresh() / "x", self.fresh() / "y"
-        one.parent.mkdir()
-        other.mkdir(parents=True)
-        self.note("unpack", "dockermagic", timed([sys.executable, "-c", code, str(blob), str(one)]))
-        self.note("unpack", "tar xzf", timed(["tar", "xzf", str(blob), "-C", str(other)]))
-        shutil.rmtree(one.parent)
-        shutil.rmtree(other.parent)
+
+        def into(command: Callable[[Path], Sequence[str]]) -> tuple[float, int]:
+            place = self.fresh()
+            place.mkdir()
+            taken = timed(command(place))
+            shutil.rmtree(place)
+            return taken
+
+        self.in_turn(
+            "unpack",
+            {
+                "dockermagic": lambda: into(lambda place: [sys.executable, "-c", code, str(blob), str(place / "x")]),
+                "tar xzf": lambda: into(lambda place: ["tar", "xzf", str(blob), "-C", str(place)]),
+            },
+        )
 
     def table(self) -> str:
         lines = ["| work | dockermagic | others (ours / theirs) | memory |", "|---|---|---|---|"]

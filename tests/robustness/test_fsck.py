@@ -224,6 +224,14 @@ def test_records_that_sqlite_cannot_read_are_said(engine: Engine) -> None:
     assert "load" in report.findings[0].hint
 
 
+def test_a_store_in_which_nothing_was_built_is_clean(tmp_path: Path) -> None:
+    environment = os.environ | {"DOCKERMAGIC_HOME": str(tmp_path), "PYTHONPATH": str(REPO)}
+    command = [sys.executable, "-m", "dockermagic", "fsck"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith(": clean (0 blobs, 0 cache mounts, 0 images, 0 snapshots)\n")
+
+
 def test_the_verb_says_it_and_its_exit_code_tells_damage(engine: Engine) -> None:
     def fsck(*words: str) -> subprocess.CompletedProcess[str]:
         environment = os.environ | {"DOCKERMAGIC_HOME": str(engine.home), "PYTHONPATH": str(REPO)}
