@@ -156,9 +156,10 @@ class Containers:
         return line, fds[0] if fds else None
 
     def _code(self, place: Place) -> int:
-        place.wait()
+        if (code := place.wait()) is not None:
+            return code
         found = place.read()
-        return 137 if found is None or found.state.exit_code is None else found.state.exit_code
+        return 137 if found is None else found.state.exit_code or 0
 
     def execute(
         self,

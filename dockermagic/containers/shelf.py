@@ -7,8 +7,9 @@
     containers/ID/           a container that stays
     containers/rm-ID/        one that goes at its end; a sweep takes it if its supervisor died first
         container.json       what it was made from
-        state.json           how it stands, written by its supervisor
-        lock                 held as long as it is being run, by the process that runs it, and dies with it
+        state.json           how it stands, written by its supervisor; not there before its first start
+        lock                 held as long as it is being run, by the process that runs it, and dies with it; its exit
+                             code afterwards
         starting             held while it is started or removed
         control              the socket of that process
         log, log.1           what it wrote
@@ -145,14 +146,21 @@ class Place:
                 raise ContainerNotFoundError(self.id[:12])
             yield container
 
-    def wait(self) -> None:
-        """Return when nobody runs it any more."""
+    def wait(self) -> int | None:
+        """Return when nobody runs it any more: its exit code, also where it is gone by then.
+
+        None where it was never run, or whoever ran it was killed.
+        """
         try:
             held = os.open(self.path / "lock", os.O_RDWR | os.O_CLOEXEC)
         except OSError:
-            return
-        lock.claim(held, shared=True)
-        os.close(held)
+            return None
+        try:
+            lock.claim(held, shared=True)
+            said = os.pread(held, 16, 0)
+            return int(said) if said else None
+        finally:
+            os.close(held)
 
 
 class Shelf:
@@ -186,7 +194,6 @@ class Shelf:
                 place.fs.chmod(stat.S_IMODE(lowers[-1].stat().st_mode))
             held = place.hold()
             place.write(container)
-            place.write_state(container.state)
         return place, container, held
 
     def _take_name(self, wanted: str, place: Place) -> str:

@@ -78,6 +78,7 @@ class Supervisor:
         not stay is gone.
         """
         self._output, self._began = output, began
+        os.ftruncate(held, 0)
         unsubscribe = cancel.subscribe(lambda: self.interrupt(signal.SIGINT)) if cancel is not None else None
         try:
             with contextlib.closing(Log(self.place.path)) as self._log, Door(self.place.path / "control", self._answer):
@@ -95,6 +96,9 @@ class Supervisor:
             if unsubscribe is not None:
                 unsubscribe()
             self._leave()
+            if self.state.exit_code is not None:
+                with contextlib.suppress(OSError):  # on a full disk the state alone says it
+                    os.pwrite(held, b"%d" % self.state.exit_code, 0)
             if self.container.request.remove:
                 self.shelf.remove(self.place)
             os.close(held)
@@ -175,7 +179,9 @@ class Supervisor:
                 began = self.state.status == "running"
                 ended = {"finished": time.time(), "exit_code": code, "pid": 0, "ports": (), "address": ""}
                 health = "" if not self.state.health else "unhealthy"
-                self.update(status="exited" if began or not error else "created", error=error, health=health, **ended)
+                self.note(status="exited" if began or not error else "created", error=error, health=health, **ended)
+                if self._restart or not self.container.request.remove:
+                    self.update()
         if failure is not None and not self.state.restarts:
             raise failure
 
