@@ -84,7 +84,7 @@ def _network(supervisor: Supervisor, stack: contextlib.ExitStack) -> Network | N
     wanted = [Published(port.container, port.protocol, port.host, port.host_ip or LOCAL) for port in
               container.wanted_ports]  # fmt: skip
     try:
-        network = Network(supervisor.sandbox, wanted, _ports_of(supervisor))
+        network = Network(supervisor.sandbox, wanted, _ports_of(supervisor), servers=container.request.dns)
     except PortTakenError as error:
         where = f"{container.name} ({container.id})"
         raise ContainerError(

@@ -75,8 +75,8 @@ def resolv_conf(
         host = []
     found = {name: [line[1:] for line in host if line[0] == name] for name in ("nameserver", "search", "options")}
     known = [words[0] for words in found["nameserver"] if words]
-    if way == "pasta" and not servers and all(server.startswith(("127.", "::1")) for server in known):
-        servers = [RESOLVER]
+    if way == "pasta" and not servers:
+        servers = [RESOLVER]  # pasta answers there for the host's, whose own address its older versions hide
     if not (servers or search or options):
         return None
     lines = [f"nameserver {server}" for server in servers or known]
@@ -91,11 +91,14 @@ class Network:
     """The network of one process: made before it, joined when its namespace is there, and closed after it.
 
     Making it takes the ports; raises PortTakenError where one is not to be had. ``ports`` then have their numbers.
-    ``folder`` is the ``ports`` of the process. ``way`` is one of :func:`ways`, or ``host`` where there is no namespace.
+    ``folder`` is the ``ports`` of the process, ``servers`` whom it asks for names instead of the host's. ``way`` is one of :func:`ways`, or ``host`` where there is no namespace.
     """
 
-    def __init__(self, sandbox: Sandbox, ports: Sequence[Published], folder: Path) -> None:
+    def __init__(
+        self, sandbox: Sandbox, ports: Sequence[Published], folder: Path, *, servers: Sequence[str] = ()
+    ) -> None:
         self.sandbox = sandbox
+        self.resolves = not servers
         self.folder = folder
         self.way = ways()[0] if WAYS[sandbox.mode].namespaces else "host"
         self.address = LOCAL if self.way == "host" else ADDRESS
@@ -169,7 +172,7 @@ class Network:
                 for port, one in zip(self.ports, self._sockets, strict=True):
                     if port.protocol == "tcp":
                         one.close()
-                command = [_pasta() or "pasta", *_options(self.ports)]
+                command = [_pasta() or "pasta", *_options(self.ports, self.resolves)]
                 self._start(f"{_INSIDE}:pasta", {"namespace": namespace}, command=command)
             if carried or self.way == "forwarder":
                 alone = self.way == "forwarder"
@@ -220,9 +223,10 @@ class Network:
             thread.join()
 
 
-def _options(ports: Sequence[Published]) -> list[str]:
+def _options(ports: Sequence[Published], resolves: bool) -> list[str]:
     words = ["--foreground", "--quiet", "--config-net", "--ipv4-only", "--no-map-gw", "--netns-only"]
-    words += ["--address", ADDRESS, "--netmask", "24", "--gateway", GATEWAY, "--dns-forward", RESOLVER]
+    words += ["--address", ADDRESS, "--netmask", "24", "--gateway", GATEWAY]
+    words += ["--dns-forward", RESOLVER] if resolves else []
     words += ["--ns-ifname", "eth0", "--tcp-ns", "none", "--udp-ns", "none"]
     chosen = [f"{port.address}/{port.host}:{port.container}" for port in ports if port.protocol == "tcp"]
     for spec in chosen or ["none"]:

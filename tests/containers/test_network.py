@@ -148,6 +148,9 @@ def test_a_network_of_its_own(net: Commands) -> None:
         assert "refused" in done.err
     done = net("run", "--rm", "--network", "bridge", "busybox", "sh", "-c", "ip -o addr | grep -c 10.0.2.100")
     assert done.out == "1\n"
+    if net.environment["DOCKERMAGIC_NETWORK"] == "pasta":
+        words = ("run", "--rm", "--network", "bridge", "busybox", "grep", "^nameserver", "/etc/resolv.conf")
+        assert net(*words).out == "nameserver 10.0.2.3\n", "pasta answers for the host's resolver there"
 
 
 def test_port_options(busybox: Commands) -> None:
