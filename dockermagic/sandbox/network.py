@@ -91,7 +91,8 @@ class Network:
     """The network of one process: made before it, joined when its namespace is there, and closed after it.
 
     Making it takes the ports; raises PortTakenError where one is not to be had. ``ports`` then have their numbers.
-    ``folder`` is the ``ports`` of the process, ``servers`` whom it asks for names instead of the host's. ``way`` is one of :func:`ways`, or ``host`` where there is no namespace.
+    ``folder`` is the ``ports`` of the process, ``servers`` whom it asks for names instead of the
+    host's. ``way`` is one of :func:`ways`, or ``host`` where there is no namespace.
     """
 
     def __init__(
