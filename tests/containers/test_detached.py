@@ -223,14 +223,15 @@ def test_attach_shows_and_types(busybox: Commands) -> None:
 
 
 def test_who_waits_hears_the_exit_code_of_one_that_goes(busybox: Commands) -> None:
-    script = "while [ ! -e /go ]; do sleep 0.05; done; echo bye; exit 3"
+    script = "while [ ! -e /go ]; do echo here; sleep 0.05; done; echo bye; exit 3"
     busybox("run", "-d", "--rm", "--name", "gone", "busybox", "sh", "-c", script)
-    waiting = [busybox.start(verb, "gone", stdout=subprocess.PIPE) for verb in ("wait", "attach")]
-    follower = busybox.start("logs", "-f", "gone", stdout=subprocess.PIPE)
+    watching = [busybox.start(*words, "gone", stdout=subprocess.PIPE) for words in (("attach",), ("logs", "-f"))]
+    for process in watching:
+        wait_for(process, b"here")
     busybox("exec", "gone", "touch", "/go")
-    said = [process.communicate(timeout=60)[0] for process in (*waiting, follower)]
-    assert (said[0], waiting[0].returncode, waiting[1].returncode) == (b"3\n", 0, 3)
-    assert said[2] == b"bye\n"
+    for process, code in zip(watching, (3, 0), strict=True):
+        assert process.communicate(timeout=60)[0].endswith(b"here\nbye\n")
+        assert process.returncode == code
 
 
 def test_of_several_who_start_it_one_does(busybox: Commands) -> None:
