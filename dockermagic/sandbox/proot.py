@@ -2,7 +2,7 @@
 
 It needs no privilege and no namespace, and isolates nothing. Behind it stands a listener (:mod:`.proot_calls`): a
 tracer stops a process before the filters do, so that the listener gets the paths of the host. Where the kernel has no
-such listener, owners are not recorded, ports stay what they are, and PRoot's own exit code is the command's.
+such listener, owners are not recorded, ports stay what they are, and PRoot's words are taken out of the command's.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ __all__ = ["Traced", "find_proot"]
 _NATIVE = {"x86_64": (62, 3), "aarch64": (183, 40)}
 """The ELF machines that run here: the wide one and the narrow one."""
 _ENDED = re.compile(rb" (v?)pid (\d+): (exited with status|terminated with signal) (\d+)")
+_WORDS = re.compile(rb"proot info: [^\n]*\n")
 _MOST_WORDS = 1 << 14
 
 
@@ -81,9 +82,9 @@ class Traced:
         self.stopped = False
         self.pid = -1
         self.first = -1
-        self.code: int | None = None
+        self.codes: dict[int, int] = {}
         self.words = b""
-        self.speaks = -1
+        self.speaks = self.stderr = -1
         syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
         try:
             self._begin(streams, held, beside)
@@ -123,6 +124,8 @@ class Traced:
         command = [*before, path, *process.args[1:]]
         ours, theirs = socket.socketpair()
         self.speaks, words = os.pipe()
+        if not listens() and not process.tty:  # PRoot and the command have one standard error between them
+            self.stderr = os.dup(streams[2])
         self.pid = self.loop.fork(self._ended)
         if self.pid == 0:
             ours.close()
@@ -176,7 +179,7 @@ class Traced:
     def _command(self) -> list[str]:
         ids = self.identity
         command = [find_proot(), "-r", str(self.bindings.tree), "-w", os.path.normpath(self.process.cwd or "/")]
-        if listens():
+        if listens() or not self.process.tty:
             command += ["-v", "1"]  # it tells how each process ends
         command += ["-i", f"{ids.uid}:{ids.gid}"] if ids.uid else ["-0"]
         for source, target in self.bindings.binds():
@@ -223,6 +226,8 @@ class Traced:
             listener = seccomp.install(seccomp.proot_listener_program(True), listen=True)
             syscalls.send(start, b"start", [listener, fds[2]])
             environment = {f"{MARK}{name}": value for name, value in environment.items()}
+            fds[2] = words
+        elif self.stderr >= 0:
             fds[2] = words
         if program := seccomp.proot_program():
             seccomp.install(program)
@@ -281,11 +286,20 @@ class Traced:
         *lines, rest = (self.words + piece).split(b"\n")
         for line in lines:
             found = _ENDED.search(line)
-            if found and int(found[2]) == (1 if found[1] else self.first):  # newer ones count from 1
-                self.code = int(found[4]) + (128 if found[3].startswith(b"term") else 0)
-        said = [line for line in lines if not line.startswith(b"proot info:")]
-        self.words = b"\n".join([*said, rest])[-_MOST_WORDS:]
+            if found and (self.first < 0 or found[1] or int(found[2]) == self.first):
+                number = 0 if found[1] + found[2] == b"v1" else int(found[2])  # newer ones count from 1
+                self.codes[number] = int(found[4]) + (128 if found[3].startswith(b"term") else 0)
+        said = _WORDS.sub(b"", b"".join(line + b"\n" for line in lines))
+        if self.stderr >= 0:
+            self._pass_on(said)
+            said = b""
+        self.words = (said + rest)[-_MOST_WORDS:]
         return True
+
+    def _pass_on(self, data: bytes) -> None:
+        with contextlib.suppress(OSError):  # nobody reads it
+            while data:
+                data = data[os.write(self.stderr, data) :]
 
     def _begins(self, pid: int) -> None:
         """The command is about to be executed, by the first process that PRoot made."""
@@ -348,7 +362,9 @@ class Traced:
                 {"error": wire.encode_error(SandboxError(f"PRoot could not start the command: {said}"))}
             )
         code = 128 - code if code < 0 else code
-        return self._finish({"result": {"exit_code": code if self.code is None else self.code, "refused": ""}})
+        if self.codes:  # where it was too quick to be seen, it is the one that was there first
+            code = self.codes.get(0, self.codes.get(self.first, self.codes[min(self.codes)]))
+        return self._finish({"result": {"exit_code": code, "refused": ""}})
 
     def _finish(self, answer: dict[str, Any]) -> None:
         if self.listener is not None:
@@ -360,6 +376,9 @@ class Traced:
         if self.speaks >= 0:
             self.loop.unwatch(self.speaks)
             os.close(self.speaks)
+        if self.stderr >= 0:
+            self._pass_on(self.words)
+            os.close(self.stderr)
         self.bindings.close()
         self.cleanup.close()
         self.answer = self.error or answer

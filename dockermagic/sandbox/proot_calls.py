@@ -157,13 +157,20 @@ class Answers(Recorder):
 
     def _bind(self, identity: int, pid: int, arguments: list[int]) -> int | Verdict:
         inode = self._inode(identity, pid, arguments[0])
-        one = self.sockets.get(inode)
-        raw, address = self._address(pid, one, arguments) if one is not None else (b"", ())
-        if one is None or not address:
+        one = self.sockets.pop(inode, None)
+        if one is None:
             return Verdict.GO_ON
-        if self.ports.bind(one, address):
-            self.names[inode] = raw
-        self.sockets.pop(inode).close()
+        raw, address = self._address(pid, one, arguments)
+        if not address:
+            one.close()  # held on to, it would outlive its owner
+            return Verdict.GO_ON
+        try:
+            if self.ports.bind(one, address):
+                self.names[inode] = raw
+        except OSError:
+            self.sockets[inode] = one  # another port may be tried
+            raise
+        one.close()
         return 0
 
     def _connect(self, identity: int, pid: int, arguments: list[int]) -> int | Verdict:
