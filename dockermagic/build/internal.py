@@ -55,7 +55,7 @@ class InternalStep:
     def transfer(self, digest: str, state: str, done: int, total: int) -> None:
         """A blob on its way to or from a registry; ``done`` and ``total`` in bytes. Called from several threads."""
         moment = now()
-        ended = moment if state != "waiting" and done >= total else None
+        ended = None if state in ("waiting", "transfer") else moment
         self.emit(Status(self.digest, digest, state, done, total, moment, self.started, ended))
 
     def part(self, name: str) -> Part:
@@ -73,4 +73,5 @@ class Part:
         self.step.emit(Status(self.step.digest, self.name, self.name, 0, 0, now(), self.started))
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        self.step.emit(Status(self.step.digest, self.name, self.name, 0, 0, now(), self.started, now()))
+        if error is None:
+            self.step.emit(Status(self.step.digest, self.name, self.name, 0, 0, now(), self.started, now()))

@@ -36,7 +36,7 @@ def data_size(size: int) -> str:
 
 def status_text(status: Status) -> str:
     """``transferring context: 2B 0.1s done``, ``sha256:... 1.46kB / 2.20MB``."""
-    text = status.id
+    text = f"extracting {status.id}" if status.name == "extracting" else status.id
     if status.total:
         text += f" {data_size(status.current)} / {data_size(status.total)}"
     elif status.current:
@@ -126,7 +126,7 @@ class PlainPrinter:
                 self.warnings.append(event)
             case Vertex():
                 self._vertex(event)
-            case Status() if event.vertex in self.steps:
+            case Status() if event.vertex in self.steps and event.name != "unpacked":  # it was told as extracted
                 step = self.steps[event.vertex]
                 last = step.reported.setdefault(event.id, event.started or event.timestamp)
                 if event.completed is not None or event.timestamp - last >= STATUS_INTERVAL:
