@@ -252,6 +252,7 @@ def _load(magics: DockerMagics, session: Session, arguments: Namespace) -> None:
     except OSError as error:
         raise SessionError(f"cannot read {path}: {error.strerror}") from None
     session.reset()
+    magics.bench.claimed.setdefault(session.name, set())  # this kernel's first cell goes on with what is loaded
     cards = magics.bench.cards(session)
     cancel = Cancel()
     for piece in found:

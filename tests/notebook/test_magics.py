@@ -575,6 +575,8 @@ def test_a_dockerfile_is_loaded_exported_and_verified(kernel: Kernel, tmp_path: 
     assert "Verified: a replay from nothing gives the same" in verified.text
     assert "dockermagic.invalid" not in kernel.run("%docker images", "x").text
     assert "all CACHED" in kernel.run("%dockerfile load in/Dockerfile", "a").text
+    without_id = kernel.run("%%dockerfile\nRUN cat /file")
+    assert (without_id.status, without_id.message) == ("ok", "")
 
 
 def test_a_replay_that_gives_something_else_says_what(kernel: Kernel) -> None:
