@@ -55,7 +55,10 @@ def image(name: str) -> Image:
 
 
 def find_file(engine: Engine, snapshots: tuple[int, ...], path: str) -> tuple[str, TreeEntry | None]:
-    """Where a path leads when symbolic links are followed, and what is there; None where nothing is."""
+    """Where a path leads when symbolic links are followed, and what is there; None where nothing is.
+
+    The root is no layer's, so it is as containers have it: root's, and 755.
+    """
     todo = [part for part in posixpath.normpath("/" + path).split("/") if part]
     place, found, links = "/", None, 0
     while todo:
@@ -78,6 +81,10 @@ def find_file(engine: Engine, snapshots: tuple[int, ...], path: str) -> tuple[st
             todo = [part for part in found.link.split("/") if part not in ("", ".")] + todo
             continue
         place = posixpath.join(place, name)
+    if place == "/":
+        from dockermagic.view import TreeEntry
+
+        return place, TreeEntry("/", "directory", mode=0o755)
     return place, found
 
 
@@ -260,7 +267,7 @@ class File:
     @property
     def exists(self) -> bool:
         """Whether anything is there."""
-        return self._found[1] is not None or self.path == "/"
+        return self._found[1] is not None
 
     @property
     def entry(self) -> TreeEntry:

@@ -94,6 +94,7 @@ commandTests:
 fileExistenceTests:
   - {name: program, path: /app/main.py, permissions: "-rw-r-----", uid: 7, gid: 8}
   - {name: nothing, path: /none, shouldExist: false}
+  - {name: root, path: /, permissions: drwxr-xr-x, uid: 0, gid: 0, isExecutableBy: group}
   - {name: directory, path: /app, permissions: drwxr-xr-x, isExecutableBy: any}
   - {name: wrong, path: /none}
 fileContentTests:
