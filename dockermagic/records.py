@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import sqlite3
 import sys
 import threading
@@ -156,7 +155,7 @@ class Records:
     def _keep_reserve(self) -> None:
         """Keep a little room in a file, given up when the disk is full: what makes room writes records, too."""
         reserve = self.home / "reserve"
-        free = shutil.disk_usage(self.home).free
+        free = _free_bytes(self.home)
         with contextlib.suppress(OSError):
             if free < _NEEDED_BYTES:
                 reserve.unlink()
@@ -191,6 +190,15 @@ class Records:
         except BaseException:
             connection.execute("ROLLBACK")
             raise
+
+
+def _free_bytes(directory: Path) -> int:
+    if hasattr(os, "statvfs"):  # shutil asks it, too, and brings every kind of archive along
+        found = os.statvfs(directory)
+        return found.f_bavail * found.f_frsize
+    import shutil
+
+    return shutil.disk_usage(directory).free
 
 
 def _statements(schema: str) -> Iterator[str]:

@@ -15,7 +15,6 @@ from dockermagic.build.images import Packing
 from dockermagic.build.internal import Internal, InternalStep
 from dockermagic.build.request import BuildRequest, Output, StageResult
 from dockermagic.errors import UsageError, full_disk_error, is_full
-from dockermagic.oci.compression import PINNED_LEVEL
 from dockermagic.oci.platform import Platform
 from dockermagic.oci.reference import Reference
 from dockermagic.oci.spec import INDEX, Descriptor, Index, encode
@@ -183,6 +182,8 @@ def _image(builder: Builder, built: Sequence[Built], output: Output) -> tuple[De
 def _packing(output: Output, epoch: float | None) -> Packing:
     level = output.options.get("compression-level", "")
     if _switch(output, "reproducible", False):
+        from dockermagic.oci.compression import PINNED_LEVEL
+
         kind = COMPRESSIONS[output.options.get("compression", "gzip")]
         return Packing(kind, int(level) if level else PINNED_LEVEL, int(epoch or 0), one_time=True)
     return Packing(

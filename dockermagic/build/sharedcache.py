@@ -18,7 +18,6 @@ from dockermagic.build.images import Images
 from dockermagic.build.internal import Internal
 from dockermagic.build.request import BuildResult, CacheOption
 from dockermagic.errors import ArchiveError, ImageNotFoundError, RegistryError, StoreError, UsageError
-from dockermagic.oci import layout
 from dockermagic.oci.reference import Reference
 from dockermagic.oci.spec import MANIFEST, Descriptor, Manifest, chain_ids, decode, encode, is_manifest
 from dockermagic.oci.store import Store
@@ -139,8 +138,10 @@ def export_cache(images: Images, cache: Cache, result: BuildResult, option: Cach
             config = images.store.put(encode({"version": 1, "records": records}), CACHE_CONFIG)
             root = images.store.put(encode(Manifest(config=config, layers=tuple(layers))), MANIFEST)
         if option.type == "local":
+            from dockermagic.oci.layout import save_layout
+
             name = Reference.parse(f"cache:{option.options.get('tag') or 'latest'}")
-            layout.save_layout(images.store, root, [name], Path(option.options["dest"]))
+            save_layout(images.store, root, [name], Path(option.options["dest"]))
         else:
             from dockermagic.oci.transfer import push
 
@@ -164,7 +165,9 @@ class _Layout:
     directory: Path
 
     def take(self, store: Store, layer: Descriptor) -> None:
-        layout.take_blob(store, self.directory, layer)
+        from dockermagic.oci.layout import take_blob
+
+        take_blob(store, self.directory, layer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,9 +213,11 @@ class SharedCache:
         source: _Source
         get: Callable[[Descriptor], bytes]
         if option.type == "local":
+            from dockermagic.oci.layout import find_image, read_blob
+
             directory = Path(option.options["src"])
-            root = layout.find_image(directory, option.options.get("digest") or option.options.get("tag", ""))
-            source, get = _Layout(directory), lambda found: layout.read_blob(directory, found.digest)
+            root = find_image(directory, option.options.get("digest") or option.options.get("tag", ""))
+            source, get = _Layout(directory), lambda found: read_blob(directory, found.digest)
             data = get(root)
         else:
             from dockermagic.oci.transfer import repository_of

@@ -9,7 +9,6 @@ import contextlib
 import errno
 import json
 import os
-import shutil
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
@@ -270,6 +269,8 @@ def _try(mode: str, home: Path) -> Trial:
             mode, False, failed="store", reason=str(error), hint=f"Make {home} writable, or set DOCKERMAGIC_HOME."
         )
     finally:
+        import shutil
+
         shutil.rmtree(place, ignore_errors=True)
         if held >= 0:
             os.close(held)

@@ -61,7 +61,9 @@ def test_build_look_run_and_remove(busybox: Commands) -> None:
     assert "first" not in busybox("images").out
 
 
-BUILDS = "concurrent.futures logging subprocess ctypes socket dockermagic.sandbox.worker dockermagic.build.remote"
+BUILDS = (
+    "concurrent.futures logging subprocess ctypes shutil socket dockermagic.sandbox.worker dockermagic.build.remote"
+)
 IMPORTED = """
 import sys
 from dockermagic.cli import main
