@@ -45,7 +45,7 @@ def foot(view: BuildView, acts: Acts = NOTHING) -> Html:
     if view.warnings:
         parts.append(note(*[warning_line(warning) for warning in view.warnings], tone="soft"))
     if view.stale:
-        parts.append(note(stale_sentence(view.stale), _replay(acts)))
+        parts.append(note(_replay(acts), stale_sentence(view.stale)))
     parts += [note(text, tone="soft") for text in view.notes]
     if view.finished and not view.failed:
         parts += _sections(view, acts)
@@ -93,7 +93,7 @@ def outdated_note(view: BuildView, acts: Acts = NOTHING) -> Html:
     if not view.outdated:
         return Html("")
     words = join([f"Stale: {view.outdated}. ", code("%dockerfile replay"), " builds it again."])
-    return el("div", words, _replay(acts), style="padding:7px 12px;border-bottom:1px solid @line;background:@warntint")
+    return el("div", _replay(acts), words, style="padding:7px 12px;border-bottom:1px solid @line;background:@warntint")
 
 
 def _replay(acts: Acts) -> Html:

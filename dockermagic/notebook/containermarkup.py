@@ -31,8 +31,13 @@ def container_heading(view: ContainerView, button: Html | None = None) -> Html:
     if view.exit_code is None and not view.stopped and view.started is not None:
         words = "" if button else duration(now() - view.started)
         taken = el("span", words, class_="dm-clock", data_since=f"{view.started:.3f}")
+    lasting = [muted(one) for one in (view.name, view.ports) if one and view.id]
     return head(
-        state, muted(taken) if taken else "", command, aside=join([chip(view.image, tone="key"), button or ""], " ")
+        state,
+        muted(taken) if taken else "",
+        *lasting,
+        command,
+        aside=join([chip(view.image, tone="key"), button or ""], " "),
     )
 
 

@@ -10,8 +10,8 @@ import css from "@xterm/xterm/css/xterm.css";
 const ACKNOWLEDGED = 256 * 1024;
 const CSS = `
 .dm-terminal { display: flow-root; }
-.dm-terminal > header { display: flex; gap: 8px; align-items: center; padding: 6px 0; font-size: 12px; color: var(--dm-soft); }
-.dm-terminal > header > span { flex: 1; }
+.dm-ends { display: flex; gap: 8px; align-items: center; padding: 6px 0; font-size: 12px; color: var(--dm-soft); }
+.dm-ends > span { flex: 1; }
 .dm-screen { height: 340px; padding: 6px 0 6px 8px; border-radius: 6px; background: var(--dm-screen); resize: vertical; overflow: hidden; min-height: 80px; box-sizing: border-box; }
 .dm-screen .xterm { height: 100%; }
 `;
@@ -36,7 +36,7 @@ export function mount(root, channel, options) {
   const place = document.createElement("div");
   place.className = "dm-terminal";
   place.dataset.lmSuppressShortcuts = "true";
-  const header = document.createElement("header");
+  const header = document.createElement("div");
   const words = document.createElement("span");
   words.setAttribute("role", "status");
   words.textContent = options.title ?? "";
@@ -44,6 +44,7 @@ export function mount(root, channel, options) {
   button.type = "button";
   button.className = "dm-button";
   button.textContent = "end";
+  header.className = "dm-ends";
   header.append(words, button);
   const screen = document.createElement("div");
   screen.className = "dm-screen";

@@ -106,6 +106,7 @@ FACTS = {
     "no diff": ("The images are the same.",),
     "container": ("Hello from a container", "exit code 0", "0.2s"),
     "container failed": ("exit code 3",),
+    "container that lasts": ("running", "web", "127.0.0.1:8000->8000/tcp"),
     "containers": ("web", "0f3c2d9b7a11", "Up 3 minutes", "127.0.0.1:8000->8000/tcp", "Exited (3) 2 hours ago"),
     "session": ("cell app", "stale", "app.py changed", "%dockerfile replay", "failed"),
     "show": ("FROM debian:bookworm AS build", "WORKDIR app"),
