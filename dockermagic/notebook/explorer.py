@@ -118,12 +118,13 @@ class Explorer:
         path, offset, order = str(message.get("path", "/")), int(message.get("offset", 0)), str(message.get("sort", ""))
         compared = self._differences(layers, base)
         files = self.files()
-        key = (*files.directories(layers), "", *files.directories(base), path)
+        key = (*files.directories(layers), "", *files.directories(base), path, order == "size")
         known = self._whole.get(key)
         if known is None:
             everything = order not in ("", "name") or compared is not None
             limit = None if everything else max(WHOLE, offset + PAGE) if not offset else PAGE
-            page = files.page(layers, path, base=base if compared is None else (), offset=offset, limit=limit)
+            under = base if compared is None else ()
+            page = files.page(layers, path, base=under, offset=offset, limit=limit, sizes=order == "size")
             if offset or len(page.entries) < page.total:
                 return {"total": page.total, "offset": offset, "rows": [row_of(one) for one in page.entries[:PAGE]]}
             known = page.entries if compared is None else _marked(page.entries, path, compared)

@@ -63,8 +63,10 @@ class Explorer {
     this.list = el("div", { className: "dm-list", role: "tree", tabIndex: 0, "aria-label": "files" }, this.spacer);
     this.look = new Look(channel, (words) => this.say(words), () => this.list.focus());
     this.quiet = el("div", { className: "dm-quiet", role: "status" });
+    this.tar = el("button", { type: "button", textContent: "folder as .tar", title: "download the folder that is selected", disabled: true });
+    this.tar.addEventListener("click", () => this.pack());
     this.bar = el("div", { className: "dm-bar" }, this.search, this.regex, ...this.chips, this.sort, el("label", {}, "compare with", this.compare));
-    this.place.append(this.bar, this.time, el("div", { className: "dm-split" }, this.list, this.look.place), this.quiet);
+    this.place.append(this.bar, this.time, el("div", { className: "dm-split" }, this.list, this.look.place), el("div", { className: "dm-foot" }, this.quiet, this.tar));
     /** @type {ReturnType<typeof setTimeout> | undefined} */
     let waiting;
     this.search.addEventListener("input", () => (clearTimeout(waiting), (waiting = setTimeout(() => this.load(), 200))));
@@ -238,6 +240,7 @@ class Explorer {
     const items = [];
     for (let index = first; index < last; index++) items.push(this.item(index));
     this.list.replaceChildren(this.spacer, ...items);
+    this.tar.disabled = this.rows[this.current]?.node?.kind !== "directory";
     if (this.rows.length) this.list.setAttribute("aria-activedescendant", `${this.id}-${this.current}`);
     else this.list.removeAttribute("aria-activedescendant");
   }
@@ -313,6 +316,16 @@ class Explorer {
     }
     this.refresh();
     this.draw();
+  }
+
+  /** The folder that is selected, as one file. */
+  pack() {
+    const one = this.rows[this.current]?.node;
+    if (!one) return;
+    this.tar.disabled = true;
+    const asked = { ...this.asked, of: "files", path: one.path, removed: one.state === "removed" };
+    const done = () => this.later();
+    this.channel.download(`${one.name}.tar`, asked).then(done, (error) => (this.say(error), done()));
   }
 
   /** @param {KeyboardEvent} event */

@@ -11,6 +11,7 @@ import pytest
 from dockermagic.engine import Engine
 from dockermagic.errors import SandboxError
 from dockermagic.notebook.bundle import CARD
+from dockermagic.notebook.sources import image_explorer
 from tests.notebook.kernels import Kernel
 
 pytestmark = pytest.mark.skipif(not shutil.which("busybox"), reason="busybox is not installed")
@@ -35,6 +36,15 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def kernel(home: Path, tmp_path: Path) -> Iterator[Kernel]:
     with Kernel(home, tmp_path, name=tmp_path.name) as kernel:
         yield kernel
+
+
+def test_folders_are_sorted_by_what_is_in_them(home: Path) -> None:
+    with Engine(home) as engine:
+        found = image_explorer(engine, "busybox").list({"source": "tree", "sort": "size", "at": 0, "against": -1})
+    sizes = [row[3] for row in found["rows"]]
+
+    assert found["rows"][0][:2] == ["bin", "directory"] and sizes[0] > 0
+    assert sizes == sorted(sizes, reverse=True)
 
 
 def test_a_stale_cell_says_so_at_once_and_until_it_is_replayed(kernel: Kernel) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tarfile
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
@@ -91,6 +92,11 @@ def test_a_person_looks_through_the_files(opened: tuple[Any, Notebook]) -> None:
     with page.expect_download() as download:
         card.get_by_role("button", name="download").click()
     assert Path(download.value.path()).read_text().endswith("root\n")
+    rows.filter(has_text="srv/").click()
+    with page.expect_download() as download:
+        card.get_by_role("button", name="folder as .tar").click()
+    with tarfile.open(download.value.path()) as tar:
+        assert [one for one in tar.getnames() if one.endswith("main.py")]
     assert serious(page, ".dm-root .dm-files") == []
 
     card.get_by_role("button", name="unchanged").click()
