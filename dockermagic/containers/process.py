@@ -15,6 +15,7 @@ from dockermagic.errors import ContainerError
 from dockermagic.oci import lock
 from dockermagic.sandbox.base import Mount, Process, Rootfs, Subpath
 from dockermagic.sandbox.network import LOCAL, Network, PortTakenError, Published, resolv_conf
+from dockermagic.sandbox.ways import WAYS
 
 if TYPE_CHECKING:
     from dockermagic.containers.supervisor import Supervisor
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["exec_process", "process_of"]
 
 _NO_OUTSIDE = "it reaches no other network: for that install pasta (package passt), with /dev/net/tun open to users"
+_WRITABLE_MOUNT = "read-only mounts can be written to: nothing here can forbid it"
 _WRITABLE = "dockermagic.containers.writable"
 
 
@@ -44,6 +46,8 @@ def process_of(supervisor: Supervisor, stack: contextlib.ExitStack) -> tuple[Pro
     stack.callback(limits.close)
     limits.prepare()
     notes = [*limits.notes, *([_NO_OUTSIDE] if network and network.way == "forwarder" else [])]
+    if any(mount.readonly for mount in mounts) and not WAYS[supervisor.sandbox.mode].namespaces:
+        notes.append(_WRITABLE_MOUNT)
     supervisor.note(groups=tuple(map(str, limits.groups)), notes=tuple(notes))
 
     def prepare(process: int) -> None:

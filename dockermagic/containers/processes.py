@@ -7,16 +7,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dockermagic.containers.request import Usage
+from dockermagic.sandbox import descendants
 
 __all__ = ["pids", "usage"]
 
 
 def pids(first: int) -> list[int]:
-    """The processes in the pid namespace of a container's first one, by their ids on the host."""
+    """A container's processes by their ids on the host: those in the pid namespace of its first one, or below it."""
     try:
         wanted = os.readlink(f"/proc/{first}/ns/pid")
     except OSError:
         return []
+    if wanted == os.readlink("/proc/self/ns/pid"):
+        return sorted([first, *descendants.below(first)])
     found = []
     for name in os.listdir("/proc"):
         if name.isdigit():

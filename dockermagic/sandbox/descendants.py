@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Collection
 
-__all__ = ["children_of", "count_of_user", "end_below"]
+__all__ = ["below", "children_of", "count_of_user", "end_below"]
 
 
 def _families() -> dict[int, list[int]]:
@@ -28,6 +28,15 @@ def _families() -> dict[int, list[int]]:
 def children_of(pid: int) -> list[int]:
     """The living processes that a process started, and those that were left to it."""
     return _families().get(pid, [])
+
+
+def below(top: int) -> list[int]:
+    """The living processes below another one, however far."""
+    families = _families()
+    found = [top]
+    for pid in found:
+        found += families.get(pid, [])
+    return found[1:]
 
 
 def count_of_user() -> int:

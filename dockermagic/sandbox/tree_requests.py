@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
 from dockermagic.errors import BuildInterruptedError, DockermagicError
-from dockermagic.sandbox import chrooted, leftovers, ownership, proot, syscalls, wire
+from dockermagic.sandbox import chrooted, descendants, leftovers, ownership, proot, syscalls, wire
 from dockermagic.sandbox.base import Mount, Rootfs, Subpath
 from dockermagic.sandbox.profile import Profile
 from dockermagic.sandbox.stage import Setting
@@ -79,7 +79,7 @@ def serve(loop: Home, way: Way, profile: Profile, payload: bytes, fds: list[int]
     """
     code = 1
     try:
-        syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+        _end_with_parent(way)
         gc.enable()
         control = socket.socket(fileno=fds[0])
         try:
@@ -93,6 +93,18 @@ def serve(loop: Home, way: Way, profile: Profile, payload: bytes, fds: list[int]
         code = 0
     finally:
         os._exit(code)
+
+
+def _end_with_parent(way: Way) -> None:
+    """What PRoot traces must not outlive it where no namespace takes all along: untraced, it has the host's paths."""
+
+    def end(*_: object) -> None:
+        descendants.end_below(os.getpid())
+        os._exit(1)
+
+    if not way.namespaces:
+        signal.signal(signal.SIGTERM, end)
+    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL if way.namespaces else signal.SIGTERM)
 
 
 def _run(

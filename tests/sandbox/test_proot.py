@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import select
+import signal
 import socket
+import threading
 from pathlib import Path
 
 import pytest
 
 from dockermagic.errors import SandboxError
-from dockermagic.sandbox.base import Mount
+from dockermagic.sandbox.base import Mount, Process
 from dockermagic.sandbox.moved_ports import MovedPorts
+from dockermagic.sandbox.running import Hooks
 from tests.idmodes import own_mode
-from tests.sandbox.kit import Room
+from tests.sandbox.kit import PATH, Room
 
 
 @pytest.mark.proot
@@ -22,6 +26,31 @@ def test_a_command_ends_as_it_ends(room: Room) -> None:
 
     assert [room.run(command) for command in commands] == [137, 143, 255, 134]
     assert room.err == "", "PRoot has nothing to say to whoever reads this"
+
+
+@pytest.mark.proot
+def test_nothing_outlives_the_resident_process(room: Room) -> None:
+    """Not even when that is killed without a warning: untraced, a command would go on with the paths of the host."""
+    process = Process(("sleep", "1000"), env=PATH)
+    begun = threading.Event()
+    running = room.sandbox.start(room.prepare().rootfs, process, hooks=Hooks(began=begun.set))
+
+    def wait() -> None:
+        with pytest.raises(SandboxError):
+            running.wait()
+
+    waits = threading.Thread(target=wait)
+    waits.start()
+    assert begun.wait(60)
+    command = running.duplicate()
+    assert command is not None and room.sandbox.worker.pid
+
+    os.kill(room.sandbox.worker.pid, signal.SIGKILL)
+
+    assert select.select([command], [], [], 60)[0], "the command lives on"
+    waits.join(60)
+    running.close()
+    os.close(command)
 
 
 @pytest.mark.proot
