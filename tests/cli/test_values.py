@@ -55,6 +55,7 @@ REFUSED: list[tuple[Any, str, str]] = [
     (values.host_entry, "db:nowhere", "invalid IP address"),
     (values.ulimit, "nofile", "invalid ulimit argument"),
     (values.ulimit, "nofile=20:10", "soft limit must be less"),
+    (values.ulimit, "nosuch=1", "invalid ulimit type: nosuch"),
     (values.secret, "src=x", "secret without an id"),
     (values.secret, "id=a,colour=red", "unexpected key 'colour'"),
     (values.secret, "id=a,type=vault", "unsupported secret type"),
