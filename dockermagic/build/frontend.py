@@ -16,6 +16,7 @@ from dockermagic.build.contexts import IMAGE, context_name, is_image
 from dockermagic.build.graph import Copy, ImageSource, LocalSource, PathFiles, Source, Vertex
 from dockermagic.build.request import BuildRequest
 from dockermagic.dockerfile import model as ins
+from dockermagic.dockerfile.hints import hint_for
 from dockermagic.dockerfile.stages import (
     Dockerfile,
     Stage,
@@ -266,7 +267,7 @@ class Lowering:
 
 
 class _At:
-    """Gives errors that pass through it the place of an instruction."""
+    """Gives errors that pass through it the place of an instruction, and a hint where there is one."""
 
     def __init__(self, instruction: ins.Instruction, filename: str) -> None:
         self.instruction, self.filename = instruction, filename
@@ -279,3 +280,5 @@ class _At:
             span = self.instruction.range
             text = self.instruction.original.split("\n", 1)[0]
             error.place = Place(span.start_line, span.start_column, None, text, self.filename)
+        if isinstance(error, DockerfileSyntaxError) and not error.hint:
+            error.hint = hint_for(error.message)

@@ -27,6 +27,9 @@ _BY_BEGINNING = (
     ("invalid value", "A mode is octal (0755), uid and gid are numbers, a size is 64m or 1g, the rest true or false."),
     ("both source and id", "For a secret both say the same thing: leave one out."),
     ("security ", "It is sandbox or insecure."),
+    ("checksum can't be specified", "Fetch one file with each ADD --checksum."),
+    ("checksum requires", "--checksum is for what is fetched: an http:// or https:// address, or a git repository."),
+    ("checksum mismatch", "--checksum and the address name different commits: leave one of them out."),
     ("duplicate flag specified", "Take one of them out."),
     ("device name already set", "Name one device only: --device=NAME."),
     ("expecting boolean value", "Write the flag alone, or with =true or =false."),
@@ -84,7 +87,7 @@ def hint_for(message: str, keyword: str = "") -> str:
     if "requires exactly one" in message or "requires at least one" in message or "can not be" in message:
         from dockermagic.dockerfile.guide import INSTRUCTIONS
 
-        return f"For example: {INSTRUCTIONS[name].example}"
+        return f"For example: {INSTRUCTIONS[message.partition(' ')[0]].example}"
     if message.startswith("unknown instruction"):
         return "" if "did you mean" in message else "Does it belong to the line above? That one then ends with a \\."
     if message.startswith("unknown flag"):

@@ -308,6 +308,7 @@ def test_command_not_found(bench: Bench) -> None:
             "circular dependency",
         ),
         ("FROM busybox\nCOPY a b c /file\n", ContextError, "not found"),
+        ("FROM busybox\nENV $no=1\n", DockerfileSyntaxError, "ENV names can not be blank"),
         ("FROM busybox\nRUN []\n", DockerfileSyntaxError, "arguments are required"),
         ("FROM busybox\nUSER nobody-here\nRUN true\n", BuildError, "unable to find user nobody-here"),
     ],
@@ -322,6 +323,7 @@ def test_errors_have_a_line(bench: Bench, text: str, kind: type[Exception], mess
     assert message in caught.value.message
     assert caught.value.line is not None
     assert kind is BuildError or isinstance(caught.value, kind)
+    assert caught.value.hint or "did you mean" in message or kind is BuildError
 
 
 def test_unknown_target(bench: Bench) -> None:

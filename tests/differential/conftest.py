@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from tests.differential.cases import Case
 from tests.differential.tree import comparable_config, merged_tree, read_image
@@ -25,6 +26,9 @@ from tests.peers.chroot import cache
 from tests.peers.images import busybox_archive
 
 Truth = dict[str, Any]
+
+# Here, and not where it is used: --hypothesis-profile is looked up before any test is imported.
+settings.register_profile("long", max_examples=500, derandomize=False)
 
 
 @pytest.fixture(scope="session")

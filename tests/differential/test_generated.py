@@ -26,7 +26,6 @@ from tests.differential.tree import differences
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3 * 3600)]
 
-settings.register_profile("long", max_examples=500, derandomize=False)
 LONG = settings.get_current_profile_name() == "long"
 
 
