@@ -19,6 +19,7 @@ import socket
 import tempfile
 import termios
 from collections.abc import Sequence
+from glob import glob
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -349,8 +350,11 @@ class Traced:
     # --- after
 
     def _ended(self, status: int) -> None:
-        self.pid = -1
+        pid, self.pid = self.pid, -1
         descendants.end_below(os.getpid())
+        for left in glob(f"/tmp/proot*-{pid}-*"):  # of one that was killed; PRoot 5.1 knows no other directory
+            with contextlib.suppress(OSError):
+                os.unlink(left)
         code = os.waitstatus_to_exitcode(status)
         while self._listen():
             pass
