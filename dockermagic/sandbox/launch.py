@@ -193,9 +193,13 @@ def _run(
     for number, fd in enumerate(fds):
         os.dup2(fd, number, inheritable=True)
     sys.close_all_but({0, 1, 2, status.fd, *([records.fd] if records else [])})
-    limit(process, others=0 if records is not None or _is_mapped() else None)
+    is_mapped = records is not None or _is_mapped()
+    limit(process, others=0 if is_mapped else None)
     upper = str(job.rootfs.upper) if job.rootfs.upper else None
     drop_privileges(process, identity, records, upper, keep)
+    # Until exec this is a copy of the resident process, whose memory and program are the host's business, and for the
+    # first process of --init there is no exec. Below a user namespace nobody could join it any more.
+    sys.prctl(sys.PR_SET_DUMPABLE, int(is_mapped))
     if process.init:
         _fork_below_init(status)
     _execute(process.args, environment, status)
@@ -262,16 +266,17 @@ def limit(process: Process, *, others: int | None = 0) -> None:
 
 
 def _rename(name: str) -> None:
-    """Show this name as the command line, and not that of the resident process, which is the host's business."""
+    """Show this name as the command line; that of the resident process and its environment are the host's business."""
     import ctypes
 
     with open("/proc/self/stat", "rb") as file:
         fields = file.read().rpartition(b")")[2].split()
     sys.set_name(name)
-    start, end = int(fields[45]), int(fields[46])
-    if 0 < start < end:
-        ctypes.memset(start, 0, end - start)
-        ctypes.memmove(start, name.encode(), min(len(name), end - start - 1))
+    for first, text in ((45, name.encode()), (47, b"")):
+        start, end = int(fields[first]), int(fields[first + 1])
+        if 0 < start < end:
+            ctypes.memset(start, 0, end - start)
+            ctypes.memmove(start, text, min(len(text), end - start - 1))
 
 
 def _fork_below_init(status: Status) -> None:

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from dockermagic.errors import SandboxError
 from dockermagic.sandbox import (
     calls,
     capabilities,
@@ -38,6 +39,7 @@ from dockermagic.sandbox.user_namespace import enter_user_namespace
 from dockermagic.sandbox.ways import WAYS, Way
 
 __all__ = ["main"]
+
 
 _USUAL = Profile()
 
@@ -246,7 +248,13 @@ class Server:
             self._keep(Profile(**request["profile"]), payload, fds, beside=True)
         elif request["function"] == "exec":
             beside = fds.pop()
-            self._run(Profile(**request["profile"]), beside).assign(None, data, fds)
+            try:
+                run = self._run(Profile(**request["profile"]), beside)
+            except OSError as error:  # it has ended, or lets nobody in
+                os.close(beside)
+                _refuse(fds, SandboxError(f"the container cannot be joined: {error.strerror}"))
+                return
+            run.assign(None, data, fds)
         else:
             self._call(request, payload, fds)
 
@@ -334,6 +342,17 @@ class Server:
     def _kill_orphans(self) -> None:
         """A child that was killed left its own children to us: they go too."""
         descendants.end_below(os.getpid(), except_for=set(self.children))
+
+
+def _refuse(fds: list[int], error: SandboxError) -> None:
+    """Answer a request that nothing came of; the first descriptor is that of the client."""
+    with socket.socket(fileno=fds[0]) as control:
+        try:
+            control.sendall(wire.dump({"error": wire.encode_error(error)}))
+        except OSError:
+            pass  # it is gone
+    for fd in fds[1:]:
+        os.close(fd)
 
 
 def _change_pid_namespace(process: int | None) -> None:

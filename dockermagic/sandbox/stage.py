@@ -80,13 +80,14 @@ class Stage:
             sys.mount("proc", proc, "proc", _HARMLESS)
         else:
             sys.mount("/proc", proc, "", sys.MS_BIND | sys.MS_REC)
-        if self.profile.network != "host":
+        is_hosts = self.profile.network == "host"
+        if not is_hosts or (self.setting.mode == "root" and self.profile.masked):
             try:
                 sys.mount("sysfs", system, "sysfs", _HARMLESS | sys.MS_RDONLY)
                 self.has_sys = True
             except PermissionError:
                 pass  # a pod whose own one is partly hidden gets no new one: none is there, then
-        elif os.path.isdir("/sys/kernel"):
+        if is_hosts and not self.has_sys and os.path.isdir("/sys/kernel"):
             sys.mount("/sys", system, "", sys.MS_BIND | sys.MS_REC)
             sys.mount_setattr(system, sys.MOUNT_ATTR_RDONLY | sys.MOUNT_ATTR_NOSUID, recursive=True)
             self.has_sys = True
