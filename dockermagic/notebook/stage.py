@@ -40,6 +40,16 @@ def in_kernel() -> bool:
     return getattr(get_ipython(), "kernel", None) is not None
 
 
+def draws_again() -> bool:
+    """Whether the front end changes an output that it has shown. Notebooks do, which say which cell runs or, as
+    nbclient, take no input; a console does not."""
+    from IPython.core.getipython import get_ipython
+
+    parent: dict[str, Any] = getattr(get_ipython(), "get_parent", dict)() or {}
+    takes_input = (parent.get("content") or {}).get("allow_stdin", False)
+    return not takes_input or bool((parent.get("metadata") or {}).get("cellId")) or _forgetful is not None
+
+
 class Output:
     """A place in the cell's output that can be drawn again. Nothing is there before the first drawing."""
 
@@ -83,7 +93,10 @@ class Output:
 
     def done(self, html: str, still: dict[str, Any], handlers: Mapping[str, Callable[..., Any]] | None = None) -> None:
         """Show what is to stay: the widget's last state, or the still card where the widget would be lost."""
+        if not self._settled and not draws_again():
+            self._display_id = ""  # what was shown meanwhile stays as it is: the end is an output of its own
         if self.widget is None:
+            self._settled = True
             return self.draw(still)
         self.widget.still = still
         if self._stays:

@@ -109,9 +109,11 @@ class Kernel:
         deleted: tuple[str, ...] = (),
         watch: Callable[[Reply], None] = lambda reply: None,
         metadata: dict[str, Any] | None = None,
+        allow_stdin: bool = False,
     ) -> Reply:
         """Run a cell to its end. ``watch`` is called with what there is after each message."""
-        content = {"code": code, "silent": False, "store_history": True, "user_expressions": {}, "allow_stdin": False}
+        content = {"code": code, "silent": False, "store_history": True, "user_expressions": {}}
+        content["allow_stdin"] = allow_stdin
         message = self.client.session.msg("execute_request", {**content, "stop_on_error": True})
         message["metadata"] = metadata if metadata is not None else {}
         if cell:

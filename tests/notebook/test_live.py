@@ -33,6 +33,14 @@ def test_one_output_with_widget_page_and_text(kernel: Kernel, code: str) -> None
     assert ("built" if "build" in code else "exit code 3") in reply.displays[0]["text/plain"]
 
 
+@pytest.mark.parametrize("code", ["build();", "build(lines=60, pause=0.01);"])
+def test_a_console_which_changes_no_output_is_shown_the_end(kernel: Kernel, code: str) -> None:
+    reply = kernel.run(code, allow_stdin=True)
+
+    assert [text["text/plain"].split(":")[0] for text in reply.displays][-1] == "Cell [2] built"
+    assert len(reply.displays) == (2 if "pause" in code else 1)
+
+
 def test_what_a_thread_shows_belongs_to_the_cell(kernel: Kernel) -> None:
     """Also when the kernel has heard another message since, as from a widget's view."""
     reply = kernel.run(
