@@ -110,7 +110,10 @@ def published(value: str) -> tuple[Port, ...]:
     if len(parts) > 2 or not parts[-1]:
         raise ValueError(f"invalid port specification: {value}" if parts[-1] else "no port specified: " + value)
     if address:
-        _address(address)
+        try:
+            _address(address)
+        except ValueError:
+            raise ValueError(f"invalid IP address: {address}") from None
     inside = _range(parts[-1], "containerPort")
     if len(parts) == 1 or not parts[0]:
         return tuple(Port(port, protocol, 0, address) for port in inside)
