@@ -160,7 +160,9 @@ class IdModes:
 
 
 def _applies(mode: str, test: pytest.Item) -> bool:
-    """Whether a test runs in this way, too: it says so itself; PRoot isolates nothing."""
+    """Whether a test runs in this way, too: it says so itself; PRoot isolates nothing, and Docker is root's."""
+    if "docker" in getattr(test, "fixturenames", ()):
+        return mode == "root"
     if test.get_closest_marker("proot"):
         return mode == "proot"
     if mode in MODES:
