@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import tarfile
 import threading
@@ -171,6 +172,9 @@ def cp(console: Console, arguments: Arguments) -> int:
 
 # -- volumes -----------------------------------------------------------------------------------------------------------
 
+_NAMELESS = re.compile("[0-9a-f]{64}")
+"""A name as ``volume create`` gives one where it is told none."""
+
 
 def _document(console: Console, name: str) -> dict[str, Any]:
     place = console.engine.running.volume(name)
@@ -225,11 +229,14 @@ def volume(console: Console, arguments: Arguments) -> int:
         there = running.volume_names() if given.flag("force") else given.words
         return each(console, given.words, lambda name: running.remove_volume(name) if name in there else None)
     else:
-        unused = [name for name in running.volume_names() if not running.volume_users(name)]
+        which = "volume" if given.flag("all") else "volume without a name of its own"
         if not given.flag("force"):
             raise UsageError(
-                "volume prune deletes every volume that no container stands on", hint="Say it with -f to do it."
+                f"volume prune deletes every {which} that no container stands on",
+                hint="Say it with -f to do it; -a takes those with a name, too.",
             )
+        names = [name for name in running.volume_names() if given.flag("all") or _NAMELESS.fullmatch(name)]
+        unused = [name for name in names if not running.volume_users(name)]
         each(console, unused, running.remove_volume)
     return 0
 

@@ -82,7 +82,9 @@ def test_volumes(busybox: Commands) -> None:
     busybox("rm", "user")
     busybox("volume", "create", "other")
     busybox("volume", "rm", "other")
-    assert busybox("volume", "prune", "-f").out == "data\n"
+    nameless = busybox("volume", "create").out
+    assert busybox("volume", "prune", "-f").out == nameless
+    assert busybox("volume", "prune", "-af").out == "data\n"
     assert "no such volume" in busybox("volume", "rm", "data", code=1).err
 
 
