@@ -189,9 +189,10 @@ class Pruner:
             (gone if self._image_may_go(image, wanted, used) else kept).append(image)
         snapshots = {one.id: one for one in self.snapshotter.all()}
         layers: list[int] = []
-        if wanted.cache != "none" and not any(present for _, _, present in wanted.labels):
+        scope = "none" if any(present for _, _, present in wanted.labels) else wanted.cache
+        if scope != "none":
             layers = self._layers(wanted, snapshots, self._stands_on(kept, snapshots), staying)
-        directories = list(self._old_extra(wanted)) if wanted.cache == "all" and wanted.keep_bytes is None else []
+        directories = list(self._old_extra(wanted)) if scope == "all" and wanted.keep_bytes is None else []
         needed = self._blobs_of(kept)
         blobs = {one: size for one, size in self._blob_sizes().items() if one not in needed}
         places = [self.containers.shelf.root / one.id for one in going]

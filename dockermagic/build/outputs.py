@@ -127,7 +127,8 @@ def _stored(
                 builder.store.tag(reference, descriptor)
         for output in outputs:
             if _switch(output, "push", False):
-                _push(builder, descriptor, output, _names(output, request.tags), step)
+                pushed = descriptor if output is outputs[0] else _image(builder, built, output)[0]
+                _push(builder, pushed, output, _names(output, request.tags), step)
     return identity
 
 

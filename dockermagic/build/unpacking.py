@@ -6,8 +6,9 @@ import contextlib
 import json
 import os
 import socket
+import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
@@ -94,7 +95,7 @@ class Unpacking:
         with contextlib.ExitStack() as stack:
             try:
                 if at >= _AT_ONCE:
-                    wait([self._layers[at - _AT_ONCE].made])
+                    self._wait(self._layers[at - _AT_ONCE].made)
                 made = self._made(layer, self._layers[at - 1].made if at else None)
                 self._told(self._image.layers[layer.number])
                 if layer.above is not None:
@@ -113,7 +114,15 @@ class Unpacking:
                     layer.below.close()
             layer.made.set_result(made)
             if layer.above is not None:
-                wait([self._layers[at + 1].made])
+                self._wait(self._layers[at + 1].made)
+
+    def _wait(self, made: Future[Snapshot]) -> None:
+        """Until a layer is made or failed, or :meth:`cancel`: then it may never have been begun."""
+        over = threading.Event()
+        made.add_done_callback(lambda made: over.set())
+        unsubscribe = self._stop.subscribe(over.set)
+        over.wait()
+        unsubscribe()
 
     def _made(self, layer: _Layer, below: Future[Snapshot] | None) -> Snapshot:
         """The snapshot of a layer, unless somebody else has made it meanwhile."""

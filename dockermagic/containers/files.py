@@ -140,6 +140,8 @@ def _renamed(name: str, top: str) -> str:
 
 def _extract(archive: tarfile.TarFile, entry: tarfile.TarInfo, root: int, path: str) -> None:
     above, name = os.path.split(os.path.normpath(os.path.join("/", entry.name)))
+    if not name and entry.isdir():
+        return  # ".": the directory is there, and stays as it is
     _make_directories(root, path, above)
     with _directory(root, f"{path}/{above}") as folder:
         with contextlib.suppress(FileNotFoundError):

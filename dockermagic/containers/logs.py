@@ -6,6 +6,7 @@ A piece is a line ``SECONDS STREAM LENGTH`` and that many bytes. When ``log`` ha
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -46,9 +47,11 @@ class Log:
         head = b"%.6f %d %d\n" % (time.time(), stream, len(data))
         with self._lock:
             if self._size + len(data) > self._limit and self._size:
-                os.close(self._fd)
-                os.replace(self._path, f"{self._path}.1")
-                self._open()
+                with contextlib.suppress(FileNotFoundError):  # moved before, when no other could be begun
+                    os.replace(self._path, f"{self._path}.1")
+                full = self._fd
+                self._open()  # where it fails, the descriptor must not be a closed one
+                os.close(full)
             written = os.writev(self._fd, (head, data))
             if written < len(head) + len(data):
                 os.ftruncate(self._fd, self._size)  # a full disk: half a piece would make nonsense of what follows

@@ -435,7 +435,7 @@ def parse_volume(text: str, directory: Path) -> Bind:
     if len(parts) == 1:
         return Bind(target)
     source = parts[0]
-    if source.startswith(("/", "./", "../", "~")) or source in (".", ".."):
+    if source.startswith(("/", ".", "~")):
         return Bind(target, path=directory / Path(source).expanduser(), readonly=readonly, copy=False)
     if not _VOLUME_NAME.fullmatch(source):
         raise ValueError(

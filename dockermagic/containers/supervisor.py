@@ -47,7 +47,7 @@ class Supervisor:
         self.state = container.state
         self.interrupted = 0
         self.over = threading.Event()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal's handler may interrupt the thread that has it
         self._running: Running | None = None
         self._input: int | None = None
         self._followers: list[socket.socket] = []

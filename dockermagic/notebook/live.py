@@ -81,7 +81,7 @@ class Live:
         self.end()
         self._finished = True
         if self.place.widget is None and (forgets() or not widgets_possible()):
-            return self.place.draw(still)
+            return self.place.done("", still)
         shown = str(page())
         if self.place.widget is None:
             self.place.live(shown, still, handlers or {})

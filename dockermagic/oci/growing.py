@@ -170,6 +170,8 @@ class GrowingLayer:
 
     def hide(self, path: str) -> None:
         """Make a directory of this layer hide what the layers below have there."""
+        if path in self._implied:
+            self.arrive()  # what is below decides where the directory is, and what it is like
         os.setxattr(self.tree.fd(path), OPAQUE, b"y")
         self._alone.add(path)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 
 __all__ = ["together"]
 
@@ -14,13 +14,14 @@ def together(calls: Sequence[Callable[[], object]], *, at_once: int, stop: Calla
     The first error, or an interrupt, makes ``stop`` be called, which has the other calls end soon, and is raised.
     """
     with ThreadPoolExecutor(at_once, thread_name_prefix="together") as pool:
-        futures = [pool.submit(call) for call in calls]
+        futures: list[Future[object]] = []
         try:
+            for call in calls:
+                futures.append(pool.submit(call))
             ended = wait(futures, return_when=FIRST_EXCEPTION).done
         finally:
-            for future in futures:
-                future.cancel()
-            if not all(future.done() for future in futures):
+            pool.shutdown(wait=False, cancel_futures=True)  # also of what could be given no thread
+            if len(futures) < len(calls) or not all(future.done() for future in futures):
                 stop()
     for future in futures:
         if future in ended:

@@ -324,7 +324,7 @@ class Transport:
             return ""
 
     def _refused(self, answer: Answer, what: str, said: str) -> RegistryError:
-        known = self.credentials() is not None
+        known = answer.status in (401, 403) and self.credentials() is not None
         reason = {
             401: f"the registry {'does not take the login' if known else 'wants to know who we are'}",
             403: "access is denied",

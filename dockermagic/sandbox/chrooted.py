@@ -126,3 +126,5 @@ class Chrooted(Traced):
     def _executed(self) -> None:
         if self.pid >= 0:
             self._begins(self.pid)
+        else:  # it was executed, and has ended already
+            self.first = 0

@@ -267,9 +267,12 @@ class _Datagrams:
             del self.senders[sender]
 
     def _connect(self, listening: socket.socket, port: int, sender: Any) -> socket.socket:
+        target = self.carrier.target(port, "udp")
+        if not target[1]:
+            raise ConnectionRefusedError  # nobody listens yet: the next datagram looks again
         inside = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         inside.setblocking(False)
-        inside.connect(self.carrier.target(port, "udp"))
+        inside.connect(target)
         self.carrier.watch(inside, lambda events: self._answer(listening, inside, sender))
         return inside
 

@@ -81,6 +81,7 @@ class Traced:
         self.listener: Answers | None = None
         self.error: dict[str, Any] | None = None
         self.stopped = False
+        self.speaking = False
         self.pid = -1
         self.first = -1
         self.codes: dict[int, int] = {}
@@ -135,6 +136,7 @@ class Traced:
         os.close(words)
         self.loop.watch(self.speaks, self._listen)
         self.start = ours
+        self.speaking = True
         self.loop.watch(ours.fileno(), self._hear)
         if held:
             child = os.pidfd_open(self.pid)
@@ -265,6 +267,7 @@ class Traced:
         if data.startswith(b"{"):
             self.error = wire.load(data)
         if not data:
+            self.speaking = False
             self.loop.unwatch(self.start.fileno())
             if self.error is None:
                 self._executed()
@@ -356,6 +359,8 @@ class Traced:
             with contextlib.suppress(OSError):
                 os.unlink(left)
         code = os.waitstatus_to_exitcode(status)
+        while self.speaking:  # its end may be heard before its last words
+            self._hear()
         while self._listen():
             pass
         if self.stopped:

@@ -176,7 +176,12 @@ class Server:
         apart = first or into is not None
         if apart and self.own_pids is not None:
             _change_pid_namespace(into)
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError:  # no room, or the first process of that namespace has just ended
+            if apart and self.own_pids is not None:
+                syscalls.setns(self.own_pids, syscalls.CLONE_NEWPID)
+            raise
         if pid == 0:
             for fd in self.watched:
                 os.close(fd)

@@ -214,7 +214,7 @@ def _cpus(value: str) -> float:
     if not re.fullmatch(r"\d*\.?\d+", value):
         raise ValueError(f"failed to parse {value} as a rational number")
     most = os.cpu_count() or 1
-    if value and not 0.01 <= float(value) <= most:
+    if float(value) and not 0.01 <= float(value) <= most:
         raise ValueError(f"range of CPUs is from 0.01 to {most:.2f}, as there are only {most} CPUs available")
     return float(value)
 

@@ -90,6 +90,7 @@ VOLUMES = [
     (".:/b", Bind("/b", path=HERE / ".", copy=False)),
     ("./a:/b/", Bind("/b", path=HERE / "a", copy=False)),
     ("../a:/b", Bind("/b", path=HERE / "../a", copy=False)),
+    (".cache/a:/b", Bind("/b", path=HERE / ".cache/a", copy=False)),
     ("data:/b", Bind("/b", volume="data")),
     ("data.1_x:/b:ro", Bind("/b", volume="data.1_x", readonly=True)),
     ("/b", Bind("/b")),

@@ -35,6 +35,7 @@ def test_copies_both_ways(box: Commands, running: bool) -> None:
     assert (box.directory / "renamed").read_text() == "x\n"
     box.file("up/sub/file", "from here\n")
     box("cp", "up", "box:/")
+    (box.directory / "up").chmod(0o700)
     box("cp", "up/.", "box:/d")
     box("cp", "renamed", "box:/etc/new")
     assert "Could not find the file /nosuch" in box("cp", "box:/nosuch", ".", code=1).err
@@ -43,8 +44,10 @@ def test_copies_both_ways(box: Commands, running: bool) -> None:
         assert archive.getnames() == ["up", "up/sub", "up/sub/file"]
 
     box("start", "box")
-    done = box("exec", "box", "sh", "-c", "cat /up/sub/file /d/sub/file /etc/new; stat -c %u /up/sub/file")
-    assert done.out == "from here\nfrom here\nx\n0\n"
+    done = box(
+        "exec", "box", "sh", "-c", "cat /up/sub/file /d/sub/file /etc/new; stat -c %u /up/sub/file; stat -c %a /d"
+    )
+    assert done.out == "from here\nfrom here\nx\n0\n755\n"
 
 
 def test_a_link_in_a_container_does_not_lead_out(box: Commands) -> None:

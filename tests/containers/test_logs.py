@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -45,3 +46,23 @@ def test_half_a_piece_is_not_written_where_the_disk_is_full(tmp_path: Path, monk
     log.write(1, b"third")
     log.close()
     assert text(list(read(tmp_path))) == b"firstthird"
+
+
+def test_a_file_that_cannot_be_begun_costs_no_other_descriptor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = Log(tmp_path, limit=10)
+    log.write(1, b"first")
+    opened = os.open
+
+    def full(path: str, *words: int) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    for _ in range(2):
+        monkeypatch.setattr(os, "open", full)
+        with pytest.raises(OSError, match="No space left"):
+            log.write(1, b"is not kept")
+        monkeypatch.setattr(os, "open", opened)
+    with (tmp_path / "other").open("wb") as other:
+        log.write(1, b"second")
+        other.write(b"is still open")
+    log.close()
+    assert text(list(read(tmp_path))) == b"firstsecond"

@@ -251,6 +251,9 @@ def told(*lowers: Path) -> int:
         pytest.param([("dir", "lib"), ("file", "lib/a", b"")], id="a directory in place of a link"),
         pytest.param([("file", ".wh.lib", b""), ("dir", "lib"), ("file", "lib/a", b"")], id="a link that was removed"),
         pytest.param([("file", "etc/.wh.old", b""), ("file", "new/.wh..wh..opq", b"")], id="whiteouts"),
+        pytest.param(
+            [("file", "etc/.wh..wh..opq", b""), ("file", "etc/a", b"")], id="all of a directory that is below"
+        ),
         pytest.param([("file", "etc/a", b""), ("link", "b", "etc/old"), ("link", "c", "lib/x")], id="hard links"),
         pytest.param([("link", "b", "etc/old"), ("file", "lib/a", b"")], id="a link that is known by then"),
         pytest.param([("file", "new/a", b""), ("file", ".wh.new", b""), ("file", "new", b"")], id="what goes again"),
@@ -271,11 +274,12 @@ def test_layers_below_that_come_late_make_no_difference(entries: list[Any], tmp_
     assert (tmp_path / "2/fs").stat().st_mode == (tmp_path / "1/fs").stat().st_mode == stat.S_IFDIR | 0o750
 
 
-def test_a_layer_whose_paths_lead_through_a_late_link_is_unpacked_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["lib/a", "lib/.wh..wh..opq"])
+def test_a_layer_whose_paths_lead_through_a_late_link_is_unpacked_again(name: str, tmp_path: Path) -> None:
     unpack_bytes(tar(("dir", "usr"), ("symlink", "lib", "usr")), tmp_path / "0/fs")
     late = told(tmp_path / "0/fs")
 
-    assert unpack_bytes(tar(("file", "lib/a", b"")), tmp_path / "1/fs", below=late) is None
+    assert unpack_bytes(tar(("file", name, b"")), tmp_path / "1/fs", below=late) is None
     os.close(late)
 
 
