@@ -281,8 +281,14 @@ def _rename(name: str) -> None:
 
 def _fork_below_init(status: Status) -> None:
     """Go on in a child; this process passes signals on, reaps what loses its parent, and ends as the child does."""
+    # Before the fork: the child may look at its parent at once, and signals may come at once.
+    _rename("docker-init")
+    passed = set(signal.Signals) - {signal.SIGCHLD, signal.SIGKILL, signal.SIGSTOP, signal.SIGTTIN, signal.SIGTTOU}
+    waited = passed | {signal.SIGCHLD}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, waited)
     child = os.fork()
     if child == 0:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         if os.isatty(0):
             os.setpgid(0, 0)
             signal.signal(signal.SIGTTOU, signal.SIG_IGN)
@@ -290,10 +296,6 @@ def _fork_below_init(status: Status) -> None:
             signal.signal(signal.SIGTTOU, signal.SIG_DFL)
         return
     sys.close_all_but(set())
-    _rename("docker-init")
-    passed = set(signal.Signals) - {signal.SIGCHLD, signal.SIGKILL, signal.SIGSTOP, signal.SIGTTIN, signal.SIGTTOU}
-    waited = passed | {signal.SIGCHLD}
-    signal.pthread_sigmask(signal.SIG_BLOCK, waited)
     while True:
         while True:
             try:
