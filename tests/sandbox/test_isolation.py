@@ -140,18 +140,22 @@ def test_a_secret_is_gone_with_its_run(room: Room) -> None:
     assert found.stdout == ""
 
 
+LONG = 1_000_000 + os.getpid()
+"""Seconds of a sleep that nobody else has, who may run the same test as another user."""
+
+
 @pytest.mark.plain
 @pytest.mark.parametrize("end", ["true", "false", "kill -9 1", "kill -9 $$", "interrupt"])
 def test_nothing_is_left_behind(room: Room, end: str) -> None:
     """Processes, mounts, namespaces and files: after each end there are as many as before."""
     room.run("true")
     before = _left(room)
-    command = "(sleep 301 &) ; (setsid sleep 301 &) ; echo ready; "
+    command = f"(sleep {LONG} &) ; (setsid sleep {LONG} &) ; echo ready; "
 
     if end == "interrupt":
         cancel = Cancel()
         with pytest.raises(BuildInterruptedError):
-            room.run(command + "sleep 301", output=lambda *_: cancel.set(), cancel=cancel)
+            room.run(command + f"sleep {LONG}", output=lambda *_: cancel.set(), cancel=cancel)
     else:
         room.run(command + end)
     room.run("true")
@@ -163,7 +167,7 @@ def _left(room: Room) -> tuple[list[str], str, list[str]]:
     sleeping = [
         entry.name
         for entry in Path("/proc").iterdir()
-        if entry.name.isdigit() and _command(entry).startswith(b"sleep\x00301")
+        if entry.name.isdigit() and _command(entry).startswith(f"sleep\0{LONG}\0".encode())
     ]
     mounts = Path("/proc/self/mountinfo").read_text()
     files = sorted(str(path.name) for path in (room.home / "mnt").iterdir())
@@ -199,7 +203,8 @@ def test_a_killed_kernel_leaves_nothing(room: Room, tmp_path: Path) -> None:
     script = (
         "from pathlib import Path; from tests.sandbox.kit import Room\n"
         f"room = Room(Path({str(tmp_path / 'other')!r}), {room.mode!r}).__enter__()\n"
-        "room.run('(setsid sleep 302 &); echo ready; sleep 302', output=lambda n, data: print('ready', flush=True))\n"
+        f"command = '(setsid sleep {LONG} &); echo ready; sleep {LONG}'\n"
+        "room.run(command, output=lambda n, data: print('ready', flush=True))\n"
     )
     client = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, cwd=REPO)
     assert client.stdout is not None
@@ -210,7 +215,7 @@ def test_a_killed_kernel_leaves_nothing(room: Room, tmp_path: Path) -> None:
     client.stdout.close()
 
     def sleeping() -> bool:
-        return any(_command(entry).startswith(b"sleep\x00302") for entry in Path("/proc").iterdir())
+        return any(_command(entry).startswith(f"sleep\0{LONG}\0".encode()) for entry in Path("/proc").iterdir())
 
     deadline = time.monotonic() + 30
     while sleeping() and time.monotonic() < deadline:
