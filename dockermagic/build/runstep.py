@@ -146,6 +146,11 @@ def _mounts(op: Exec, shop: Workshop, stack: contextlib.ExitStack) -> tuple[list
                 )
                 env["SSH_AUTH_SOCK"] = mount.target
                 if mount.id in shop.request.ssh and socket:
+                    if not Path(socket).is_socket():  # a key's file itself is nothing to hand to a RUN
+                        raise BuildError(
+                            f"--ssh {mount.id}={socket} is no socket of an agent, which RUN --mount=type=ssh needs",
+                            hint=f"ssh-add {socket} gives the key to your agent; then pass --ssh {mount.id}",
+                        )
                     socket_mount = Mount("socket", mount.target, Path(socket))
                     mounts.append(replace(socket_mount, mode=mount.mode, uid=mount.uid, gid=mount.gid))
                 elif mount.required:
