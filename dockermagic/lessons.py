@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from dockermagic.conversion import dockerfile_of, has_dockerfile_kernel
-from dockermagic.dockerfile.instructions import Add, Arg, Copy, From, Instruction, Run, instruction
+from dockermagic.dockerfile.instructions import instruction
+from dockermagic.dockerfile.model import Add, Arg, Copy, From, Instruction, Run
 from dockermagic.dockerfile.parser import parse_fragment
 from dockermagic.dockerfile.shell import expand_with_matches
 from dockermagic.errors import DockermagicError, UsageError

@@ -20,9 +20,9 @@ from dockermagic.build.extract import Limit, extract, is_archive
 from dockermagic.build.selection import Entry, Group, clean
 from dockermagic.build.values import apply_chmod
 from dockermagic.errors import BuildError, ContextError
-from dockermagic.oci.growing import NEW_FILE, OLD_FILE, GrowingLayer, set_attributes, write_all
+from dockermagic.oci.growing import NEW_FILE, GrowingLayer, set_attributes, write_all
 from dockermagic.oci.overlay import CAPABILITY, Status, attributes
-from dockermagic.oci.rooted import Directories, join
+from dockermagic.oci.rooted import READ, Directories, join
 
 __all__ = ["Copier", "Look"]
 
@@ -115,7 +115,7 @@ class Copier:
 
     def download(self, destination: str, item: dict[str, Any], *, unpack: bool) -> None:
         """A fetched file: mode 0600, root's, with the time the server named. Or what is in it, if it is an archive."""
-        source = os.open(item["file"], OLD_FILE)
+        source = os.open(item["file"], READ)
         try:
             if unpack and is_archive(source):
                 self.unpack(source, item["name"], destination)
@@ -275,7 +275,7 @@ class _Source:
         """The regular file of an entry, open for reading. Raises ContextError where it is not what was selected."""
         above, _, name = entry.path.rpartition("/")
         try:
-            file = os.open(name, OLD_FILE, dir_fd=self._tree.fd(above))
+            file = os.open(name, READ, dir_fd=self._tree.fd(above))
         except OSError as error:
             if self.from_context and error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
                 raise _changed(entry) from None

@@ -11,7 +11,8 @@ from dockermagic.dockerfile.checks_text import suggest_variable
 from dockermagic.dockerfile.findings import Findings, phrase_range
 from dockermagic.dockerfile.gitref import parse_git_ref
 from dockermagic.dockerfile.ignore import Matcher
-from dockermagic.dockerfile.instructions import (
+from dockermagic.dockerfile.instructions import parse_trigger
+from dockermagic.dockerfile.model import (
     Add,
     Arg,
     Cmd,
@@ -28,7 +29,6 @@ from dockermagic.dockerfile.instructions import (
     User,
     Volume,
     Workdir,
-    parse_trigger,
 )
 from dockermagic.dockerfile.mounts import resolve_mount
 from dockermagic.dockerfile.parser import Node

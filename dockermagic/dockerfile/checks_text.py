@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from dockermagic.dockerfile.directives import read_directive
 from dockermagic.dockerfile.findings import Findings, phrase_range
-from dockermagic.dockerfile.instructions import Arg, From, Instruction
+from dockermagic.dockerfile.model import Arg, From, Instruction
 from dockermagic.dockerfile.names import check_image_name, parse_platform
 from dockermagic.dockerfile.parser import Node, Parsed
 from dockermagic.dockerfile.shell import expand_with_matches

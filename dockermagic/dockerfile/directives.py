@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from dockermagic.dockerfile.text import SPACE, quote
 
-__all__ = ["CheckOptions", "Directive", "find_directive", "parse_check", "read_directive", "syntax_image"]
+__all__ = ["CheckOptions", "Directive", "find_directive", "parse_check", "read_directive"]
 
 KNOWN = frozenset({"check", "escape", "syntax"})
 _LINE = re.compile(r"#[\t\n\f\r ]*([a-zA-Z][a-zA-Z0-9]*)[\t\n\f\r ]*=[\t\n\f\r ]*(.+?)[\t\n\f\r ]*\Z")
@@ -52,12 +52,6 @@ def find_directive(text: str, name: str) -> Directive | None:
         if isinstance(value, str):
             return Directive(name, value, first + 1)
     return None
-
-
-def syntax_image(text: str) -> str:
-    """The frontend image that ``# syntax=`` names, without what follows it; '' if there is none."""
-    found = find_directive(text, "syntax")
-    return found.value.split()[0] if found and found.value.split() else ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,7 @@ from dockermagic.dockerfile.stages import (
 from dockermagic.dockerfile.text import quote
 from dockermagic.errors import DockerfileSyntaxError, Place
 
-__all__ = ["BaseImage", "Diagnostic", "Report", "check", "lint"]
+__all__ = ["BaseImage", "Diagnostic", "Report", "check"]
 
 Bases = Callable[[str], BaseImage | None]
 
@@ -63,42 +63,6 @@ class Report:
         return f"lint violation found for rules: {', '.join(names)}" if self.violation and names else ""
 
 
-def lint(
-    text: str,
-    *,
-    ignore: Sequence[str] | None = None,
-    reachable_only: bool = False,
-    build_args: Mapping[str, str] | None = None,
-    target: str | None = None,
-    platform: str | None = None,
-    bases: Bases | None = None,
-    contexts: Collection[str] = (),
-    teaching: bool = False,
-) -> list[Diagnostic]:
-    """The findings about a Dockerfile, in the order of the lines.
-
-    ``ignore`` holds the patterns of the ignore file. ``reachable_only`` leaves out stages that ``target`` does not
-    need, as a build does. ``bases`` knows the configuration of a base image by its name; without it a base image sets
-    PATH alone. ``contexts`` are named contexts. ``teaching`` adds the rules for learners.
-
-    Raises DockerfileSyntaxError for what is no Dockerfile.
-    """
-    report = check(
-        text,
-        ignore=ignore,
-        reachable_only=reachable_only,
-        build_args=build_args,
-        target=target,
-        platform=platform,
-        bases=bases,
-        contexts=contexts,
-        teaching=teaching,
-    )
-    if report.error:
-        raise report.error
-    return list(report.diagnostics)
-
-
 def check(
     text: str,
     *,
@@ -111,7 +75,12 @@ def check(
     contexts: Collection[str] = (),
     teaching: bool = False,
 ) -> Report:
-    """As :func:`lint`, with the error as a value beside what was found before it."""
+    """The findings about a Dockerfile, in the order of the lines, and the error of what is none beside them.
+
+    ``ignore`` holds the patterns of the ignore file. ``reachable_only`` leaves out stages that ``target`` does not
+    need, as a build does. ``bases`` knows the configuration of a base image by its name; without it a base image sets
+    PATH alone. ``contexts`` are named contexts. ``teaching`` adds the rules for learners.
+    """
     given = build_args or {}
     options, error = _options(text, given)
     findings = Findings(options)

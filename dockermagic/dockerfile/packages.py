@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 
 from dockermagic.dockerfile.commands import ShellCommand
-from dockermagic.dockerfile.instructions import Run
+from dockermagic.dockerfile.model import Run
 
 __all__ = ["PACKAGE_RULES"]
 

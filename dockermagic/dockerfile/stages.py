@@ -11,7 +11,8 @@ from typing import Literal
 
 from dockermagic.dockerfile.directives import Directive
 from dockermagic.dockerfile.hints import hint_for
-from dockermagic.dockerfile.instructions import Arg, Copy, From, Instruction, Run, instruction
+from dockermagic.dockerfile.instructions import instruction
+from dockermagic.dockerfile.model import Arg, Copy, From, Instruction, Run
 from dockermagic.dockerfile.names import parse_platform
 from dockermagic.dockerfile.parser import Notice, Parsed, parse
 from dockermagic.dockerfile.shell import expand, expand_with_matches

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from dockermagic.dockerfile.commands import ShellCommand, shell_commands
 from dockermagic.dockerfile.findings import Findings
 from dockermagic.dockerfile.gitref import parse_git_ref
-from dockermagic.dockerfile.instructions import Add, Copy, Env, Expose, Instruction, Run, Shell, User, Workdir
+from dockermagic.dockerfile.model import Add, Copy, Env, Expose, Instruction, Run, Shell, User, Workdir
 from dockermagic.dockerfile.packages import PACKAGE_RULES
 from dockermagic.dockerfile.shell import expand_with_matches
 from dockermagic.dockerfile.stages import Dockerfile, Stage

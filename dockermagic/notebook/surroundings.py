@@ -17,7 +17,8 @@ from dockermagic.build.request import StageResult
 from dockermagic.catalog import ImageSummary
 from dockermagic.containers.request import Container
 from dockermagic.dockerfile import ignore
-from dockermagic.dockerfile.instructions import Arg, Env, From, Instruction, instruction
+from dockermagic.dockerfile.instructions import instruction
+from dockermagic.dockerfile.model import Arg, Env, From, Instruction
 from dockermagic.dockerfile.parser import parse_fragment
 from dockermagic.dockerfile.shell import expand
 from dockermagic.dockerfile.stages import platform_arguments

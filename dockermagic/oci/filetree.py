@@ -14,7 +14,7 @@ from typing import IO, Any
 
 from dockermagic.errors import UsageError
 from dockermagic.oci.overlay import OVERRIDE, Stack, Status
-from dockermagic.oci.rooted import clean, join
+from dockermagic.oci.rooted import READ, clean, join
 
 __all__ = ["changes", "describe", "list_directory", "open_file", "preview", "state_of", "status_of", "walk", "wasted"]
 
@@ -27,7 +27,6 @@ _KINDS = {
     stat.S_IFIFO: "fifo",
     stat.S_IFSOCK: "socket",
 }
-_READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
 def list_directory(
@@ -150,7 +149,7 @@ def preview(layers: Sequence[str], path: str, *, limit: int = 65536) -> dict[str
 def open_file(tree: Stack, layer: int, path: str) -> IO[bytes]:
     """A regular file of a layer, to read. Raises OSError for a link."""
     above, _, name = path.rpartition("/")
-    return os.fdopen(os.open(name, _READ, dir_fd=tree.layers[layer].fd(above)), "rb")
+    return os.fdopen(os.open(name, READ, dir_fd=tree.layers[layer].fd(above)), "rb")
 
 
 def _merged(tree: Stack, path: str) -> dict[str, int] | None:

@@ -10,16 +10,15 @@ from dockermagic.errors import StoreError
 from dockermagic.oci.blobs import clear_errors
 from dockermagic.oci.overlay import Stack, attributes
 from dockermagic.oci.pack import kept_attributes
-from dockermagic.oci.rooted import join
+from dockermagic.oci.rooted import READ, join
 from dockermagic.oci.tarheader import (
     BLOCK_DEVICE,
     CHARACTER,
     DIRECTORY,
-    FIFO,
     FILE,
+    KINDS,
     LINK,
     RECORD,
-    SYMLINK,
     Entry,
     header,
 )
@@ -27,15 +26,6 @@ from dockermagic.oci.tarheader import (
 __all__ = ["flatten"]
 
 _BLOCK = 1 << 20
-_READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
-_KINDS = {
-    stat.S_IFREG: FILE,
-    stat.S_IFDIR: DIRECTORY,
-    stat.S_IFLNK: SYMLINK,
-    stat.S_IFCHR: CHARACTER,
-    stat.S_IFBLK: BLOCK_DEVICE,
-    stat.S_IFIFO: FIFO,
-}
 
 
 def flatten(layers: Sequence[str], out: int, *, latest: int | None = None) -> dict[str, int]:
@@ -89,7 +79,7 @@ class _Writer:
             self._entry(path, layer, found, attributes(self._tree.layers[layer].fd(path)))
         elif kind == stat.S_IFREG:
             self._file(here, name, path, layer, found)
-        elif kind in _KINDS:
+        elif kind in KINDS:
             entry = self._describe(path, layer, found, {})
             if kind == stat.S_IFLNK:
                 entry.link = os.readlink(name, dir_fd=here)
@@ -97,7 +87,7 @@ class _Writer:
         return kind == stat.S_IFDIR
 
     def _file(self, here: int, name: str, path: str, layer: int, found: os.stat_result) -> None:
-        descriptor = os.open(name, _READ, dir_fd=here)
+        descriptor = os.open(name, READ, dir_fd=here)
         try:
             entry = self._describe(path, layer, found, attributes(descriptor))
             if entry.kind == FILE and found.st_nlink > 1:
@@ -123,7 +113,7 @@ class _Writer:
 
     def _describe(self, path: str, layer: int, found: os.stat_result, xattrs: dict[str, bytes]) -> Entry:
         status = self._tree.owners(layer).status(path, found, xattrs)
-        kind = _KINDS[stat.S_IFMT(status.mode)]
+        kind = KINDS[stat.S_IFMT(status.mode)]
         mtime_ns = found.st_mtime_ns
         if self._latest_ns is not None and mtime_ns > self._latest_ns:
             mtime_ns = self._latest_ns

@@ -24,12 +24,11 @@ from dockermagic.oci.overlay import (
     is_own_attribute,
     is_whiteout,
 )
-from dockermagic.oci.rooted import Directories, follow, join, remove_tree
+from dockermagic.oci.rooted import READ, Directories, follow, join, remove_tree
 
-__all__ = ["NEW_FILE", "OLD_FILE", "Displaced", "GrowingLayer", "set_attributes", "write_all"]
+__all__ = ["NEW_FILE", "Displaced", "GrowingLayer", "set_attributes", "write_all"]
 
 NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
-OLD_FILE = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
 _LONGEST_PATH = 4096
 _REFUSED = (errno.EPERM, errno.EINVAL, errno.EACCES, errno.EOVERFLOW)
 _NO_ATTRIBUTE = (errno.EPERM, errno.ENOTSUP, errno.EINVAL, errno.EACCES)
@@ -194,7 +193,7 @@ class GrowingLayer:
         found = None if missing else self.find(parent, name)
         if found is None or not stat.S_ISREG(found[1].st_mode):
             return b""
-        with open(os.open(name, OLD_FILE, dir_fd=self._layer(found[0]).fd(parent)), "rb") as file:
+        with open(os.open(name, READ, dir_fd=self._layer(found[0]).fd(parent)), "rb") as file:
             return file.read(most)
 
     def _make(self, wanted: str, top: str) -> str:
@@ -338,7 +337,7 @@ class GrowingLayer:
             self.own_name(here, name, path, wanted)
             os.utime(name, ns=(status.st_mtime_ns,) * 2, dir_fd=here, follow_symlinks=False)
             return
-        source = os.open(name, OLD_FILE, dir_fd=below)
+        source = os.open(name, READ, dir_fd=below)
         target = -1
         try:
             target = os.open(name, NEW_FILE, 0o600, dir_fd=here)

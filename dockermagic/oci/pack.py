@@ -24,31 +24,21 @@ from dockermagic.oci.overlay import (
     ownership_file,
 )
 from dockermagic.oci.pipeline import Sink
-from dockermagic.oci.rooted import Directories, join
+from dockermagic.oci.rooted import READ, Directories, join
 from dockermagic.oci.tarheader import (
     BLOCK_DEVICE,
     CHARACTER,
     DIRECTORY,
-    FIFO,
     FILE,
+    KINDS,
     LINK,
     RECORD,
-    SYMLINK,
     Entry,
     header,
 )
 
 __all__ = ["kept_attributes", "pack"]
 
-_READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
-_KINDS = {
-    stat.S_IFREG: FILE,
-    stat.S_IFDIR: DIRECTORY,
-    stat.S_IFLNK: SYMLINK,
-    stat.S_IFCHR: CHARACTER,
-    stat.S_IFBLK: BLOCK_DEVICE,
-    stat.S_IFIFO: FIFO,
-}
 _END = bytes(2 * RECORD)
 
 
@@ -161,7 +151,7 @@ class _Packer:
             if (above in self._gone or xattrs.get(OPAQUE) == b"y") and not self._list_gone(path):
                 self._write(Entry(join(path, OPAQUE_MARK), FILE, mode=0))
             return True
-        elif kind in _KINDS and not self._is_linked(path, found):
+        elif kind in KINDS and not self._is_linked(path, found):
             entry = self._entry(path, found, {})
             if kind == stat.S_IFLNK:
                 entry.link = os.readlink(name, dir_fd=here)
@@ -231,7 +221,7 @@ class _Packer:
 
     def _entry(self, path: str, found: os.stat_result, xattrs: Mapping[str, bytes]) -> Entry:
         status = self._owners.status(path, found, xattrs)
-        kind = _KINDS[stat.S_IFMT(status.mode)]
+        kind = KINDS[stat.S_IFMT(status.mode)]
         mtime_ns = found.st_mtime_ns
         if self._latest_ns is not None and (self._one_time or mtime_ns > self._latest_ns):
             mtime_ns = self._latest_ns
@@ -259,7 +249,7 @@ class _Packer:
         if is_closed:
             os.chmod(name, stat.S_IMODE(found.st_mode) | 0o400, dir_fd=here)
         try:
-            descriptor = os.open(name, _READ, dir_fd=here)
+            descriptor = os.open(name, READ, dir_fd=here)
             try:
                 return descriptor, attributes(descriptor)
             except BaseException:

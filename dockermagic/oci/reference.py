@@ -99,10 +99,6 @@ class Reference:
         """The same repository under another tag, without a digest."""
         return replace(self, tag=tag, digest="")
 
-    def with_digest(self, digest: str) -> Reference:
-        """The same name pinned to a digest."""
-        return replace(self, digest=digest)
-
     def _suffix(self) -> str:
         return (f":{self.tag}" if self.tag else "") + (f"@{self.digest}" if self.digest else "")
 

@@ -11,9 +11,11 @@ from collections.abc import Callable
 
 from dockermagic.errors import ArchiveError
 
-__all__ = ["Directories", "clean", "follow", "join", "link_below", "remove_tree"]
+__all__ = ["READ", "Directories", "clean", "follow", "join", "link_below", "remove_tree"]
 
 _OPEN_AT_ONCE = 64
+READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+"""How a file is opened that may be anything: no link is followed, and a FIFO keeps nobody waiting."""
 _DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 _LINKS_FOLLOWED = 40
 _LONGEST_PATH = 4096

@@ -20,7 +20,6 @@ from dockermagic.oci.document import BOOL, INT, MAP, SET, STRINGS, TEXT, Documen
 from dockermagic.oci.platform import Platform
 
 __all__ = [
-    "ANNOTATION_CREATED",
     "ANNOTATION_IMAGE_NAME",
     "ANNOTATION_REF_NAME",
     "CONFIG",
@@ -70,7 +69,6 @@ DOCKER_LAYER_GZIP = f"{DOCKER_LAYER}.gzip"
 
 ANNOTATION_REF_NAME = "org.opencontainers.image.ref.name"
 ANNOTATION_IMAGE_NAME = "io.containerd.image.name"
-ANNOTATION_CREATED = "org.opencontainers.image.created"
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 

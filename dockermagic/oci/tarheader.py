@@ -6,11 +6,33 @@ Names are what ``os.fsdecode`` makes of their bytes, so that those which are not
 from __future__ import annotations
 
 import os
+import stat
 from dataclasses import dataclass, field
 
-__all__ = ["BLOCK_DEVICE", "CHARACTER", "DIRECTORY", "FIFO", "FILE", "LINK", "RECORD", "SYMLINK", "Entry", "header"]
+__all__ = [
+    "BLOCK_DEVICE",
+    "CHARACTER",
+    "DIRECTORY",
+    "FIFO",
+    "FILE",
+    "KINDS",
+    "LINK",
+    "RECORD",
+    "SYMLINK",
+    "Entry",
+    "header",
+]
 
 FILE, LINK, SYMLINK, CHARACTER, BLOCK_DEVICE, DIRECTORY, FIFO = b"0", b"1", b"2", b"3", b"4", b"5", b"6"
+KINDS = {
+    stat.S_IFREG: FILE,
+    stat.S_IFDIR: DIRECTORY,
+    stat.S_IFLNK: SYMLINK,
+    stat.S_IFCHR: CHARACTER,
+    stat.S_IFBLK: BLOCK_DEVICE,
+    stat.S_IFIFO: FIFO,
+}
+"""What a file's format is in an archive; a socket is nothing there."""
 RECORD = 512
 XATTR = "SCHILY.xattr."
 """How GNU tar and star write an extended attribute as a pax record."""

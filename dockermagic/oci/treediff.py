@@ -13,12 +13,11 @@ from typing import Any
 
 from dockermagic.oci.overlay import Stack, attributes
 from dockermagic.oci.pack import kept_attributes
-from dockermagic.oci.rooted import join
+from dockermagic.oci.rooted import READ, join
 
 __all__ = ["compare"]
 
 _BLOCK = 1 << 20
-_READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
 _KINDS = {
     stat.S_IFREG: "file",
     stat.S_IFDIR: "directory",
@@ -68,7 +67,7 @@ class _Entry:
         if stat.S_ISDIR(found.st_mode):
             xattrs = attributes(tree.layers[layer].fd(path))
         elif stat.S_ISREG(found.st_mode):
-            descriptor = os.open(name, _READ, dir_fd=here)
+            descriptor = os.open(name, READ, dir_fd=here)
             try:
                 xattrs = attributes(descriptor)
             finally:
@@ -101,7 +100,7 @@ class _Entry:
         return facts
 
     def open(self) -> int:
-        return os.open(self._name(), _READ, dir_fd=self._directory())
+        return os.open(self._name(), READ, dir_fd=self._directory())
 
     def _name(self) -> str:
         return self.path.rpartition("/")[2]

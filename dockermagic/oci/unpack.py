@@ -10,7 +10,7 @@ from typing import Any
 
 from dockermagic.errors import ArchiveError, StoreError
 from dockermagic.oci.blobs import clear_errors
-from dockermagic.oci.growing import NEW_FILE, OLD_FILE, Displaced, GrowingLayer, set_attributes, write_all
+from dockermagic.oci.growing import NEW_FILE, Displaced, GrowingLayer, set_attributes, write_all
 from dockermagic.oci.overlay import (
     CAPABILITY,
     KEPT_CAPABILITY,
@@ -23,7 +23,7 @@ from dockermagic.oci.overlay import (
     ownership_file,
 )
 from dockermagic.oci.pipeline import Source
-from dockermagic.oci.rooted import clean, join
+from dockermagic.oci.rooted import READ, clean, join
 from dockermagic.oci.tarheader import BLOCK_DEVICE, CHARACTER, DIRECTORY, FIFO, FILE, LINK, SYMLINK, Entry
 from dockermagic.oci.tarstream import TarReader
 
@@ -259,7 +259,7 @@ class Maker:
         if is_same or not stat.S_ISREG(found.st_mode):
             return
         os.chmod(name, 0o600, dir_fd=here)
-        descriptor = os.open(name, OLD_FILE, dir_fd=here)
+        descriptor = os.open(name, READ, dir_fd=here)
         try:
             had = attributes(descriptor)  # a change of owner takes the capability away
             layer.own(descriptor, path, Status(stat.S_IFREG | entry.mode, entry.uid, entry.gid))

@@ -35,7 +35,6 @@ ALLOW = 0x7FFF0000
 NOTIFY = 0x7FC00000
 _ERRNO = 0x00050000
 EPERM, EINVAL, ENOSYS = 1, 22, 38
-KILL_PROCESS = 0x80000000
 
 # linux/audit.h, by machine: the kernel's name of each interface, and those that share its value with a bit set.
 _MACHINES = {

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TextIO
 
+from dockermagic.errors import DockermagicError
 from dockermagic.verbs.options import Arguments, Option
 
 if TYPE_CHECKING:
     from dockermagic.engine import Engine
     from dockermagic.events import Emit
 
-__all__ = ["Console", "Shown", "Verb"]
+__all__ = ["Console", "Shown", "Verb", "each", "raise_last"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,3 +94,28 @@ class Verb:
     interspersed: bool = True
     usage_exit_code: int = 2
     more: str = ""
+
+
+def each(console: Console, names: Sequence[str], do: Callable[[str], object]) -> int:
+    """Do something to one name after the other and print the name, or what ``do`` gives instead; '' is nothing.
+
+    One that fails does not keep the others.
+    """
+    errors: list[DockermagicError] = []
+    for name in names:
+        try:
+            answer = do(name)
+            if answer != "":
+                console.write(f"{name if answer is None else answer}\n")
+        except DockermagicError as refused:
+            errors.append(refused)
+    raise_last(console, errors)
+    return 0
+
+
+def raise_last(console: Console, errors: Sequence[DockermagicError]) -> None:
+    """Say all errors, of which the last becomes the verb's own; nothing where there is none."""
+    for error in errors[:-1]:
+        console.note(f"ERROR: {error.render()}")
+    if errors:
+        raise errors[-1]

@@ -14,8 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 from dockermagic.errors import ContainerError, DockermagicError, UsageError
-from dockermagic.verbs.base import Console, Verb
-from dockermagic.verbs.containers import each
+from dockermagic.verbs.base import Console, Verb, each
 from dockermagic.verbs.listing import render
 from dockermagic.verbs.options import Arguments, flag, many, parse, text
 from dockermagic.verbs.template import Template

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from dockermagic.containers.request import signal_number
-from dockermagic.errors import ContainerNotFoundError, DockermagicError
+from dockermagic.errors import ContainerNotFoundError
 from dockermagic.tables import age, clip, human_size, parse_moment
-from dockermagic.verbs.base import Console, Shown, Verb
+from dockermagic.verbs.base import Console, Shown, Verb, each
 from dockermagic.verbs.container_options import duration
 from dockermagic.verbs.listing import render
 from dockermagic.verbs.options import Arguments, flag, many, text
@@ -20,7 +20,7 @@ from dockermagic.verbs.options import Arguments, flag, many, text
 if TYPE_CHECKING:
     from dockermagic.containers.request import Container
 
-__all__ = ["KILL", "LOGS", "PS", "RENAME", "RESTART", "RM", "STOP", "WAIT", "each", "published", "status"]
+__all__ = ["KILL", "LOGS", "PS", "RENAME", "RESTART", "RM", "STOP", "WAIT", "published", "status"]
 
 HEADERS = {
     "ID": "CONTAINER ID",
@@ -149,26 +149,6 @@ def ps(console: Console, arguments: Arguments) -> int:
         console.write(listing)
     else:
         console.show(Shown("containers", found, listing))
-    return 0
-
-
-def each(console: Console, names: Sequence[str], do: Callable[[str], object]) -> int:
-    """Do something to one container after the other and print its name, or what ``do`` gives instead; '' is nothing.
-
-    One that fails does not keep the others.
-    """
-    errors: list[DockermagicError] = []
-    for name in names:
-        try:
-            answer = do(name)
-            if answer != "":
-                console.write(f"{name if answer is None else answer}\n")
-        except DockermagicError as refused:
-            errors.append(refused)
-    for error in errors[:-1]:
-        console.note(f"ERROR: {error.render()}")
-    if errors:
-        raise errors[-1]
     return 0
 
 

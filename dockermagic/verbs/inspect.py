@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dockermagic.errors import ContainerError, ContainerNotFoundError, DockermagicError, ImageNotFoundError, UsageError
-from dockermagic.verbs.base import Console, Shown, Verb
+from dockermagic.verbs.base import Console, Shown, Verb, raise_last
 from dockermagic.verbs.options import Arguments, flag, text
 from dockermagic.verbs.template import Template
 
@@ -92,10 +92,7 @@ def inspect(console: Console, arguments: Arguments) -> int:
     else:
         listing = json.dumps(found, ensure_ascii=False, indent=4) + "\n"
         console.show(Shown("inspect", found, listing))
-    for error in missing[:-1]:
-        console.note(f"ERROR: {error.render()}")
-    if missing:
-        raise missing[-1]
+    raise_last(console, missing)
     return 0
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dockermagic.errors import DockermagicError
-from dockermagic.verbs.base import Console, Verb
+from dockermagic.verbs.base import Console, Verb, each
 from dockermagic.verbs.options import Arguments, flag
 
 __all__ = ["RMI", "TAG"]
@@ -18,18 +17,8 @@ def tag(console: Console, arguments: Arguments) -> int:
 
 def rmi(console: Console, arguments: Arguments) -> int:
     """Remove names, and images that have none left. One that fails does not keep the others."""
-    errors: list[DockermagicError] = []
-    for name in arguments.words:
-        try:
-            for line in console.engine.remove_image(name, arguments.flag("force")):
-                console.write(f"{line}\n")
-        except DockermagicError as refused:
-            errors.append(refused)
-    for error in errors[:-1]:
-        console.note(f"ERROR: {error.render()}")
-    if errors:
-        raise errors[-1]
-    return 0
+    force = arguments.flag("force")
+    return each(console, arguments.words, lambda name: "\n".join(console.engine.remove_image(name, force)))
 
 
 TAG = Verb(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from dockermagic.dockerfile.directives import CheckOptions, Directive, find_directive, parse_check, syntax_image
+from dockermagic.dockerfile.directives import CheckOptions, Directive, find_directive, parse_check
 from dockermagic.dockerfile.parser import parse
 
 SYNTAX = {
     "# syntax=docker/dockerfile:1\nFROM x": "docker/dockerfile:1",
-    "\ufeff#SYNTAX = a b c": "a",
+    "\ufeff#SYNTAX = a b c": "a b c",
     "#!/bin/sh\n# syntax=a": "a",
     "# escape=`\n# syntax=a": "a",
     "// syntax=a\n": "a",
@@ -26,7 +26,9 @@ SYNTAX = {
 @pytest.mark.parametrize(("text", "expected"), SYNTAX.items(), ids=repr)
 def test_syntax(text: str, expected: str) -> None:
     """The frontend that a file asks for."""
-    assert syntax_image(text) == expected
+    found = find_directive(text, "syntax")
+
+    assert (found.value if found else "") == expected
 
 
 def test_parsed_directives() -> None:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -150,7 +151,7 @@ def test_a_list_of_images_is_sent_whole_and_one_platform_fetched(
     assert other.resolve(reference) == top
     assert Image.load(other, top, Platform.parse("linux/arm64")).config.config.cmd == ("linux/arm64",)
     assert not other.has(parts[0].digest)
-    assert pull(other, reference.with_digest(parts[2].digest)) == parts[2]
+    assert pull(other, replace(reference, digest=parts[2].digest)) == parts[2]
     with pytest.raises(RegistryError, match="no image for windows/amd64") as caught:
         pull(other, reference, Platform.parse("windows/amd64"))
     assert "linux/arm64" in caught.value.hint
