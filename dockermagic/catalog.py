@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,9 +11,9 @@ from dockermagic.oci.image import Image
 from dockermagic.oci.spec import HistoryEntry, is_index
 from dockermagic.oci.store import Store, StoredImage
 from dockermagic.sandbox.probe import Probe
-from dockermagic.view import InfoRow, InfoView, TreeEntry
+from dockermagic.view import InfoRow, InfoView
 
-__all__ = ["Change", "HistoryRow", "ImageSummary", "history_rows", "host_info", "inspect", "list_images", "tree_entry"]
+__all__ = ["HistoryRow", "ImageSummary", "history_rows", "host_info", "inspect", "list_images"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,38 +38,6 @@ class HistoryRow:
     comment: str
     empty_layer: bool
     image_id: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """A path that differs: ``state`` is added, modified or removed; ``size`` in bytes."""
-
-    path: str
-    state: str
-    kind: str
-    size: int
-
-
-KINDS = {"dir": "directory", "char": "device", "block": "device"}
-
-
-def tree_entry(entry: Mapping[str, Any], *, compared: bool) -> TreeEntry:
-    """A line of the file tree as a value to show. Of a directory it is only known that something below changed."""
-    kind = KINDS.get(entry["kind"], entry["kind"])
-    state: Any = "" if entry["state"] == "unchanged" or not compared else entry["state"]
-    below = kind == "directory" and state == "modified"
-    return TreeEntry(
-        entry["name"],
-        kind,
-        entry["size"],
-        entry["mode"],
-        entry["uid"],
-        entry["gid"],
-        entry["link"],
-        state="" if below else state,
-        changed_below=below,
-        mtime=entry.get("mtime", 0),
-    )
 
 
 def host_info(home: Path, found: Probe) -> InfoView:

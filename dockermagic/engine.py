@@ -22,11 +22,12 @@ from dockermagic.upkeep import Upkeep
 if TYPE_CHECKING:
     from dockermagic.build.opened import OpenedContext
     from dockermagic.build.request import BuildRequest, BuildResult, StageResult
-    from dockermagic.catalog import Change, HistoryRow, ImageSummary
-    from dockermagic.containers.request import Container, ContainerResult, RunRequest
+    from dockermagic.catalog import HistoryRow, ImageSummary
+    from dockermagic.containers.container import Container, ContainerResult
+    from dockermagic.containers.request import RunRequest
     from dockermagic.containers.terminal import Screen, TerminalSession
     from dockermagic.dockerfile.linter import Report as LintReport
-    from dockermagic.files import Files, Layers
+    from dockermagic.files import Change, Files, Layers
     from dockermagic.imagediff import ImageDiff
     from dockermagic.sandbox.base import Cancel, Output
     from dockermagic.sandbox.running import Running

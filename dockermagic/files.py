@@ -6,17 +6,16 @@ Every question is answered by the sandbox's worker, which may read what this pro
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from dockermagic.build.request import FailedStep
-from dockermagic.catalog import Change, tree_entry
 from dockermagic.errors import UsageError
-from dockermagic.view import TreeEntry, Waste, WastedPath
+from dockermagic.view import Kind, State, TreeEntry, Waste, WastedPath
 
-__all__ = ["Changed", "Files", "Found", "Layers", "Page"]
+__all__ = ["Change", "Changed", "Files", "Found", "Layers", "Page", "changed_tree"]
 
 Layers = Sequence[int] | FailedStep
 """A chain of snapshots, bottom first, or what a failed RUN left."""
@@ -45,6 +44,16 @@ class Found:
 
     entries: tuple[tuple[str, TreeEntry], ...]
     truncated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A path that differs: ``state`` is added, modified or removed; ``size`` in bytes."""
+
+    path: str
+    state: State
+    kind: Kind
+    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +117,7 @@ class Files:
         options = {"offset": offset, "limit": limit, "changed_only": changed_only, "sizes": sizes}
         found = self._call(f"{_TREE}:list_directory", layers=stack, path=path, base=count, **options)
         compared = bool(self.directories(base))
-        return Page(found["total"], tuple(tree_entry(entry, compared=compared) for entry in found["entries"]))
+        return Page(found["total"], tuple(_entry(entry, compared=compared) for entry in found["entries"]))
 
     def find(
         self,
@@ -127,7 +136,7 @@ class Files:
         stack, count = self._stacks(layers, base)
         given = {"base": count, "states": list(states), "text": text, "regex": regex, "limit": limit}
         found = self._call(f"{_FIND}:find", layers=stack, **given)
-        entries = ((entry["path"], tree_entry(entry, compared=True)) for entry in found["entries"])
+        entries = ((entry["path"], _entry(entry, compared=True)) for entry in found["entries"])
         return Found(tuple(entries), found["truncated"])
 
     def changed(self, layers: Layers, base: Layers = (), limit: int | None = None) -> Changed:
@@ -152,7 +161,7 @@ class Files:
             found = self._call(f"{_TREE}:changes", layers=stack, base=count, limit=limit)
         else:
             found = self._call(f"{_FIND}:compare", layers=stack, other=other, limit=limit)
-        paths = tuple(Change(one["path"], one["state"], one["kind"], one["size"]) for one in found["paths"])
+        paths = tuple(Change(one["path"], one["state"], _kind(one), one["size"]) for one in found["paths"])
         return Changed(paths, *(found[name] for name in ("added", "modified", "removed", "bytes", "truncated")))
 
     def preview(self, layers: Layers, path: str, limit: int = 65536) -> tuple[bytes, int]:
@@ -184,3 +193,53 @@ class Files:
                 continue
             left += [WastedPath(suspect, one.size, 0) for one in entries if one.name == name and one.size >= MUCH]
         return Waste(found["bytes"], found["total"], found["efficiency"], tuple(paths), tuple(left))
+
+
+def changed_tree(changes: Iterable[Change]) -> tuple[TreeEntry, ...]:
+    """Changed paths as nested entries; directories on the way that did not change themselves are there as well."""
+    below: dict[str, set[str]] = {"": set()}
+    known: dict[str, Change] = {}
+    for one in changes:
+        parts = one.path.strip("/").split("/")
+        known["/".join(parts)] = one
+        for depth in range(len(parts)):
+            below.setdefault("/".join(parts[:depth]), set()).add(parts[depth])
+
+    def entry(path: str, name: str) -> TreeEntry:
+        one = known.get(path) or Change(path, "", "directory", 0)
+        if path not in below and one.kind != "directory":
+            return TreeEntry(name, one.kind, one.size, None, state=one.state)
+        children = tuple(entry(f"{path}/{child}", child) for child in sorted(below.get(path, ())))
+        size = sum(child.size for child in children if child.state != "removed")
+        return TreeEntry(
+            name, "directory", size, None, state=one.state, children=children, changed_below=bool(children)
+        )
+
+    return tuple(entry(name, name) for name in sorted(below[""]))
+
+
+def _entry(entry: Mapping[str, Any], *, compared: bool) -> TreeEntry:
+    """A line of the file tree as a value to show. Of a directory it is only known that something below changed."""
+    kind = _kind(entry)
+    state: State = "" if entry["state"] == "unchanged" or not compared else entry["state"]
+    below = kind == "directory" and state == "modified"
+    return TreeEntry(
+        entry["name"],
+        kind,
+        entry["size"],
+        entry["mode"],
+        entry["uid"],
+        entry["gid"],
+        entry["link"],
+        state="" if below else state,
+        changed_below=below,
+        mtime=entry.get("mtime", 0),
+    )
+
+
+_KINDS: dict[str, Kind] = {"dir": "directory", "char": "device", "block": "device"}
+
+
+def _kind(entry: Mapping[str, Any]) -> Kind:
+    kind: Kind = entry["kind"]
+    return _KINDS.get(kind, kind)

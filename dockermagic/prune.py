@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from dockermagic.build.locks import Lock
-from dockermagic.containers.request import Container
+from dockermagic.containers.container import Container
 from dockermagic.containers.runtime import Containers
 from dockermagic.errors import ContainerError, DockermagicError, StoreError
 from dockermagic.oci.image import Image

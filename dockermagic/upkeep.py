@@ -8,7 +8,7 @@ from dockermagic.errors import ContainerError, SandboxError, StoreError
 from dockermagic.rooms import Rooms
 
 if TYPE_CHECKING:
-    from dockermagic.containers.request import Container
+    from dockermagic.containers.container import Container
     from dockermagic.fsck import Report
     from dockermagic.oci.store import StoredImage
     from dockermagic.prune import Plan, Pruner, Wanted

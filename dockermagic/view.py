@@ -6,9 +6,8 @@ the fold of its events in :mod:`dockermagic.buildview`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 from dockermagic.events import Status, Warning, warning_text
 from dockermagic.imagediff import ImageDiff
@@ -31,8 +30,10 @@ __all__ = [
     "InfoRow",
     "InfoView",
     "Instruction",
+    "Kind",
     "MessageView",
     "SessionView",
+    "State",
     "StepState",
     "StepView",
     "TreeEntry",
@@ -42,13 +43,13 @@ __all__ = [
     "View",
     "Waste",
     "WastedPath",
-    "changed_tree",
     "keyword",
     "warning_text",
 ]
 
 StepState = Literal["waiting", "running", "done", "cached", "failed", "stopped", "skipped"]
-Change = Literal["", "added", "modified", "removed"]
+State = Literal["", "added", "modified", "removed"]
+Kind = Literal["file", "directory", "link", "hardlink", "device", "fifo", "socket"]
 
 _METADATA = "ARG CMD ENTRYPOINT ENV EXPOSE HEALTHCHECK LABEL MAINTAINER ONBUILD SHELL STOPSIGNAL USER VOLUME"
 METADATA = frozenset(_METADATA.split())
@@ -181,13 +182,13 @@ class TreeEntry:
     """
 
     name: str
-    kind: Literal["file", "directory", "link", "hardlink", "device", "fifo", "socket"] = "file"
+    kind: Kind = "file"
     size: int = 0
     mode: int | None = 0o644
     uid: int = 0
     gid: int = 0
     link: str = ""
-    state: Change = ""
+    state: State = ""
     children: tuple[TreeEntry, ...] | None = None
     changed_below: bool = False
     mtime: int = 0
@@ -210,7 +211,7 @@ class TreeView:
 class ChangesView:
     """What changed between two root filesystems: path, how, and the size in bytes."""
 
-    changes: tuple[tuple[str, Change, int], ...]
+    changes: tuple[tuple[str, State, int], ...]
     title: str = ""
 
 
@@ -430,39 +431,3 @@ View = (
     | TreeView
     | UsageView
 )
-
-
-class Changed(Protocol):
-    """A path that differs between two root filesystems. ``kind`` is ``dir`` or ``directory`` for a directory."""
-
-    @property
-    def path(self) -> str: ...
-    @property
-    def state(self) -> str: ...
-    @property
-    def kind(self) -> str: ...
-    @property
-    def size(self) -> int: ...
-
-
-def changed_tree(changes: Iterable[Changed]) -> tuple[TreeEntry, ...]:
-    """Changed paths as nested entries; directories on the way that did not change themselves are there as well."""
-    below: dict[str, set[str]] = {"": set()}
-    known: dict[str, Changed] = {}
-    for one in changes:
-        parts = one.path.strip("/").split("/")
-        known["/".join(parts)] = one
-        for depth in range(len(parts)):
-            below.setdefault("/".join(parts[:depth]), set()).add(parts[depth])
-
-    def entry(path: str, name: str) -> TreeEntry:
-        one = known.get(path)
-        state: Change = one.state if one is not None else ""  # type: ignore[assignment]
-        if path not in below and (one is None or one.kind not in ("dir", "directory")):
-            kind = "link" if one is not None and one.kind in ("link", "symlink") else "file"
-            return TreeEntry(name, kind, one.size if one else 0, None, state=state)  # type: ignore[arg-type]
-        children = tuple(entry(f"{path}/{child}", child) for child in sorted(below.get(path, ())))
-        size = sum(child.size for child in children if child.state != "removed")
-        return TreeEntry(name, "directory", size, None, state=state, children=children, changed_below=bool(children))
-
-    return tuple(entry(name, name) for name in sorted(below[""]))

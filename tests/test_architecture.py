@@ -20,6 +20,7 @@ VALUES = {
     "oci.reference",
     "oci.platform",
     "build.request",
+    "containers.container",
     "containers.request",
     "sandbox.base",
     "sandbox.running",
@@ -99,7 +100,7 @@ WORKER_PARTS = {
 WORKER = {f"sandbox.{name}" for name in WORKER_PARTS}
 
 FORBIDDEN_NAMES = {"common", "core", "helper", "helpers", "manager", "misc", "util", "utils"}
-LONGEST = 600
+LONGEST = 500
 
 # None of these exists everywhere that the package is imported.
 LINUX_MODULES = ("fcntl", "resource", "pty", "termios", "tty", "pwd", "grp", "_posixshmem", "syslog")

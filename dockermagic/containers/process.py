@@ -9,8 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dockermagic.containers.container import merge_env
 from dockermagic.containers.limits import Limits
-from dockermagic.containers.request import Bind, ExecRequest, Port, merge_env
+from dockermagic.containers.request import Bind, ExecRequest, Port
 from dockermagic.errors import ContainerError
 from dockermagic.oci import lock
 from dockermagic.sandbox.base import Mount, Process, Rootfs, Subpath

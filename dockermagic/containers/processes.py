@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from dockermagic.containers.request import Usage
+from dockermagic.containers.container import Usage
 from dockermagic.sandbox import descendants
 
 __all__ = ["pids", "usage"]

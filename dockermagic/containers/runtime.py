@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from dockermagic.containers import control, logs
+from dockermagic.containers.container import Container, ContainerResult, Usage
 from dockermagic.containers.keeper import delegate
 from dockermagic.containers.limits import enter_groups
 from dockermagic.containers.processes import pids, usage
-from dockermagic.containers.request import Container, ContainerResult, ExecRequest, RunRequest, Usage
+from dockermagic.containers.request import ExecRequest, RunRequest
 from dockermagic.containers.shelf import Place, Shelf
 from dockermagic.containers.supervisor import Supervisor
 from dockermagic.errors import ContainerError, ContainerNotFoundError, SandboxError

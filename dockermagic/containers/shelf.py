@@ -37,8 +37,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
+from dockermagic.containers.container import Container, State
 from dockermagic.containers.names import random_name
-from dockermagic.containers.request import Container, RunRequest, State
+from dockermagic.containers.request import RunRequest
 from dockermagic.errors import ContainerError, ContainerNotFoundError
 from dockermagic.oci import lock
 from dockermagic.sandbox.wire import to_json

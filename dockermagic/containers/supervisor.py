@@ -17,12 +17,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from dockermagic.containers.container import Container, State
 from dockermagic.containers.control import Door, Line
 from dockermagic.containers.health import watch_health
 from dockermagic.containers.limits import enter_groups
 from dockermagic.containers.logs import Log
 from dockermagic.containers.process import exec_process, process_of
-from dockermagic.containers.request import Container, ExecRequest, State
+from dockermagic.containers.request import ExecRequest
 from dockermagic.containers.shelf import Place, Shelf, decode
 from dockermagic.errors import BuildInterruptedError, ContainerError, DockermagicError, SandboxError
 from dockermagic.sandbox.base import Cancel, Output, Process, Rootfs, Sandbox

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from dockermagic import view
-from dockermagic.containers.request import Container
+from dockermagic.containers.container import Container
 from dockermagic.expect import Result
 from dockermagic.notebook.views import history_view
 from dockermagic.verbs.base import Shown

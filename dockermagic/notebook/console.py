@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, BinaryIO, TextIO, cast
 
-from dockermagic.containers.request import ContainerResult, RunRequest
+from dockermagic.containers.container import ContainerResult
+from dockermagic.containers.request import RunRequest
 from dockermagic.engine import Engine
 from dockermagic.errors import BuildInterruptedError, UsageError
 from dockermagic.events import Emit

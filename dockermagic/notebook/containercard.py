@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from dockermagic.containers.request import Container
+from dockermagic.containers.container import Container
 from dockermagic.engine import Engine
 from dockermagic.errors import DockermagicError
 from dockermagic.events import now

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from typing import IO, Any
 
 from dockermagic.errors import UsageError
-from dockermagic.files import Files, Layers
+from dockermagic.files import Files, Layers, changed_tree
 from dockermagic.notebook import preview
-from dockermagic.view import TreeEntry, changed_tree
+from dockermagic.view import TreeEntry
 
 __all__ = ["Explorer", "Source", "State"]
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from dockermagic.build.request import StageResult
 from dockermagic.catalog import ImageSummary
-from dockermagic.containers.request import Container
+from dockermagic.containers.container import Container
 from dockermagic.dockerfile import ignore
 from dockermagic.dockerfile.instructions import instruction
 from dockermagic.dockerfile.model import Arg, Env, From, Instruction

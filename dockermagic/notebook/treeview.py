@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from dockermagic.notebook import modules
 from dockermagic.notebook.markup import Html, card, code, el, esc, head, join, muted
 from dockermagic.tables import human_size, many
-from dockermagic.view import Change, ChangesView, TreeEntry, TreeView
+from dockermagic.view import ChangesView, State, TreeEntry, TreeView
 
 __all__ = ["MOST", "change_facts", "changes_card", "explored_card", "mode_text", "tree_body", "tree_card"]
 
@@ -22,7 +22,7 @@ MOST_WASTE = 20
 MOST_IN_ONE = 120
 """Entries of one directory in a page."""
 
-SIGNS: dict[Change, tuple[str, str]] = {"added": ("+", "ok"), "modified": ("~", "warn"), "removed": ("−", "bad")}
+SIGNS: dict[State, tuple[str, str]] = {"added": ("+", "ok"), "modified": ("~", "warn"), "removed": ("−", "bad")}
 LETTERS = {"directory": "d", "link": "l", "device": "c", "fifo": "p", "socket": "s"}
 
 

@@ -15,7 +15,7 @@ from dockermagic.catalog import HistoryRow
 from dockermagic.engine import Engine
 from dockermagic.errors import DockermagicError
 from dockermagic.events import Warning
-from dockermagic.files import Changed, Layers
+from dockermagic.files import Changed, Layers, changed_tree
 from dockermagic.handles import Image
 from dockermagic.notebook.sources import snapshots_before
 from dockermagic.session import Run, Script, Session
@@ -127,9 +127,7 @@ def tree_view(engine: Engine, run: Run, path: str = "/") -> view.TreeView:
 def changed_view(engine: Engine, run: Run) -> view.TreeView:
     """What a cell changed in the root filesystem, as a tree."""
     changed = engine.files.changed(run.stage.snapshots if run.stage else (), run.base, SHOWN)
-    return _counted(
-        view.TreeView(view.changed_tree(changed.paths), against=f"the state before {run.cell.label}"), changed
-    )
+    return _counted(view.TreeView(changed_tree(changed.paths), against=f"the state before {run.cell.label}"), changed)
 
 
 def image_tree(engine: Engine, name: str, path: str = "/") -> view.TreeView:
@@ -159,7 +157,7 @@ def _listed(engine: Engine, layers: Layers, base: Layers, path: str, title: str,
         return view.TreeView((), path, title, against)
     page = engine.files.page(layers, path, base=base)
     changed = engine.files.changed(layers, base, SHOWN)
-    below = view.changed_tree(changed.paths)
+    below = changed_tree(changed.paths)
     for part in path.strip("/").split("/"):
         below = next((one.children or () for one in below if one.name == part), below if not part else ())
     inside = {one.name: one.children for one in below if one.children}
@@ -173,7 +171,7 @@ def _counted(shown: view.TreeView, changed: Changed) -> view.TreeView:
 
 def _changes(engine: Engine, layers: Layers, base: Sequence[int], title: str) -> view.ChangesView:
     rows = ((one.path, one.state, one.size) for one in engine.changes(layers, base))
-    return view.ChangesView(tuple(rows), title)  # type: ignore[arg-type]
+    return view.ChangesView(tuple(rows), title)
 
 
 def config_rows(config: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dockermagic.containers.request import Usage
+from dockermagic.containers.container import Usage
 from dockermagic.errors import ContainerError
 from dockermagic.tables import human_size
 from dockermagic.verbs.base import Console, Verb
@@ -17,7 +17,8 @@ from dockermagic.verbs.listing import render
 from dockermagic.verbs.options import Arguments, flag, many, text
 
 if TYPE_CHECKING:
-    from dockermagic.containers.request import Bind, Container, Port
+    from dockermagic.containers.container import Container
+    from dockermagic.containers.request import Bind, Port
 
 __all__ = ["COMMIT", "DIFF", "PORT", "STATS", "TOP", "document"]
 

@@ -18,7 +18,7 @@ from dockermagic.verbs.listing import render
 from dockermagic.verbs.options import Arguments, flag, many, text
 
 if TYPE_CHECKING:
-    from dockermagic.containers.request import Container
+    from dockermagic.containers.container import Container
 
 __all__ = ["KILL", "LOGS", "PS", "RENAME", "RESTART", "RM", "STOP", "WAIT", "published", "status"]
 

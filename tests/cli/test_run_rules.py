@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from dockermagic.containers.request import PATH, Bind, RunRequest, parse_volume, resolve
+from dockermagic.containers.container import PATH, resolve
+from dockermagic.containers.request import Bind, RunRequest, parse_volume
 from dockermagic.errors import ContainerError, UsageError
 from dockermagic.verbs.container import RUN, env_file, request_for
 from dockermagic.verbs.options import parse

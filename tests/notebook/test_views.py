@@ -10,6 +10,7 @@ import pytest
 
 from dockermagic.buildview import build_view, with_results
 from dockermagic.events import Event, Vertex
+from dockermagic.files import Change, changed_tree
 from dockermagic.notebook.bundle import bundle
 from dockermagic.notebook.treeview import MOST
 from dockermagic.view import (
@@ -18,7 +19,6 @@ from dockermagic.view import (
     Instruction,
     TreeEntry,
     TreeView,
-    changed_tree,
 )
 from tests.notebook.scenes import CELL, all_cached, built, failed, fold, running, scenes, small_tree, step
 
@@ -254,23 +254,15 @@ def test_a_tree_reads_with_a_screen_reader() -> None:
     assert 'aria-label="added"' in page and 'role="img"' in page
 
 
-@dataclass(frozen=True)
-class Path:
-    path: str
-    state: str
-    kind: str = "file"
-    size: int = 0
-
-
 def test_changed_paths_become_a_tree() -> None:
     """Directories on the way are there, unchanged; those that hold something tell so, and how much it is."""
     tree = changed_tree(
         (
-            Path("/app", "added", "dir"),
-            Path("/app/a", "added", size=3),
-            Path("/etc/motd", "removed", size=9),
-            Path("/etc/passwd", "modified", size=5),
-            Path("/empty", "added", "dir"),
+            Change("/app", "added", "directory", 0),
+            Change("/app/a", "added", "file", 3),
+            Change("/etc/motd", "removed", "file", 9),
+            Change("/etc/passwd", "modified", "file", 5),
+            Change("/empty", "added", "directory", 0),
         )
     )
     app, empty, etc = tree
