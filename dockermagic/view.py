@@ -196,7 +196,9 @@ class TreeEntry:
 
 @dataclass(frozen=True, slots=True)
 class TreeView:
-    """A directory of a root filesystem. ``against`` names what states compare with ('' for nothing)."""
+    """A directory of a root filesystem, of which ``more`` entries are not among ``entries``. ``against`` names what
+    states compare with ('' for nothing).
+    """
 
     entries: tuple[TreeEntry, ...]
     path: str = "/"
@@ -205,6 +207,7 @@ class TreeView:
     added: int = 0
     modified: int = 0
     removed: int = 0
+    more: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from dockermagic.events import Warning
 from dockermagic.notebook import modules
 from dockermagic.notebook.listings import history_table
 from dockermagic.notebook.markup import Html, button, cell, code, details, el, esc, join, muted, note, row, table
-from dockermagic.notebook.treeview import tree_body
+from dockermagic.notebook.treeview import READING, tree_body
 from dockermagic.view import BuildView, warning_text
 
 __all__ = ["Acts", "foot", "outdated_note", "stale_names"]
@@ -120,10 +120,11 @@ def _sections(view: BuildView, acts: Acts) -> list[Html]:
         counts = [f"{tree.added:,} added" * bool(tree.added), f"{tree.modified:,} modified" * bool(tree.modified)]
         counts += [f"{tree.removed:,} removed" * bool(tree.removed)]
         words = " · ".join(["Files", *[count for count in counts if count]])
-        body = tree_body(tree)
         if acts.files:
             changed = 0 < tree.added + tree.modified + tree.removed <= FEW
-            body = modules.place("files", "files", body, source="cell", changed=changed)
+            body = modules.place("files", "files", READING, source="cell", changed=changed)
+        else:
+            body = tree_body(tree)
         out.append(details(words, body, style=style))
     if view.history is not None and view.history.rows:
         asks = acts.digests and not any(one.digest for one in view.history.rows)

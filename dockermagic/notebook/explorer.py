@@ -42,7 +42,6 @@ class Source:
 
     states: tuple[State, ...]
     base: int = -1
-    title: str = ""
 
 
 @dataclass(slots=True)
@@ -70,10 +69,11 @@ class Explorer:
     # ---- which trees ------------------------------------------------------------------------------------------------
 
     def open(self, message: dict[str, Any]) -> dict[str, Any]:
-        """The states of a source, and what they can be compared with."""
+        """The states of a source, what they can be compared with, and what is seen first: the top of the newest."""
         source = self._source(message)
         labels = [state.label for state in source.states]
-        return {"states": labels, "base": source.base, "others": list(self.others()), "title": source.title}
+        first = self.list({"source": message.get("source"), "against": source.base})
+        return {"states": labels, "base": source.base, "others": list(self.others()), "first": first}
 
     def _source(self, message: dict[str, Any]) -> Source:
         name = str(message.get("source", ""))
@@ -138,11 +138,16 @@ class Explorer:
             "rows": [row_of(one) for one in ordered[offset : offset + WHOLE]],
         }
 
-    def sizes(self, message: dict[str, Any]) -> dict[str, int]:
-        """What lies below each directory of a directory, in bytes."""
+    def sizes(self, message: dict[str, Any]) -> Callable[[], dict[str, int]]:
+        """What lies below each directory of a directory, in bytes: a walk, which nobody is to wait for."""
         layers, _ = self._trees(message)
-        page = self.files().page(layers, str(message.get("path", "/")), limit=WHOLE, sizes=True)
-        return {one.name: one.size for one in page.entries if one.kind == "directory"}
+        files = self.files()
+
+        def walk() -> dict[str, int]:
+            page = files.page(layers, str(message.get("path", "/")), limit=WHOLE, sizes=True)
+            return {one.name: one.size for one in page.entries if one.kind == "directory"}
+
+        return walk
 
     def find(self, message: dict[str, Any]) -> dict[str, Any]:
         """Paths by name and state, at most so many; a row's name is its whole path."""

@@ -30,11 +30,11 @@ def text(message: dict[str, Any]) -> str:
     return (STATIC / f"{message['name']}.js").read_text(encoding="utf-8")
 
 
-def place(name: str, module: str = "", fallback: object = "", **options: Any) -> Html:
-    """Where a module works in the card; without one a button begins it there."""
+def place(name: str, module: str = "", words: object = "", **options: Any) -> Html:
+    """Where a module works in the card, with ``words`` until it has come; without one a button begins it there."""
     if not module:
         return el("div", data_place=name, hidden=True)
-    return el("div", fallback, data_place=name, data_module=_named(module), data_options=json.dumps(options))
+    return el("div", words, data_place=name, data_module=_named(module), data_options=json.dumps(options))
 
 
 def opener(words: str, where: str, module: str, **options: Any) -> Html:

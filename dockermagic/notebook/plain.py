@@ -125,16 +125,16 @@ def _tree(view: TreeView) -> str:
     title = (view.title or "Files") + (f" {view.path}" if view.path != "/" else "")
     lines = [title + (f": {', '.join(facts)}" if facts else "")]
     left = [TREE_ENTRIES]
-    lines += _level(view.entries, "", left)
+    lines += _level(view.entries, "", left, view.more)
     return "\n".join(lines)
 
 
-def _level(entries: Sequence[TreeEntry], indent: str, left: list[int]) -> Iterable[str]:
+def _level(entries: Sequence[TreeEntry], indent: str, left: list[int], more: int = 0) -> Iterable[str]:
     ordered = sorted(entries, key=lambda entry: (entry.kind != "directory", entry.name))
     for index, entry in enumerate(ordered):
-        last = index == len(ordered) - 1
+        last = index == len(ordered) - 1 and not more
         if left[0] <= 0:
-            yield f"  {indent}└── … {len(ordered) - index:,} more"
+            yield f"  {indent}└── … {len(ordered) - index + more:,} more"
             return
         left[0] -= 1
         name = entry.name + ("/" if entry.kind == "directory" else "") + (f" -> {entry.link}" if entry.link else "")
@@ -142,6 +142,8 @@ def _level(entries: Sequence[TreeEntry], indent: str, left: list[int]) -> Iterab
         yield f"{SIGNS[entry.state]} {indent}{'└── ' if last else '├── '}{name}{size}"
         if entry.children:
             yield from _level(entry.children, indent + ("    " if last else "│   "), left)
+    if more:
+        yield f"  {indent}└── … {more:,} more"
 
 
 def _changes(view: ChangesView) -> str:

@@ -11,10 +11,12 @@ from dockermagic.notebook.markup import Html, card, code, el, esc, head, join, m
 from dockermagic.tables import human_size, many
 from dockermagic.view import ChangesView, State, TreeEntry, TreeView
 
-__all__ = ["MOST", "change_facts", "changes_card", "explored_card", "mode_text", "tree_body", "tree_card"]
+__all__ = ["MOST", "READING", "change_facts", "changes_card", "explored_card", "mode_text", "tree_body", "tree_card"]
 
 MOST = 600
 """Entries in one page."""
+
+READING = muted("reading the files…")
 
 MOST_WASTE = 20
 """Paths that are named in a text about wasted bytes."""
@@ -58,16 +60,16 @@ class _Budget:
 
 def tree_body(view: TreeView) -> Html:
     """The entries, without a frame."""
-    return _level(view.entries, _Budget(), 0)
+    return _level(view.entries, _Budget(), 0, view.more)
 
 
-def _level(entries: Sequence[TreeEntry], budget: _Budget, depth: int) -> Html:
+def _level(entries: Sequence[TreeEntry], budget: _Budget, depth: int, more: int = 0) -> Html:
     ordered = sorted(entries, key=_order)
     room = max(0, min(MOST_IN_ONE, budget.left))
     shown = ordered[:room]
     budget.left -= len(shown)
     items = [el("li", _entry(entry, budget, depth), style="list-style:none;margin:0;padding:0") for entry in shown]
-    if rest := len(ordered) - len(shown):
+    if rest := len(ordered) - len(shown) + more:
         items.append(el("li", muted(f"… {rest:,} more"), style="list-style:none;margin:0;padding:0 0 0 16px"))
     indent = 18 if depth else 0
     return el("ul", *items, style=f"list-style:none;margin:0;padding:0 0 0 {indent}px")
@@ -124,7 +126,7 @@ def has_size(entry: TreeEntry) -> bool:
 
 def explored_card(view: TreeView) -> Html:
     """The card of a widget that looks through the files."""
-    inside = modules.place("files", "files", tree_body(view), source="tree", path=view.path)
+    inside = modules.place("files", "files", READING, source="tree", path=view.path)
     return card(head(view.title or "Files", *change_facts(view)), el("div", inside, style="padding:2px 12px 8px"))
 
 

@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 SHOWN = 600
-"""Changed paths that a page without a widget holds."""
+"""Paths that a page without a widget holds."""
 
 SHOWN_PATHS = 20
 """Paths that a verdict names."""
@@ -132,8 +132,8 @@ def changed_view(engine: Engine, run: Run) -> view.TreeView:
 
 def image_tree(engine: Engine, name: str, path: str = "/") -> view.TreeView:
     """One directory of an image."""
-    page = engine.files.page(engine.snapshots_of(name), path)
-    return view.TreeView(page.entries, path, f"Files of {name}")
+    page = engine.files.page(engine.snapshots_of(name), path, limit=SHOWN)
+    return view.TreeView(page.entries, path, f"Files of {name}", more=page.total - len(page.entries))
 
 
 def changes_view(engine: Engine, run: Run) -> view.ChangesView:
@@ -155,14 +155,14 @@ def failed_changes(engine: Engine, failed: FailedStep) -> view.ChangesView:
 def _listed(engine: Engine, layers: Layers, base: Layers, path: str, title: str, against: str) -> view.TreeView:
     if not engine.files.directories(layers):
         return view.TreeView((), path, title, against)
-    page = engine.files.page(layers, path, base=base)
+    page = engine.files.page(layers, path, base=base, limit=SHOWN)
     changed = engine.files.changed(layers, base, SHOWN)
     below = changed_tree(changed.paths)
     for part in path.strip("/").split("/"):
         below = next((one.children or () for one in below if one.name == part), below if not part else ())
     inside = {one.name: one.children for one in below if one.children}
     entries = tuple(replace(one, children=inside.get(one.name, one.children)) for one in page.entries)
-    return _counted(view.TreeView(entries, path, title, against), changed)
+    return _counted(view.TreeView(entries, path, title, against, more=page.total - len(entries)), changed)
 
 
 def _counted(shown: view.TreeView, changed: Changed) -> view.TreeView:

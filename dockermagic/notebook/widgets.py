@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,12 +18,16 @@ __all__ = ["VIEW", "CardWidget"]
 VIEW = "application/vnd.jupyter.widget-view+json"
 
 
+def _nobody(message: dict[str, Any]) -> Any:
+    raise UsageError("nobody answers here any more", hint="Run the cell again.")
+
+
 class CardWidget(anywidget.AnyWidget):
     """A card in the page. ``html`` is all of it; messages replace parts and add output while something runs.
 
     ``handlers`` hear messages from the page by their kind; what they return answers those that ask
-    for it, as a value or as a value and buffers. ``still`` is the card's bundle without the widget, for
-    front ends that show none.
+    for it, as a value or as a value and buffers; a function among them takes long and is called in a thread of its own.
+    ``still`` is the card's bundle without the widget, for front ends that show none.
     """
 
     _esm = modules.STATIC / "card.js"
@@ -49,12 +54,18 @@ class CardWidget(anywidget.AnyWidget):
             if handler is not None:
                 handler(content)
             return
-        answer: dict[str, Any] = {"t": "answer", "id": content["id"]}
+        if handler is None:
+            handler = _nobody
+        self._answer(content["id"], lambda: handler(content))
+
+    def _answer(self, question: Any, find: Callable[[], Any]) -> None:
+        answer: dict[str, Any] = {"t": "answer", "id": question}
         pieces: list[bytes] = []
         try:
-            if handler is None:
-                raise UsageError("nobody answers here any more", hint="Run the cell again.")
-            value = handler(content)
+            value = find()
+            if callable(value):
+                threading.Thread(target=self._answer, args=(question, value), daemon=True).start()
+                return
             answer["value"], pieces = value if isinstance(value, tuple) else (value, [])
         except Exception as error:
             words = (error.message, error.hint) if isinstance(error, DockermagicError) else (str(error) or repr(error),)

@@ -9,6 +9,7 @@ import { humanSize, nested, node, root, visible } from "./tree.js";
 /** @typedef {import("../../dockermagic/notebook/static/card.js").Channel} Channel */
 /** @typedef {import("./tree.js").Node} Node */
 /** @typedef {import("./tree.js").Row} Row */
+/** A part of a directory. @typedef {{total: number, offset: number, rows: Row[]}} Listed */
 /** @typedef {import("./tree.js").Seen} Seen */
 
 const HEIGHT = 24;
@@ -111,7 +112,7 @@ class Explorer {
       this.base = value.base;
       this.others = value.others;
       this.choices();
-      await this.load();
+      await this.load(value.first);
     } catch (error) {
       this.say(error);
     }
@@ -154,8 +155,8 @@ class Explorer {
     return this.search.value !== "" || this.states.size < STATES.length;
   }
 
-  /** The whole list anew; directories that were open are opened again. */
-  async load() {
+  /** The whole list anew; directories that were open are opened again. @param {Listed} [first] its top, where it is here */
+  async load(first) {
     const turn = ++this.turn;
     const compared = this.against !== -1;
     for (const chip of this.chips) chip.hidden = !compared;
@@ -172,7 +173,7 @@ class Explorer {
         const open = new Set(this.rows.flatMap((one) => (one.node?.open ? [one.node.path] : [])));
         for (let path = this.start; path !== "/" && path; path = path.slice(0, path.lastIndexOf("/"))) open.add(path);
         const top = root();
-        await this.fill(top, 0);
+        await this.fill(top, 0, first);
         if (turn !== this.turn) return;
         this.top = top;
         this.say("");
@@ -199,18 +200,20 @@ class Explorer {
     }
   }
 
-  /** Fetch the page of a directory that holds a place; whether something came. @param {Node} up @param {number} at */
-  async fill(up, at) {
+  /** Fetch the page of a directory that holds a place; whether something came. @param {Node} up @param {number} at
+   * @param {Listed} [known] */
+  async fill(up, at, known) {
     const offset = up.children ? Math.floor(at / PAGE) * PAGE : 0;
     if (up.asked.has(offset)) return false;
     up.asked.add(offset);
-    const { value } = await this.channel.ask("files.list", { ...this.asked, path: up.path, offset, sort: this.sort.value });
-    up.children ??= new Array(value.total).fill(undefined);
-    value.rows.forEach((/** @type {Row} */ row, /** @type {number} */ index) => {
-      const place = value.offset + index;
+    const asked = { ...this.asked, path: up.path, offset, sort: this.sort.value };
+    const listed = known ?? /** @type {Listed} */ ((await this.channel.ask("files.list", asked)).value);
+    up.children ??= new Array(listed.total).fill(undefined);
+    listed.rows.forEach((row, index) => {
+      const place = listed.offset + index;
       if (up.children) up.children[place] = node(row, up, place);
     });
-    for (let page = offset; page < value.offset + value.rows.length; page += PAGE) up.asked.add(page);
+    for (let page = offset; page < listed.offset + listed.rows.length; page += PAGE) up.asked.add(page);
     return true;
   }
 

@@ -238,6 +238,13 @@ def test_a_large_tree_is_cut_and_says_so() -> None:
     assert len(page) < 300_000
 
 
+def test_entries_that_nobody_fetched_are_counted() -> None:
+    parts = bundle(TreeView((TreeEntry("a"), TreeEntry("b")), more=119_998))
+
+    assert "… 119,998 more" in parts["text/html"]
+    assert parts["text/plain"].endswith("  ├── a  0B\n  ├── b  0B\n  └── … 119,998 more")
+
+
 def test_a_long_log_is_folded_and_cut() -> None:
     data = b"".join(b"line %d\n" % n for n in range(3000))
     view = build_view(fold(step(0, "x", 0, 1, logs=data)), (Instruction(0, "RUN x"),), finished=True)
