@@ -102,7 +102,8 @@ def _advice(code: int, tail: tuple[str, ...], platform: str) -> str:
         return "The file was found, but it could not be executed: check its mode (chmod +x) and its first line."
     if code == 137:
         return "The process was killed (signal 9), often because memory ran out."
-    return "The last lines of its output stand above. The layers before it are kept: mend the line and run it again."
+    said = "The last lines of its output stand above." if tail else "It wrote nothing."
+    return f"{said} The layers before it are kept: mend the line and run it again."
 
 
 def parse_ulimit(text: str) -> Ulimit:

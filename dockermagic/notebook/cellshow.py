@@ -210,21 +210,25 @@ class CellShow:
             kept = failed is not None and not stopped
             self.display.failed(
                 notes=(LOOK,) if kept else (),
-                stale=[cell.label for cell in self.session.left],
+                stale=[cell.label for cell in self.session.chain.off if cell.id != self.cell.id],
                 acts=Acts(chain=True, kept=kept, shell=kept, cell=self.cell.id),
-                handlers=self._failed_handlers(self.cell, failed if kept else None),
+                handlers=self._failed_handlers(self.cell, failed if kept else None, self.display),
                 explorer=failed_explorer(self.engine, failed) if kept and failed is not None else None,
             )
             self.display.__exit__(kind, error, trace)
+            own = self.cards.display(self.cell) if self.mirrored else None
+            if own is not None:
+                own.fail_as(self.display, self._failed_handlers(self.cell, failed if kept else None, own))
+                self.display = own
         self.cards.settled(self, f"{self.cell.label} failed" if self.cell else "a cell before it failed")
 
-    def _failed_handlers(self, cell: Cell, failed: FailedStep | None) -> Handlers:
+    def _failed_handlers(self, cell: Cell, failed: FailedStep | None, display: BuildDisplay) -> Handlers:
         handlers: dict[str, Callable[[dict[str, Any]], Any]] = {
             "replay": self.cards.replay,
             "again": self.cards.again(cell),
         }
-        if failed is not None and self.display is not None:
-            place, shell = self.display.place, self.engine.shell
+        if failed is not None:
+            place, shell = display.place, self.engine.shell
             kinds = {
                 "failed": partial(shell, failed, self.cards.config),
                 "before": partial(shell, snapshots_before(failed), self.cards.config),

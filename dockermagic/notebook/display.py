@@ -149,6 +149,12 @@ class BuildDisplay(Live):
         """Have the output that another display of the same cell has heard."""
         self._whole = other._whole
 
+    def fail_as(self, other: BuildDisplay, handlers: Handlers) -> None:
+        """Show the failure that another display of the same cell shows; ``handlers`` are this one's."""
+        self.take_over(other)
+        if other.shown is not None:
+            self.finish(other.shown, acts=other._failed_acts, handlers=handlers, explorer=other._failed_explorer)
+
     def _saved(self, message: dict[str, Any]) -> tuple[IO[bytes], str]:
         """The whole output of a step, as far as it was kept."""
         log = self._whole.get(str(message.get("of", "")).partition(":")[2])

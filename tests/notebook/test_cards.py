@@ -87,6 +87,23 @@ def test_a_cell_that_fails_makes_the_later_ones_say_so(kernel: Kernel) -> None:
     assert "%dockerfile diff --failed" in failed.text
 
 
+def test_a_replay_that_fails_says_so_in_both_places_and_goes_on_when_the_cell_is_mended(kernel: Kernel) -> None:
+    kernel.run(FIRST, "cell-0")
+    second = kernel.run("%%dockerfile\nRUN test $WHO = world", "cell-1")
+    third = kernel.run("%%dockerfile\nRUN echo end > /end", "cell-2")
+    kernel.run(FIRST.replace("world", "you"), "cell-0")
+
+    replayed = kernel.run("%dockerfile replay", "replay")
+
+    assert replayed.status == "error"
+    for card in (replayed, second):
+        assert card.text.startswith("Cell [3] failed") and "Cell [4] is stale: run %dockerfile replay." in card.text
+    assert "It wrote nothing." in replayed.message
+    assert kernel.run("%%dockerfile\nRUN test -n $WHO", "cell-1").status == "ok"
+    assert kernel.run("%dockerfile replay", "replay").status == "ok"
+    assert third.text.startswith("Cell [4] ") and "stale" not in third.text
+
+
 def test_a_container_that_outlives_its_cell_has_a_card(kernel: Kernel) -> None:
     kernel.run(FIRST.replace("%%dockerfile", "%%dockerfile -t lasting"), "cell-0")
     started = kernel.run("%docker run -d --name lasting lasting sleep 600", "run")
