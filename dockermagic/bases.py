@@ -17,7 +17,6 @@ import sys
 import tarfile
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -31,6 +30,7 @@ from dockermagic.hostfacts import (
     read_apt_sources,
     render_deb822,
 )
+from dockermagic.values import dataclass
 
 __all__ = ["Base", "fill_debian", "find_base", "write_busybox"]
 

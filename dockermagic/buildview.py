@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Protocol
 
 from dockermagic.events import Progress, Row, Vertex
+from dockermagic.values import replace
 from dockermagic.view import BuildView, Instruction, StepState, StepView
 
 __all__ = ["Built", "build_view", "with_results"]

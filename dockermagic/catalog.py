@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,6 +10,7 @@ from dockermagic.oci.image import Image
 from dockermagic.oci.spec import HistoryEntry, is_index
 from dockermagic.oci.store import Store, StoredImage
 from dockermagic.sandbox.probe import Probe
+from dockermagic.values import dataclass
 from dockermagic.view import InfoRow, InfoView
 
 __all__ = ["HistoryRow", "ImageSummary", "history_rows", "host_info", "inspect", "list_images"]

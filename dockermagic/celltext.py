@@ -6,11 +6,11 @@ Lines of IPython may stand above a Dockerfile in one cell; a cell that begins wi
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 from dockermagic.dockerfile.instructions import instruction
 from dockermagic.dockerfile.parser import parse_fragment
 from dockermagic.errors import DockerfileSyntaxError
+from dockermagic.values import dataclass
 
 __all__ = ["KernelCell", "asked_about", "is_complete", "read_cell"]
 

@@ -9,12 +9,12 @@ import hashlib
 import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from dockermagic.celltext import read_cell
 from dockermagic.dockerfile.parser import parse
 from dockermagic.errors import UsageError
+from dockermagic.values import dataclass
 
 __all__ = ["Piece", "dockerfile_of", "has_dockerfile_kernel", "pieces", "to_dockerfile", "to_notebook", "with_comments"]
 

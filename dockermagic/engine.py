@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Unpack
@@ -18,6 +17,7 @@ from dockermagic.events import Emit, Event, Status, Warning
 from dockermagic.exchange import Exchange
 from dockermagic.rooms import default_home, silence
 from dockermagic.upkeep import Upkeep
+from dockermagic.values import replace
 
 if TYPE_CHECKING:
     from dockermagic.build.opened import OpenedContext

@@ -29,7 +29,8 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from dockermagic.values import dataclass
 
 __all__ = [
     "ArchiveError",

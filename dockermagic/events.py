@@ -10,11 +10,11 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from dockermagic.errors import Place
+from dockermagic.values import dataclass, field, replace
 
 __all__ = [
     "Emit",

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from typing import TYPE_CHECKING, BinaryIO
 
 from dockermagic.errors import ContainerNotFoundError, ImageNotFoundError, RegistryError, SandboxError, UsageError
 from dockermagic.rooms import Rooms, silence
+from dockermagic.values import replace
 
 if TYPE_CHECKING:
     from dockermagic.build.arriving import Arriving

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from dockermagic.build.request import FailedStep
 from dockermagic.errors import UsageError
+from dockermagic.values import dataclass
 from dockermagic.view import Kind, State, TreeEntry, Waste, WastedPath
 
 __all__ = ["Change", "Changed", "Files", "Found", "Layers", "Page", "changed_tree"]

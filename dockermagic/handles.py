@@ -19,11 +19,11 @@ from __future__ import annotations
 import atexit
 import posixpath
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
 from dockermagic.errors import UsageError
+from dockermagic.values import dataclass
 
 if TYPE_CHECKING:
     from dockermagic.build.request import StageResult

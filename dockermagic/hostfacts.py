@@ -13,8 +13,9 @@ import shlex
 import shutil
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
+
+from dockermagic.values import dataclass, replace
 
 __all__ = [
     "DEBIAN_KEYRING",

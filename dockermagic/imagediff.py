@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from dockermagic.values import dataclass
 
 __all__ = ["FieldChange", "ImageDiff", "PathChange", "config_changes"]
 

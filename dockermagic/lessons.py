@@ -7,7 +7,6 @@ import re
 import shlex
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from dockermagic.dockerfile.model import Add, Arg, Copy, From, Instruction, Run
 from dockermagic.dockerfile.parser import parse_fragment
 from dockermagic.dockerfile.shell import expand_with_matches
 from dockermagic.errors import DockermagicError, UsageError
+from dockermagic.values import dataclass
 
 __all__ = ["COPY", "Lesson", "copied", "lessons_in", "shipped_lessons"]
 

@@ -12,7 +12,6 @@ import os
 import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -25,6 +24,7 @@ from dockermagic.oci.spec import Descriptor, is_manifest
 from dockermagic.oci.store import Store, StoredImage
 from dockermagic.sandbox.base import Sandbox
 from dockermagic.sandbox.snapshot import Snapshot, Snapshotter
+from dockermagic.values import dataclass, field
 from dockermagic.view import Usage
 
 __all__ = ["Plan", "Pruner", "Scope", "Wanted"]

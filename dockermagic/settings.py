@@ -27,11 +27,11 @@ import os
 import re
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from dockermagic.errors import UsageError
+from dockermagic.values import dataclass, field, replace
 
 __all__ = ["Settings", "config_files", "parse_size", "settings"]
 

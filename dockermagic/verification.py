@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
 
 from dockermagic.dockerfile.stages import global_scope, parse_dockerfile, references
 from dockermagic.engine import Engine
@@ -12,6 +11,7 @@ from dockermagic.errors import DockermagicError, ImageNotFoundError, SessionErro
 from dockermagic.events import Emit
 from dockermagic.imagediff import FieldChange, ImageDiff, PathChange
 from dockermagic.session import Session
+from dockermagic.values import dataclass, replace
 
 __all__ = ["Verdict", "verify"]
 

@@ -6,11 +6,11 @@ the fold of its events in :mod:`dockermagic.buildview`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 from dockermagic.events import Status, Warning, warning_text
 from dockermagic.imagediff import ImageDiff
+from dockermagic.values import dataclass
 
 __all__ = [
     "METADATA",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from dockermagic.build.images import Images
 from dockermagic.build.internal import InternalStep
@@ -11,6 +10,7 @@ from dockermagic.build.unpacking import Unpacking
 from dockermagic.oci.arrival import Reading
 from dockermagic.oci.image import Image
 from dockermagic.oci.spec import Descriptor
+from dockermagic.values import dataclass
 
 __all__ = ["Arriving"]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from dockermagic.build.cache import Cache
@@ -43,6 +42,7 @@ from dockermagic.oci.store import Store
 from dockermagic.records import Records
 from dockermagic.sandbox.base import Cancel, Sandbox
 from dockermagic.sandbox.snapshot import Active, Snapshotter
+from dockermagic.values import replace
 
 __all__ = ["Builder"]
 

@@ -10,10 +10,10 @@ import json
 import sqlite3
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from dockermagic.records import Records, declare
+from dockermagic.values import dataclass
 
 __all__ = ["SCHEMA", "Cache", "TrailEntry", "explain"]
 

@@ -6,9 +6,10 @@ import copy
 import json
 import posixpath
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
+
+from dockermagic.values import dataclass, field, replace
 
 __all__ = ["DEFAULT_PATH", "StageConfig", "timestamp"]
 

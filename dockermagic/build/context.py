@@ -8,7 +8,6 @@ import stat
 import threading
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,7 @@ from dockermagic.build.selection import Entry, Group, Tree, clean, digest_files,
 from dockermagic.dockerfile import ignore
 from dockermagic.errors import ContextError
 from dockermagic.records import Records, declare
+from dockermagic.values import dataclass
 
 if TYPE_CHECKING:
     from dockermagic.sandbox.base import Cancel

@@ -13,7 +13,6 @@ import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from dockermagic.build.extract import Limit, extract, is_archive
@@ -23,6 +22,7 @@ from dockermagic.errors import BuildError, ContextError
 from dockermagic.oci.growing import NEW_FILE, GrowingLayer, set_attributes, write_all
 from dockermagic.oci.overlay import CAPABILITY, Status, attributes
 from dockermagic.oci.rooted import READ, Directories, join
+from dockermagic.values import dataclass
 
 __all__ = ["Copier", "Look"]
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from dockermagic.oci.filetree import changes
 from dockermagic.records import Records, declare
 from dockermagic.sandbox.base import Sandbox
 from dockermagic.sandbox.snapshot_index import SCHEMA as SNAPSHOTS
+from dockermagic.values import dataclass
 
 __all__ = ["SCHEMA", "LayerFacts", "layer_facts", "sizes_by_diff_id"]
 

@@ -7,7 +7,6 @@ into its config and layers; everything else is a return value.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from dockermagic.build import dispatch
@@ -28,6 +27,7 @@ from dockermagic.dockerfile.stages import (
 from dockermagic.dockerfile.suggest import nearest
 from dockermagic.errors import DockerfileSyntaxError, DockermagicError, ImageNotFoundError, Place
 from dockermagic.oci.platform import Platform
+from dockermagic.values import dataclass, field, replace
 
 __all__ = ["LoweredStage", "Plan", "ResolvedImage", "lower"]
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cache
 from typing import Any
+
+from dockermagic.values import dataclass, field, fields, is_dataclass
 
 __all__ = [
     "Bind",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ from dockermagic.oci.store import LayerBlob, Store
 from dockermagic.sandbox.base import Cancel, Sandbox
 from dockermagic.sandbox.snapshot import Active, Snapshot, Snapshotter
 from dockermagic.settings import settings
+from dockermagic.values import dataclass, replace
 
 if TYPE_CHECKING:
     import socket

@@ -6,7 +6,6 @@ import contextlib
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -23,6 +22,7 @@ from dockermagic.oci.compression import decompressed, detect
 from dockermagic.oci.lock import temporary_directory
 from dockermagic.oci.tarstream import TarReader
 from dockermagic.sandbox.base import Cancel
+from dockermagic.values import dataclass
 
 __all__ = ["OpenedContext", "is_remote", "open_context", "open_named"]
 

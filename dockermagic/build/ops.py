@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from dockermagic.build.graph import (
@@ -20,6 +19,7 @@ from dockermagic.build.graph import (
 )
 from dockermagic.build.workshop import Solved, Workshop
 from dockermagic.sandbox.snapshot import Active
+from dockermagic.values import dataclass
 
 __all__ = ["Inputs", "execute", "inputs_of"]
 

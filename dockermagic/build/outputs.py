@@ -7,7 +7,6 @@ import os
 import sys
 import threading
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -18,6 +17,7 @@ from dockermagic.errors import UsageError, full_disk_error, is_full
 from dockermagic.oci.platform import Platform
 from dockermagic.oci.reference import Reference
 from dockermagic.oci.spec import INDEX, Descriptor, Index, encode
+from dockermagic.values import dataclass, replace
 from dockermagic.wholefile import whole_file
 
 if TYPE_CHECKING:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
 
 from dockermagic.build.request import BuildRequest
 from dockermagic.errors import UsageError
 from dockermagic.events import Emit, Event, Log, Status, Vertex, Warning
 from dockermagic.oci.platform import Platform
+from dockermagic.values import replace
 
 __all__ = ["labelled", "platforms_of"]
 

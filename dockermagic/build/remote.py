@@ -10,7 +10,6 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
@@ -19,6 +18,7 @@ from dockermagic.build.request import BuildRequest
 from dockermagic.errors import BuildError, BuildInterruptedError, full_disk_error, is_full
 from dockermagic.oci import lock
 from dockermagic.sandbox.base import Cancel
+from dockermagic.values import dataclass
 
 __all__ = ["Download", "Downloads", "abandonable", "shown", "size_limit"]
 

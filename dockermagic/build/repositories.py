@@ -13,7 +13,6 @@ import shutil
 import stat
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from dockermagic.build.gitcommand import Git, GitError, redacted
@@ -24,6 +23,7 @@ from dockermagic.dockerfile.gitref import GitRef
 from dockermagic.errors import BuildError, ContextError
 from dockermagic.oci import lock
 from dockermagic.sandbox.base import Cancel
+from dockermagic.values import dataclass
 
 __all__ = ["Commit", "Repositories"]
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from dockermagic.values import dataclass, field
 
 __all__ = ["BuildRequest", "BuildResult", "CacheOption", "FailedStep", "Output", "Secret", "StageResult", "Step"]
 

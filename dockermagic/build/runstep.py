@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 from dockermagic.build.copystep import local_snapshot
@@ -28,6 +27,7 @@ from dockermagic.errors import BuildError, RunFailedError
 from dockermagic.oci.platform import Platform
 from dockermagic.sandbox.base import Mount, Process, Rootfs, Subpath, Ulimit
 from dockermagic.sandbox.snapshot import Active, Snapshot
+from dockermagic.values import replace
 
 __all__ = ["execute_run", "parse_ulimit"]
 

@@ -13,12 +13,12 @@ import posixpath
 import re
 import stat
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from dockermagic.errors import BuildInterruptedError
 from dockermagic.oci.overlay import Status
 from dockermagic.oci.rooted import follow
+from dockermagic.values import dataclass
 
 if TYPE_CHECKING:
     from dockermagic.sandbox.base import Cancel

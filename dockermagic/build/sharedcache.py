@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -24,6 +23,7 @@ from dockermagic.oci.store import Store
 from dockermagic.sandbox.base import Cancel
 from dockermagic.sandbox.snapshot import Snapshot
 from dockermagic.settings import settings
+from dockermagic.values import dataclass, field
 
 if TYPE_CHECKING:
     from dockermagic.oci.registry import Repository

@@ -11,7 +11,6 @@ import hashlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from dockermagic.events import Emit, Log, now
 from dockermagic.events import Vertex as VertexEvent
 from dockermagic.sandbox.base import Cancel, Sandbox
 from dockermagic.sandbox.snapshot import Active, Snapshot, Snapshotter
+from dockermagic.values import dataclass, field
 
 __all__ = ["Solver", "StepRecord", "place_of"]
 

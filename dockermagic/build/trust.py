@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dockermagic.errors import UsageError
 from dockermagic.oci.rooted import follow, link_below
 from dockermagic.sandbox.base import Mount
+from dockermagic.values import replace
 
 if TYPE_CHECKING:
     from dockermagic.build.request import BuildRequest

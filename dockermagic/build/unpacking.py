@@ -9,7 +9,6 @@ import socket
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -20,6 +19,7 @@ from dockermagic.oci.spec import Descriptor
 from dockermagic.oci.together import together
 from dockermagic.sandbox.base import Cancel
 from dockermagic.sandbox.snapshot import Snapshot
+from dockermagic.values import dataclass, field
 
 if TYPE_CHECKING:
     from dockermagic.build.images import Images

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -13,6 +12,7 @@ from dockermagic.build.graph import Copy, LocalSource, Source, Vertex
 from dockermagic.build.request import BuildRequest
 from dockermagic.sandbox.base import Cancel, Rootfs, Sandbox
 from dockermagic.sandbox.snapshot import Snapshot, Snapshotter
+from dockermagic.values import dataclass, field
 
 if TYPE_CHECKING:
     from dockermagic.build.remote import Downloads

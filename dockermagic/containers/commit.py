@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from dockermagic.oci.image import Image
 from dockermagic.oci.spec import HistoryEntry, ImageConfig, layer_media_type
 from dockermagic.oci.store import LayerBlob, Store
+from dockermagic.values import replace
 
 if TYPE_CHECKING:
     from dockermagic.containers.runtime import Containers

@@ -6,12 +6,12 @@ Nothing here touches the system; :func:`resolve` is a table's worth of rules.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dockermagic.containers.request import Bind, Health, Port, RunRequest, signal_number
 from dockermagic.errors import ContainerError
+from dockermagic.values import dataclass
 
 __all__ = ["Container", "ContainerResult", "Launch", "State", "Usage", "merge_env", "resolve"]
 

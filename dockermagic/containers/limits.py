@@ -9,11 +9,11 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from dockermagic.sandbox.base import Ulimit
 from dockermagic.sandbox.running import pid_of
+from dockermagic.values import dataclass, field
 
 __all__ = ["Limits", "enter_groups"]
 

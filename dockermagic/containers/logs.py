@@ -12,8 +12,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
+
+from dockermagic.values import dataclass
 
 __all__ = ["LIMIT", "Log", "Piece", "Reader", "lines", "read"]
 

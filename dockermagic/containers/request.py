@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 import signal
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from dockermagic.sandbox.base import Ulimit
+from dockermagic.values import dataclass, field
 
 __all__ = ["Bind", "ExecRequest", "Health", "Port", "RunRequest", "Tmpfs", "parse_volume", "signal_number"]
 

@@ -32,7 +32,6 @@ import time
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -43,6 +42,7 @@ from dockermagic.containers.request import RunRequest
 from dockermagic.errors import ContainerError, ContainerNotFoundError
 from dockermagic.oci import lock
 from dockermagic.sandbox.wire import to_json
+from dockermagic.values import dataclass, fields, is_dataclass, replace
 from dockermagic.wholefile import write_whole
 
 __all__ = ["Place", "Shelf", "decode"]

@@ -14,7 +14,6 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from dockermagic.containers.container import Container, State
@@ -29,6 +28,7 @@ from dockermagic.errors import BuildInterruptedError, ContainerError, Dockermagi
 from dockermagic.sandbox.base import Cancel, Output, Process, Rootfs, Sandbox
 from dockermagic.sandbox.running import NO_HOOKS, Hooks, Running, pid_of
 from dockermagic.sandbox.ways import WAYS
+from dockermagic.values import replace
 
 __all__ = ["Supervisor"]
 

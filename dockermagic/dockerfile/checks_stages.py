@@ -5,7 +5,6 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 
 from dockermagic.dockerfile.checks_text import suggest_variable
 from dockermagic.dockerfile.findings import Findings, phrase_range
@@ -36,6 +35,7 @@ from dockermagic.dockerfile.shell import expand_text, expand_with_matches, expan
 from dockermagic.dockerfile.stages import Scope, Stage, argument_value
 from dockermagic.dockerfile.text import Range, quote
 from dockermagic.errors import DockerfileSyntaxError
+from dockermagic.values import dataclass, field
 
 __all__ = ["BaseImage", "StageCheck", "State"]
 

@@ -6,7 +6,8 @@ Nothing is expanded or executed. What is too clever for this reader is read as p
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+
+from dockermagic.values import dataclass, replace
 
 __all__ = ["ShellCommand", "shell_commands"]
 

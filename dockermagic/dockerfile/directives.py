@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
 
 from dockermagic.dockerfile.text import SPACE, quote
+from dockermagic.values import dataclass
 
 __all__ = ["CheckOptions", "Directive", "find_directive", "parse_check", "read_directive"]
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 from dockermagic.dockerfile.directives import CheckOptions, parse_check, read_directive
 from dockermagic.dockerfile.parser import Node
 from dockermagic.dockerfile.rules import RULES, TEACHING, Level
 from dockermagic.dockerfile.text import NOWHERE, Range
 from dockermagic.errors import Place
+from dockermagic.values import dataclass, field
 
 __all__ = ["Diagnostic", "Findings", "phrase_range"]
 

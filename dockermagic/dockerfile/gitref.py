@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from dockermagic.dockerfile.literals import boolean
 from dockermagic.dockerfile.text import quote
 from dockermagic.errors import DockerfileSyntaxError
+from dockermagic.values import dataclass
 
 __all__ = ["GitRef", "parse_git_ref"]
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from dockermagic.values import dataclass
 
 __all__ = ["FLAG_TOPICS", "INSTRUCTIONS", "MOUNT_TOPICS", "VALUES", "Topic", "flag_topic"]
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 from dockermagic.dockerfile.shell import raw_words, unquoted_words
 from dockermagic.dockerfile.text import NOWHERE, Range
 from dockermagic.errors import DockerfileSyntaxError
+from dockermagic.values import dataclass
 
 __all__ = ["Heredoc", "heredocs_of", "parse_heredoc"]
 

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 
 from dockermagic.dockerfile.checks_stages import BaseImage, StageCheck, State
 from dockermagic.dockerfile.checks_text import (
@@ -37,6 +36,7 @@ from dockermagic.dockerfile.stages import (
 )
 from dockermagic.dockerfile.text import quote
 from dockermagic.errors import DockerfileSyntaxError, Place
+from dockermagic.values import dataclass
 
 __all__ = ["BaseImage", "Diagnostic", "Report", "check"]
 

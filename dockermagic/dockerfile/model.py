@@ -5,7 +5,6 @@ Two instructions are equal when they say the same, wherever they stand.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import ClassVar
 
 from dockermagic.dockerfile.heredoc import Heredoc
@@ -13,6 +12,7 @@ from dockermagic.dockerfile.mounts import RunMount
 from dockermagic.dockerfile.parser import Node
 from dockermagic.dockerfile.text import NOWHERE, Range
 from dockermagic.errors import Place
+from dockermagic.values import dataclass, field
 
 __all__ = [
     "Add",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from dockermagic.dockerfile.hints import hint_for
@@ -12,6 +11,7 @@ from dockermagic.dockerfile.nodes import Node
 from dockermagic.dockerfile.suggest import with_suggestion
 from dockermagic.dockerfile.text import quote
 from dockermagic.errors import DockerfileSyntaxError
+from dockermagic.values import dataclass
 
 __all__ = ["Mount", "RunMount", "parse_mount", "resolve_mount"]
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 from dockermagic.dockerfile.text import quote
+from dockermagic.values import dataclass
 
 __all__ = ["Platform", "check_image_name", "parse_platform"]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import sys
-from dataclasses import dataclass
 
 from dockermagic.dockerfile.heredoc import Heredoc
 from dockermagic.dockerfile.text import (
@@ -22,6 +21,7 @@ from dockermagic.dockerfile.text import (
     string_array_spans,
 )
 from dockermagic.errors import Place
+from dockermagic.values import dataclass
 
 __all__ = ["Node", "make_node"]
 

@@ -6,7 +6,6 @@ A comment directly above that begins with the name describes it: ``# VERSION of 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 from dockermagic.dockerfile.model import Arg, Env, Instruction, Run
 from dockermagic.dockerfile.mounts import resolve_mount
@@ -23,6 +22,7 @@ from dockermagic.dockerfile.stages import (
 )
 from dockermagic.dockerfile.text import NOWHERE, Range
 from dockermagic.errors import DockerfileSyntaxError
+from dockermagic.values import dataclass, field
 
 __all__ = ["Argument", "Demand", "Outline", "Target", "list_targets", "outline"]
 

@@ -5,8 +5,6 @@ What a node's words mean is not asked here. Nodes are frozen; the ranges of word
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
 from dockermagic.dockerfile.directives import Directive, read_directive
 from dockermagic.dockerfile.heredoc import Heredoc, heredocs_of
 from dockermagic.dockerfile.hints import hint_for
@@ -18,6 +16,7 @@ from dockermagic.dockerfile.text import (
     quote,
 )
 from dockermagic.errors import DockerfileSyntaxError, Place
+from dockermagic.values import dataclass, replace
 
 __all__ = ["Node", "Notice", "Parsed", "dump", "parse", "parse_fragment"]
 

@@ -6,7 +6,8 @@ A pattern is run as a set of states, one bit each, so that no pattern takes more
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from dockermagic.values import dataclass
 
 __all__ = ["Pattern", "compile_pattern"]
 

@@ -7,8 +7,9 @@ BuildKit has a rule for is not said twice.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Literal
+
+from dockermagic.values import dataclass
 
 __all__ = ["RULES", "TEACHING", "Level", "Rule"]
 

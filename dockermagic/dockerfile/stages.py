@@ -6,7 +6,6 @@ Everything here is a function of values; what a base image's configuration adds 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from typing import Literal
 
 from dockermagic.dockerfile.directives import Directive
@@ -18,6 +17,7 @@ from dockermagic.dockerfile.parser import Notice, Parsed, parse
 from dockermagic.dockerfile.shell import expand, expand_with_matches
 from dockermagic.dockerfile.suggest import nearest, with_suggestion
 from dockermagic.errors import DockerfileSyntaxError, Place
+from dockermagic.values import dataclass
 
 __all__ = [
     "Dockerfile",

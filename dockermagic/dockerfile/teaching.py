@@ -5,7 +5,6 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 
 from dockermagic.dockerfile.commands import ShellCommand, shell_commands
 from dockermagic.dockerfile.findings import Findings
@@ -16,6 +15,7 @@ from dockermagic.dockerfile.shell import expand_with_matches
 from dockermagic.dockerfile.stages import Dockerfile, Stage
 from dockermagic.dockerfile.text import Range
 from dockermagic.errors import DockerfileSyntaxError
+from dockermagic.values import dataclass, field
 
 __all__ = ["check_teaching"]
 

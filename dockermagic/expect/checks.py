@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dockermagic.errors import DockermagicError, UsageError
 from dockermagic.tables import human_size
+from dockermagic.values import dataclass
 
 if TYPE_CHECKING:
     from dockermagic.expect.subject import Subject

@@ -12,11 +12,11 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable
-from dataclasses import replace
 
 from dockermagic.errors import Place, UsageError
 from dockermagic.expect import checks
 from dockermagic.expect.checks import Check, Test
+from dockermagic.values import replace
 
 __all__ = ["FORMS", "read_checks"]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ from dockermagic.containers.request import RunRequest
 from dockermagic.errors import ContainerError, UsageError
 from dockermagic.handles import find_file
 from dockermagic.sandbox.base import Cancel
+from dockermagic.values import dataclass
 
 if TYPE_CHECKING:
     from dockermagic.catalog import HistoryRow

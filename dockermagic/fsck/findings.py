@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Literal
+
+from dockermagic.values import dataclass, field
 
 __all__ = ["Finding", "Kind", "Notes", "Report"]
 

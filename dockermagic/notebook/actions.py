@@ -6,7 +6,6 @@ import os
 from argparse import Namespace
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,6 +30,7 @@ from dockermagic.notebook.terminals import show_terminal
 from dockermagic.oci.reference import Reference
 from dockermagic.sandbox.base import Cancel
 from dockermagic.session import Cell, Chain, Session, labels
+from dockermagic.values import replace
 from dockermagic.verbs import SUMMARIES
 from dockermagic.verbs import run as run_verb
 from dockermagic.verbs.expect import checks_of, checks_of_file

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import codecs
 import re
-from dataclasses import dataclass, replace
 from html import escape
 from typing import Any
 
 from dockermagic.notebook.markup import Html, colour
+from dockermagic.values import dataclass, replace
 
 __all__ = ["AnsiLines", "plain_lines", "to_html"]
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from dockermagic.events import Warning
 from dockermagic.notebook import modules
 from dockermagic.notebook.listings import history_table
 from dockermagic.notebook.markup import Html, button, cell, code, details, el, esc, join, muted, note, row, table
 from dockermagic.notebook.treeview import READING, tree_body
+from dockermagic.values import dataclass
 from dockermagic.view import BuildView, warning_text
 
 __all__ = ["Acts", "foot", "outdated_note", "stale_names"]

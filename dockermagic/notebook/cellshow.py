@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextvars
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
@@ -25,6 +24,7 @@ from dockermagic.notebook.sources import failed_explorer, run_explorer, snapshot
 from dockermagic.notebook.terminals import Terminals
 from dockermagic.sandbox.base import Cancel
 from dockermagic.session import Cell, Run, Script, Session
+from dockermagic.values import replace
 
 __all__ = ["Cards", "CellShow", "show_replay"]
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from itertools import chain
 
 from dockermagic.dockerfile.flags import FLAGS
 from dockermagic.dockerfile.guide import INSTRUCTIONS, MOUNT_TOPICS, VALUES
 from dockermagic.notebook.cursor import Cursor, Word, cursor_at
 from dockermagic.notebook.surroundings import Surroundings
+from dockermagic.values import dataclass
 
 __all__ = ["Completion", "Entry", "complete", "image_names", "paths"]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
@@ -14,6 +13,7 @@ from dockermagic.notebook.bundle import bundle, html
 from dockermagic.notebook.live import Live, Stop
 from dockermagic.notebook.livelog import LiveLog
 from dockermagic.notebook.markup import Html
+from dockermagic.values import replace
 from dockermagic.view import ContainerView
 
 __all__ = ["ContainerDisplay"]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 from dockermagic.dockerfile.heredoc import heredocs_of
+from dockermagic.values import dataclass
 
 __all__ = ["Cursor", "Word", "cursor_at"]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ from dockermagic.notebook.live import Handlers, Live, Stop
 from dockermagic.notebook.livelog import LiveLog, WholeLog
 from dockermagic.notebook.markup import Html
 from dockermagic.notebook.stage import Output, widgets_possible
+from dockermagic.values import replace
 from dockermagic.view import BuildView, Instruction, TreeView, View
 
 if TYPE_CHECKING:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import IO, Any
 
 from dockermagic.errors import UsageError
 from dockermagic.files import Files, Layers, changed_tree
 from dockermagic.notebook import preview
+from dockermagic.values import dataclass, field
 from dockermagic.view import TreeEntry
 
 __all__ = ["Explorer", "Source", "State"]
@@ -236,7 +236,7 @@ def _flatten(entries: Sequence[TreeEntry], above: str, found: dict[str, TreeEntr
 
 def _marked(entries: Sequence[TreeEntry], path: str, compared: Mapping[str, TreeEntry]) -> tuple[TreeEntry, ...]:
     """A directory's entries with their states from a comparison, and those that were removed from it."""
-    from dataclasses import replace
+    from dockermagic.values import replace
 
     above = path.rstrip("/")
     out = []

@@ -11,9 +11,10 @@ import os
 import re
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from dockermagic.values import dataclass
 
 __all__ = ["ORDER", "Sender", "cells_of", "kernel_name", "lines_above", "notebook_path", "sender", "texts_above"]
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from dockermagic.dockerfile.guide import INSTRUCTIONS, MOUNT_TOPICS, Topic, flag_topic
 from dockermagic.notebook.cursor import Cursor, cursor_at
 from dockermagic.notebook.surroundings import Surroundings
 from dockermagic.tables import human_size, short_id
+from dockermagic.values import dataclass
 
 __all__ = ["Help", "help_at", "help_on"]
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
 
 from dockermagic.notebook.markup import Html, el, esc, join
+from dockermagic.values import dataclass
 
 __all__ = ["SHOWN", "Preview", "difference", "preview"]
 

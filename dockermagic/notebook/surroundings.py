@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from dockermagic.errors import DockermagicError
 from dockermagic.notebook.workbench import Workbench
 from dockermagic.session import Run, Session
 from dockermagic.session.cellrun import Inputs, inputs_of
+from dockermagic.values import dataclass
 
 __all__ = ["Surroundings", "Variable"]
 

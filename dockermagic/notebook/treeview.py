@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from dockermagic.notebook import modules
 from dockermagic.notebook.markup import Html, card, code, el, esc, head, join, muted
 from dockermagic.tables import human_size, many
+from dockermagic.values import dataclass
 from dockermagic.view import ChangesView, State, TreeEntry, TreeView
 
 __all__ = ["MOST", "READING", "change_facts", "changes_card", "explored_card", "mode_text", "tree_body", "tree_card"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from itertools import zip_longest
 from typing import Any
 
@@ -20,6 +19,7 @@ from dockermagic.handles import Image
 from dockermagic.notebook.sources import snapshots_before
 from dockermagic.session import Run, Script, Session
 from dockermagic.tables import age, human_size, many, short_id
+from dockermagic.values import replace
 from dockermagic.verification import Verdict
 
 __all__ = [

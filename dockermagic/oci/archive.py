@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import posixpath
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any, Protocol
 
 from dockermagic.errors import ArchiveError, ImageNotFoundError, InvalidReferenceError, StoreError, UsageError
@@ -36,6 +35,7 @@ from dockermagic.oci.spec import (
 from dockermagic.oci.store import Store
 from dockermagic.oci.tarheader import DIRECTORY, FILE, LINK, RECORD, SYMLINK, Entry, header
 from dockermagic.oci.tarstream import TarReader
+from dockermagic.values import replace
 
 __all__ = ["load", "save", "save_image"]
 

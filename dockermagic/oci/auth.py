@@ -13,12 +13,12 @@ import os
 import re
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from dockermagic.errors import RegistryError
 from dockermagic.oci.reference import DEFAULT_REGISTRY
+from dockermagic.values import dataclass, field
 from dockermagic.wholefile import write_whole
 
 __all__ = ["Challenge", "Credentials", "challenges", "find", "forget", "keep", "registry_name"]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import MISSING, Field
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from dockermagic.errors import ArchiveError
+from dockermagic.values import MISSING, Field, fields
 
 __all__ = ["BOOL", "INT", "MAP", "SET", "STRINGS", "TEXT", "Document", "member"]
 
@@ -33,8 +33,7 @@ _known: dict[str, tuple[Field[Any], ...]] = {}
 def _members(cls: type[Document]) -> tuple[Field[Any], ...]:
     found = _known.get(cls.__name__)
     if found is None:
-        every = cls.__dataclass_fields__.values()
-        found = _known[cls.__name__] = tuple(item for item in every if "json" in item.metadata)
+        found = _known[cls.__name__] = tuple(item for item in fields(cls) if "json" in item.metadata)
     return found
 
 
@@ -60,7 +59,7 @@ class Document:
                 known[item.name] = _read(cls, item, raw)
             elif item.default is MISSING and item.default_factory is MISSING:
                 known[item.name] = _EMPTY[item.metadata["kind"]]
-        if "media_type" in cls.__dataclass_fields__:
+        if hasattr(cls, "media_type"):
             known.setdefault("media_type", "")
         known["extra"] = rest
         return cls(**known)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
 from dockermagic.errors import ArchiveError
 from dockermagic.oci.spec import (
     CONFIG,
@@ -19,6 +17,7 @@ from dockermagic.oci.spec import (
     encode,
 )
 from dockermagic.oci.store import LayerBlob, Store
+from dockermagic.values import dataclass, replace
 
 __all__ = ["Image"]
 

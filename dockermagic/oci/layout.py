@@ -6,7 +6,6 @@ import hashlib
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from dockermagic.errors import ArchiveError, ImageNotFoundError
@@ -25,6 +24,7 @@ from dockermagic.oci.spec import (
     is_manifest,
 )
 from dockermagic.oci.store import Store
+from dockermagic.values import replace
 from dockermagic.wholefile import whole_file, write_whole
 
 __all__ = ["find_image", "load_layout", "read_blob", "save_layout", "take_blob"]

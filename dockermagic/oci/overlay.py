@@ -16,10 +16,10 @@ import os
 import stat
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from dockermagic.oci.rooted import Directories
+from dockermagic.values import dataclass
 
 __all__ = [
     "CAPABILITY",

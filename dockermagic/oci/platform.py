@@ -6,11 +6,11 @@ import os
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from dockermagic.errors import UsageError
 from dockermagic.oci.document import STRINGS, TEXT, Document, member
+from dockermagic.values import dataclass, field
 
 __all__ = ["Platform"]
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
 
 from dockermagic.errors import InvalidReferenceError
+from dockermagic.values import dataclass, replace
 
 __all__ = ["DEFAULT_REGISTRY", "DEFAULT_TAG", "Reference", "is_digest"]
 

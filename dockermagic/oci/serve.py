@@ -15,7 +15,6 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from http.server import ThreadingHTTPServer
 from typing import Any
 
@@ -23,6 +22,7 @@ from dockermagic.errors import UsageError
 from dockermagic.oci.blobs import BlobWriter
 from dockermagic.oci.serve_requests import TOKEN_SECONDS, Handler, Refused, reference_of
 from dockermagic.oci.store import Store
+from dockermagic.values import dataclass, field
 
 __all__ = ["StoreServer"]
 

@@ -11,13 +11,13 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from dockermagic.errors import ArchiveError
 from dockermagic.oci.document import BOOL, INT, MAP, SET, STRINGS, TEXT, Document, member
 from dockermagic.oci.platform import Platform
+from dockermagic.values import dataclass, field
 
 __all__ = [
     "ANNOTATION_IMAGE_NAME",

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dockermagic.errors import ArchiveError, ImageNotFoundError, InvalidReferenceError, StoreError
@@ -31,6 +30,7 @@ from dockermagic.oci.spec import (
     is_manifest,
 )
 from dockermagic.records import Records, declare
+from dockermagic.values import dataclass, replace
 
 __all__ = ["LayerBlob", "Store", "StoredImage"]
 

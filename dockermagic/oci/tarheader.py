@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass, field
+
+from dockermagic.values import dataclass, field
 
 __all__ = [
     "BLOCK_DEVICE",

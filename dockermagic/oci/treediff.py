@@ -8,12 +8,12 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from dockermagic.oci.overlay import Stack, attributes
 from dockermagic.oci.pack import kept_attributes
 from dockermagic.oci.rooted import READ, join
+from dockermagic.values import dataclass
 
 __all__ = ["compare"]
 

@@ -12,12 +12,12 @@ import select
 import signal
 import socket
 import traceback
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 from dockermagic.sandbox import leftovers, syscalls, wire
 from dockermagic.sandbox.listener import Listener
+from dockermagic.values import dataclass
 
 __all__ = ["serve"]
 

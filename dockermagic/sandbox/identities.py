@@ -8,7 +8,8 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+
+from dockermagic.values import dataclass, replace
 
 __all__ = ["ROOT", "Ids", "Processes", "change"]
 

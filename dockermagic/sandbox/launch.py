@@ -13,7 +13,6 @@ import signal
 import socket
 import termios
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -31,6 +30,7 @@ from dockermagic.sandbox.stage import Setting, Stage
 from dockermagic.sandbox.surroundings import Surroundings
 from dockermagic.sandbox.tasks import limit_tasks
 from dockermagic.sandbox.trees import MOUNT_POINTS
+from dockermagic.values import dataclass
 
 __all__ = ["limit", "start"]
 
@@ -174,7 +174,7 @@ def _wait_until_released(
 ) -> None:
     """Say that all is in its place, and who this process is; one that is held waits until it may go on."""
     process = os.pidfd_open(os.getpid())
-    message = {"process": True, "held": job.held, "stubs": [astuple(stub) for stub in stubs], **(theirs or {})}
+    message = {"process": True, "held": job.held, "stubs": stubs, **(theirs or {})}
     status.send(wire.dump(message), [process])
     os.close(process)
     if job.held and not status.receive()[0]:

@@ -8,12 +8,12 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from dockermagic.oci.overlay import OVERRIDE, Ownership, Status, is_whiteout, ownership_file
 from dockermagic.sandbox.base import Rootfs
 from dockermagic.sandbox.trees import walk
+from dockermagic.values import dataclass
 
 __all__ = ["Stub", "own_files", "own_new_files", "remove_stubs"]
 

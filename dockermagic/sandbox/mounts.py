@@ -11,13 +11,13 @@ import errno
 import os
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from dockermagic.errors import SandboxError
 from dockermagic.sandbox import syscalls as sys
 from dockermagic.sandbox.base import Rootfs
 from dockermagic.sandbox.leftovers import Stub
+from dockermagic.values import dataclass, field
 
 __all__ = ["Stubs", "mount_rootfs", "overlay_options"]
 

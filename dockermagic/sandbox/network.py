@@ -13,7 +13,6 @@ import shutil
 import socket
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from dockermagic.sandbox.base import Cancel, Sandbox
 from dockermagic.sandbox.moved_ports import MovedPorts
 from dockermagic.sandbox.running import pid_of
 from dockermagic.sandbox.ways import WAYS
+from dockermagic.values import dataclass, replace
 
 __all__ = ["LOCAL", "Network", "PortTakenError", "Published", "resolv_conf", "ways"]
 

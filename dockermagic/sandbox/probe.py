@@ -11,13 +11,13 @@ import json
 import os
 import sys
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from dockermagic.errors import DockermagicError, SandboxUnavailableError, full_disk_error, is_full
 from dockermagic.oci import lock
 from dockermagic.sandbox.ways import WAYS, Way, ways
+from dockermagic.values import asdict, dataclass, replace
 
 __all__ = ["Probe", "Trial", "choose", "probe"]
 

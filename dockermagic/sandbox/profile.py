@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from dockermagic.sandbox.base import Process
 from dockermagic.sandbox.capabilities import DEFAULT, allowed
+from dockermagic.values import dataclass
 
 __all__ = ["Profile"]
 

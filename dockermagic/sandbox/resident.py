@@ -15,7 +15,6 @@ import signal
 import socket
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from dockermagic.errors import SandboxError
@@ -37,6 +36,7 @@ from dockermagic.sandbox import (
 from dockermagic.sandbox.profile import Profile
 from dockermagic.sandbox.user_namespace import enter_user_namespace
 from dockermagic.sandbox.ways import WAYS, Way
+from dockermagic.values import dataclass
 
 __all__ = ["main"]
 

@@ -9,13 +9,13 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from dockermagic.errors import BuildInterruptedError, SandboxError
 from dockermagic.sandbox import wire
 from dockermagic.sandbox.base import Cancel, Output
 from dockermagic.sandbox.terminal import Terminal
 from dockermagic.sandbox.worker import result, wait_for_end
+from dockermagic.values import dataclass
 
 __all__ = ["NO_HOOKS", "Hooks", "Running", "Send", "pid_of"]
 

@@ -21,7 +21,6 @@ import stat
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
@@ -30,6 +29,7 @@ from dockermagic.oci.lock import claim
 from dockermagic.records import Records
 from dockermagic.sandbox.base import Rootfs, Sandbox
 from dockermagic.sandbox.snapshot_index import Snapshot, SnapshotIndex
+from dockermagic.values import dataclass, field
 
 __all__ = ["Active", "Leftovers", "Snapshot", "Snapshotter"]
 

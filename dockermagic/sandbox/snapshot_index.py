@@ -5,12 +5,12 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from dockermagic.errors import StoreError
 from dockermagic.records import Records, declare
 from dockermagic.sandbox.base import Rootfs
+from dockermagic.values import dataclass
 
 __all__ = ["SCHEMA", "Snapshot", "SnapshotIndex"]
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
 
 from dockermagic.errors import SandboxError
 from dockermagic.sandbox import syscalls as sys
 from dockermagic.sandbox.mounts import Stubs
 from dockermagic.sandbox.profile import Profile
+from dockermagic.values import dataclass
 
 __all__ = ["DEFAULT_SHM", "Setting", "Stage"]
 

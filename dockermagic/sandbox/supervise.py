@@ -201,7 +201,7 @@ class Run:
             away.remove()
 
     def _stubs(self) -> list[leftovers.Stub]:
-        return [leftovers.Stub(*fields) for fields in self.messages.get("stubs", ())]
+        return [leftovers.Stub(**fields) for fields in self.messages.get("stubs", ())]
 
     def _result(self) -> dict[str, Any]:
         if self.stopped:

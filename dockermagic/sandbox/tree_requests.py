@@ -15,7 +15,6 @@ import signal
 import socket
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
@@ -27,6 +26,7 @@ from dockermagic.sandbox.stage import Setting
 from dockermagic.sandbox.supervise import Loop, Run
 from dockermagic.sandbox.ways import Way
 from dockermagic.sandbox.worktree import WorkTree, check_out, find_used
+from dockermagic.values import replace
 
 __all__ = ["call", "serve"]
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 
 from dockermagic.errors import SandboxError
+from dockermagic.values import dataclass
 
 __all__ = ["Identity", "lookup"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dockermagic.values import dataclass
 
 __all__ = ["WAYS", "Way", "ways"]
 

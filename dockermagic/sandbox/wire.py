@@ -7,7 +7,6 @@ becomes StoreFullError.
 from __future__ import annotations
 
 import base64
-import dataclasses
 import json
 import socket
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 from dockermagic import errors
 from dockermagic.sandbox.base import Mount, Process, Rootfs, Subpath, Ulimit
+from dockermagic.values import asdict, fields, is_dataclass
 
 __all__ = ["decode_error", "dump", "encode_error", "line", "load", "process_from_json", "rootfs_from_json", "to_json"]
 
@@ -50,8 +50,8 @@ def to_json(value: Any) -> Any:
         return base64.b64encode(value).decode("ascii")
     if isinstance(value, (set, frozenset)):
         return sorted(value)
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {name.name: getattr(value, name.name) for name in dataclasses.fields(value)}
+    if is_dataclass(value) and not isinstance(value, type):
+        return {name.name: getattr(value, name.name) for name in fields(value)}
     if hasattr(value, "items"):
         return dict(value.items())
     raise TypeError(f"{type(value).__name__} cannot cross to the sandbox")
@@ -94,7 +94,7 @@ def encode_error(error: BaseException) -> dict[str, Any]:
         fields = dict(vars(error))
         place = fields.get("place")
         if place is not None:
-            fields["place"] = dataclasses.asdict(place)
+            fields["place"] = asdict(place)
         return {"type": type(error).__name__, "fields": fields}
     if isinstance(error, OSError):
         if errors.is_full(error):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dockermagic.build.request import BuildRequest, BuildResult, StageResult, Step
 from dockermagic.errors import SessionError
 from dockermagic.session.chain import Cell
 from dockermagic.session.script import Part, Script
+from dockermagic.values import dataclass, replace
 
 __all__ = ["Inputs", "Run", "Standing", "inputs_of", "keys_of", "request_for", "run_of", "standing_of"]
 

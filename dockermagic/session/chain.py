@@ -8,10 +8,10 @@ they are run again. Every operation returns a new chain; nothing here reads a fi
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from itertools import takewhile
 
 from dockermagic.errors import SessionError
+from dockermagic.values import dataclass, replace
 
 __all__ = ["Cell", "Chain", "Outcome", "Plan"]
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 
 from dockermagic.dockerfile.instructions import instruction
 from dockermagic.dockerfile.parser import Node, parse_fragment
 from dockermagic.errors import DockerfileSyntaxError, DockermagicError, Place
 from dockermagic.events import Event, Vertex, Warning
 from dockermagic.session.chain import Cell
+from dockermagic.values import dataclass, replace
 
 __all__ = ["Part", "Script"]
 

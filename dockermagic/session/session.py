@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -29,6 +28,7 @@ from dockermagic.session.cellrun import (
 from dockermagic.session.chain import Cell, Chain, Outcome, Plan
 from dockermagic.session.script import Script
 from dockermagic.session.store import SessionName, SessionStore, State
+from dockermagic.values import replace
 
 if TYPE_CHECKING:
     from dockermagic.sandbox.base import Cancel

@@ -12,12 +12,12 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from dockermagic.errors import BuildInterruptedError, SessionError, StoreError, full_disk_error, is_full
 from dockermagic.session.chain import Cell, Chain
+from dockermagic.values import asdict, dataclass, replace
 from dockermagic.wholefile import write_whole
 
 __all__ = ["SessionFile", "SessionName", "SessionStore", "State"]

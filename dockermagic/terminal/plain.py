@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field
 from typing import TextIO
 
 from dockermagic.events import Event, Log, Status, Vertex, Warning, warning_text
+from dockermagic.values import dataclass, field
 
 __all__ = ["PlainPrinter", "clock", "failure_lines", "is_stopped", "status_text", "warning_lines"]
 

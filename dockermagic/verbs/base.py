@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TextIO
 
 from dockermagic.errors import DockermagicError
+from dockermagic.values import dataclass
 from dockermagic.verbs.options import Arguments, Option
 
 if TYPE_CHECKING:

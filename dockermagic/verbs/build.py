@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 from dockermagic.build.request import BuildRequest, BuildResult, Output
 from dockermagic.errors import DockermagicError, UsageError
+from dockermagic.values import replace
 from dockermagic.verbs import values
 from dockermagic.verbs.base import Console, Verb
 from dockermagic.verbs.options import Arguments, Option, flag, many, text, unsupported

@@ -6,12 +6,12 @@ import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dockermagic.containers.request import ExecRequest, RunRequest
 from dockermagic.errors import ContainerError, UsageError
 from dockermagic.sandbox.base import Cancel
+from dockermagic.values import replace
 from dockermagic.verbs.base import Console, Shown, Verb
 from dockermagic.verbs.container_options import OPTIONS, env_file, environment, request_for
 from dockermagic.verbs.options import Arguments, flag, many, text

@@ -7,10 +7,10 @@ stand between the words, and for ``run`` they end with the first word.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Literal
 
 from dockermagic.errors import UsageError
+from dockermagic.values import dataclass, field
 
 __all__ = ["Arguments", "Option", "closest", "flag", "help_text", "many", "parse", "text", "unsupported"]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ from dockermagic.errors import UsageError
 from dockermagic.prune import Wanted
 from dockermagic.settings import parse_size
 from dockermagic.tables import human_size, many, reclaimable
+from dockermagic.values import replace
 from dockermagic.verbs.base import Console, Shown, Verb
 from dockermagic.verbs.listing import render
 from dockermagic.verbs.options import Arguments, Option, flag, text

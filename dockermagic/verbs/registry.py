@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
 from typing import TextIO
 
 from dockermagic.containers.request import RunRequest
@@ -13,6 +12,7 @@ from dockermagic.errors import DockermagicError, ImageNotFoundError, UsageError
 from dockermagic.events import Emit
 from dockermagic.oci.reference import DEFAULT_TAG, Reference
 from dockermagic.terminal.transfers import PULLING, PUSHING, transfers
+from dockermagic.values import replace
 from dockermagic.verbs.base import Console, Verb
 from dockermagic.verbs.options import Arguments, flag, text
 

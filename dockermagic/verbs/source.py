@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -13,6 +12,7 @@ from dockermagic.build.request import BuildRequest
 from dockermagic.dockerfile import ignore
 from dockermagic.dockerfile.gitref import parse_git_ref
 from dockermagic.errors import ContextError, UsageError
+from dockermagic.values import dataclass
 from dockermagic.verbs.base import Console
 
 __all__ = ["Source", "read_source"]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
+from dockermagic.values import dataclass
 from dockermagic.verbs.template_functions import FUNCTIONS, error
 
 __all__ = ["Block", "Operand", "Pipeline", "Text", "parse"]
