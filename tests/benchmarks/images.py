@@ -51,11 +51,15 @@ print(json.dumps([done.returncode, seconds, resource.getrusage(resource.RUSAGE_C
 """
 
 
+# As it is installed: what Python has compiled is kept, so that nobody waits for it but the first.
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
+
 def timed(command: Sequence[str], env: dict[str, str] | None = None) -> tuple[float, int]:
     """Seconds, and the most memory of the process in MB. What others have written is on the disk before."""
     os.sync()
     words = [sys.executable, "-c", MEASURE, *command]
-    done = subprocess.run(words, env=os.environ | (env or {}), capture_output=True, text=True, check=True)
+    done = subprocess.run(words, env=ENVIRONMENT | (env or {}), capture_output=True, text=True, check=True)
     code, seconds, memory = json.loads(done.stdout)
     if code:
         raise RuntimeError(f"{command}: {done.stderr}")
@@ -114,14 +118,15 @@ class Bench:
 
         def ours() -> tuple[float, int]:
             home = self.fresh()
-            self.ours(
-                home, "info"
-            )  # once a boot it is tried what this host allows, as others do when their daemon starts
+            # Once a boot it is tried what this host allows, as others do when their daemon starts.
+            self.ours(home, "info")
             taken = self.ours(home, "pull", "-q", image)
             shutil.rmtree(home)
             return taken
 
         def docker() -> tuple[float, int]:
+            if left := self.docker("images", "-aq").stdout:
+                raise RuntimeError(f"docker has images already: {left}")
             taken = timed(self.docker.command("pull", "-q", image))
             self.docker("rmi", "-f", image)
             return taken
@@ -165,9 +170,15 @@ class Bench:
     def save(self) -> None:
         image = f"{self.registry.address}/bench/five:1"
         out = self.directory / "saved.tar"
-        self.note("save", "dockermagic", self.ours(self.directory / "source", "save", "-o", str(out), image))
         self.docker("pull", "-q", image)
-        self.note("save", "docker", timed(self.docker.command("save", "-o", self.docker.path(out), image)))
+        self.in_turn(
+            "save",
+            {
+                "dockermagic": lambda: self.ours(self.directory / "source", "save", "-o", str(out), image),
+                "docker": lambda: timed(self.docker.command("save", "-o", self.docker.path(out), image)),
+            },
+        )
+        self.docker("rmi", "-f", image)  # so that the next round's pull is cold
 
     def unpack(self) -> None:
         blob = self.directory / "layer.tar.gz"
