@@ -12,9 +12,10 @@ import urllib3
 from dockermagic.errors import ArchiveError, RegistryError
 from dockermagic.oci import auth
 from dockermagic.oci.blobs import BLOCK, Blobs
+from dockermagic.oci.connection import LEAST
 from dockermagic.oci.reference import Reference
 from dockermagic.oci.spec import DOCKER_INDEX, DOCKER_MANIFEST, INDEX, MANIFEST, Descriptor, decode, digest, is_foreign
-from dockermagic.oci.transport import LEAST, TRY_AGAIN, Answer, BrokenOff, Transport, discard
+from dockermagic.oci.transport import TRY_AGAIN, Answer, BrokenOff, Transport, discard, reason
 
 __all__ = ["Repository"]
 
@@ -106,14 +107,14 @@ class Repository:
                         writer.write(block)
                         if progress is not None:
                             progress(writer.size)
-                    reason = "it ends too early"
+                    problem = "it ends too early"
                 except (urllib3.exceptions.HTTPError, OSError) as error:
-                    reason = f"the connection breaks: {error}"
+                    problem = f"the connection breaks: {reason(error)}"
                 if writer.size >= descriptor.size:
                     break
                 failures = 0 if writer.size - done >= LEAST else failures + 1
                 if failures == _TRIES:
-                    raise RegistryError(f"{what}: {reason}, after {writer.size} of {descriptor.size} bytes")
+                    raise RegistryError(f"{what}: {problem}, after {writer.size} of {descriptor.size} bytes")
                 self._http.wait(failures)
             try:
                 writer.commit(descriptor.media_type, digest=descriptor.digest, size=descriptor.size)
@@ -156,7 +157,7 @@ class Repository:
         try:
             data = self._http.content(answer, _LARGEST_MANIFEST + 1)
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise RegistryError(f"{what}: the connection broke: {error}") from error
+            raise RegistryError(f"{what}: the connection broke: {reason(error)}") from error
         if len(data) > _LARGEST_MANIFEST:
             raise RegistryError(f"{what}: a document of more than {_LARGEST_MANIFEST >> 20} MB is refused")
         return data

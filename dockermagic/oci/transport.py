@@ -7,26 +7,22 @@ and not in the clear to another machine.
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import json
-import os
 import random
 import ssl
 import threading
 import time
 import urllib.parse
-import urllib.request
 from collections.abc import Callable, Generator, Iterable, Mapping
-from pathlib import Path
-from typing import Any
 
 import urllib3
 
 from dockermagic.errors import RegistryError
 from dockermagic.oci import auth
+from dockermagic.oci.connection import PATIENCE, cause, is_loopback, open_pool, trusted
 from dockermagic.oci.reference import DEFAULT_REGISTRY
 
-__all__ = ["LEAST", "TRY_AGAIN", "Answer", "BrokenOff", "Transport", "discard", "is_loopback"]
+__all__ = ["TRY_AGAIN", "Answer", "BrokenOff", "Transport", "discard", "reason"]
 
 Answer = urllib3.BaseHTTPResponse
 
@@ -36,26 +32,12 @@ _LONGEST_WAIT = 60.0
 TRY_AGAIN = (429, 500, 502, 503, 504)
 _LARGEST_ERROR = 16 << 10
 _LARGEST_TOKEN = 1 << 20
-_PATIENCE = 60.0
-_TIMEOUT = urllib3.Timeout(connect=20.0, read=_PATIENCE)
+_TIMEOUT = urllib3.Timeout(connect=20.0, read=PATIENCE)
 _BLOCK = 1 << 20
-LEAST = 60 << 10
-"""How many bytes of an answer must come in a minute, so that a connection counts as one: 1 kB a second."""
 
 
 class BrokenOff(RegistryError):
     """No answer came: the connection could not be made, or broke."""
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a registry's name means this machine, so that plain HTTP will do."""
-    name = urllib.parse.urlsplit(f"//{host}").hostname or ""
-    if name == "localhost" or name.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
 
 
 class Transport:
@@ -72,7 +54,6 @@ class Transport:
         credentials: Callable[[], auth.Credentials | None] = lambda: None,
         insecure: bool = False,
         sleep: Callable[[float], None] = time.sleep,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if "://" not in address:
             host = "registry-1.docker.io" if address == DEFAULT_REGISTRY else address
@@ -80,7 +61,7 @@ class Transport:
         self.base = address.rstrip("/")
         self._host = urllib.parse.urlsplit(self.base).netloc
         self._find = credentials
-        self._sleep, self._clock = sleep, clock
+        self._sleep = sleep
         self._known: list[auth.Credentials | None] = []
         self._tokens: dict[str, str] = {}
         self._lock = threading.Lock()
@@ -115,7 +96,7 @@ class Transport:
                 answer = self._follow(method, url, scope, dict(headers or {}), body)
             except (urllib3.exceptions.HTTPError, OSError) as error:
                 if _is_final(error) or number >= tries:
-                    raise BrokenOff(f"{what}: {_reason(error)}", hint=_hint(error)) from error
+                    raise BrokenOff(f"{what}: {reason(error)}", hint=_hint(error)) from error
                 self.wait(number, "")
                 continue
             if answer.status in allowed:
@@ -140,24 +121,15 @@ class Transport:
         discard(self.request("GET", "/v2/", scope="", what=what))
 
     def blocks(self, answer: Answer) -> Generator[bytes, None, None]:
-        """The bytes of an answer as they come; it is closed in the end.
-
-        Raises TimeoutError where next to nothing comes: a server that sends a byte now and then keeps nobody waiting.
-        """
-        since, came = self._clock(), 0
+        """The bytes of an answer as they come; it is closed in the end."""
         try:
             while block := answer.read1(_BLOCK):
                 yield block
-                came += len(block)
-                if self._clock() - since >= _PATIENCE:
-                    if came < LEAST:
-                        raise TimeoutError(f"only {came} bytes came in {_PATIENCE:.0f} seconds")
-                    since, came = self._clock(), 0
         finally:
             discard(answer)
 
     def content(self, answer: Answer, limit: int) -> bytes:
-        """The first ``limit`` bytes of an answer, which is closed. Raises what :meth:`blocks` raises."""
+        """The first ``limit`` bytes of an answer, which is closed."""
         found = bytearray()
         with contextlib.closing(self.blocks(answer)) as blocks:
             for block in blocks:
@@ -204,20 +176,11 @@ class Transport:
 
     def _pool(self, url: str) -> urllib3.PoolManager:
         parts = urllib.parse.urlsplit(url)
-        proxies = urllib.request.getproxies()
-        proxy = proxies.get(parts.scheme) or proxies.get("all") or ""
-        if not parts.hostname or is_loopback(parts.netloc) or urllib.request.proxy_bypass(parts.hostname):
-            proxy = ""
-        key = f"{proxy} {parts.netloc if parts.scheme == 'https' else ''}"
+        key = f"{parts.scheme}://{parts.netloc}"
         with self._lock:
             if key not in self._pools:
-                context = _tls(parts.netloc) if parts.scheme == "https" else None
-                kind: Any = {"maxsize": 8, "block": False, "ssl_context": context}
-                if proxy:
-                    proxy_url = proxy if "://" in proxy else f"http://{proxy}"
-                    self._pools[key] = urllib3.ProxyManager(proxy_url, **kind)
-                else:
-                    self._pools[key] = urllib3.PoolManager(**kind)
+                context = trusted(parts.netloc) if parts.scheme == "https" else None
+                self._pools[key] = open_pool(url, maxsize=8, block=False, ssl_context=context)
             return self._pools[key]
 
     # -- who we are
@@ -293,7 +256,7 @@ class Transport:
                 content = self.content(answer, _LARGEST_TOKEN)
             except (urllib3.exceptions.HTTPError, OSError) as error:
                 if _is_final(error) or number == _TRIES:
-                    raise RegistryError(f"{what}: token server: {_reason(error)}", hint=_hint(error)) from error
+                    raise RegistryError(f"{what}: token server: {reason(error)}", hint=_hint(error)) from error
                 self.wait(number, "")
                 continue
             if answer.status == 200:
@@ -340,49 +303,35 @@ class Transport:
 
 def _is_final(error: Exception) -> bool:
     """Whether trying again is of no use."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, (ssl.SSLCertVerificationError, urllib3.exceptions.LocationParseError)):
+    behind: BaseException | None = error
+    while behind is not None:
+        if isinstance(behind, (ssl.SSLCertVerificationError, urllib3.exceptions.LocationValueError)):
             return True
-        if isinstance(cause, (urllib3.exceptions.NameResolutionError, ConnectionRefusedError)):
+        if isinstance(behind, (urllib3.exceptions.NameResolutionError, ConnectionRefusedError)):
             return True
-        cause = cause.__cause__ or cause.__context__
+        if str(behind).startswith("Tunnel connection failed: 4"):  # so says http.client where a proxy refuses
+            return True
+        behind = behind.__cause__ or behind.__context__
     return False
 
 
-def _cause(error: Exception) -> BaseException:
-    cause: BaseException = error
-    while isinstance(cause, urllib3.exceptions.HTTPError) and (cause.__cause__ or cause.__context__):
-        cause = cause.__cause__ or cause.__context__ or cause
-    return cause
-
-
-def _reason(error: Exception) -> str:
-    cause = _cause(error)
+def reason(error: Exception) -> str:
+    """Why nothing came, in a few words."""
     if isinstance(error, urllib3.exceptions.NameResolutionError):
         return "the name of its host cannot be resolved"
-    return (cause.strerror if isinstance(cause, OSError) else "") or str(cause) or type(cause).__name__
+    found = cause(error)
+    return (found.strerror if isinstance(found, OSError) else "") or str(found) or type(found).__name__
 
 
 def _hint(error: Exception) -> str:
     if isinstance(error, urllib3.exceptions.SSLError):
         return (
-            "A registry with a certificate of its own: put its CA in /etc/docker/certs.d/HOST/ca.crt or $SSL_CERT_FILE."
+            "A registry with a certificate of its own: put its CA in /etc/docker/certs.d/HOST/ca.crt, in your own"
+            " ~/.config/docker/certs.d/HOST/ca.crt, or name it in $SSL_CERT_FILE."
         )
-    if isinstance(_cause(error), ConnectionRefusedError):
+    if isinstance(cause(error), ConnectionRefusedError):
         return "No registry listens there. Is its address right? 'dockermagic registry' serves one on this machine."
     return "Is the network there? Behind a proxy set HTTPS_PROXY."
-
-
-def _tls(host: str) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    for place in (Path("/etc/docker/certs.d") / host, Path("/etc/containers/certs.d") / host):
-        for authority in sorted(place.glob("*.crt")) if place.is_dir() else ():
-            context.load_verify_locations(authority)
-    bundle = os.environ.get("REQUESTS_CA_BUNDLE")
-    if bundle and Path(bundle).is_file():
-        context.load_verify_locations(bundle)
-    return context
 
 
 def discard(answer: Answer) -> None:

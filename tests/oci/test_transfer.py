@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import itertools
 import json
 import os
@@ -360,7 +361,15 @@ def test_a_registry_without_ranges_starts_again(store: Store, other: Store, serv
     assert other.verify(layer.digest) == layer.size
 
 
-def test_a_server_that_drips_is_given_up(store: Store, other: Store, server: Server) -> None:
+def slow_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each wait for bytes takes ten seconds."""
+    clock = itertools.count(step=10.0)
+    monkeypatch.setattr("dockermagic.oci.connection._clock", lambda: next(clock))
+
+
+def test_a_server_that_drips_is_given_up(
+    store: Store, other: Store, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Where only a byte comes now and then it is tried again, from where it was, and not for ever."""
     reference, made = stocked(server, store, layers=1)
     layer = store.manifest(made).layers[0]
@@ -372,7 +381,7 @@ def test_a_server_that_drips_is_given_up(store: Store, other: Store, server: Ser
         seen.append(mine := threading.Semaphore(0))
         start = int(request.headers.get("Range", "bytes=0-")[6:-1])
         request.reply(206 if start else 200, Content_Length=str(layer.size - start), Content_Range=f"bytes {start}-/*")
-        for byte in server.blobs[layer.digest][start : start + 6]:
+        for byte in server.blobs[layer.digest][start : start + 10]:
             request.wfile.write(bytes([byte]))
             mine.acquire()
         request.close_connection = True
@@ -383,13 +392,38 @@ def test_a_server_that_drips_is_given_up(store: Store, other: Store, server: Ser
             seen[-1].release()
 
     server.trouble = trouble
-    clock = itertools.count(step=10.0)
+    slow_clock(monkeypatch)
     waits: list[float] = []
-    with pytest.raises(RegistryError, match="only 6 bytes came in 60 seconds, after 30 of 300001 bytes"):
-        pull(other, reference, notify=notify, clock=lambda: next(clock), **patient(waits))
+    with pytest.raises(RegistryError, match=r"only \d+ bytes came in 60 seconds, after \d+ of 300001 bytes"):
+        pull(other, reference, notify=notify, **patient(waits))
 
     assert len(waits) == 4
     assert list((other.home / "ingest").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("head", "message"),
+    [
+        (b"HTTP/1.1 100 Continue\r\n\r\n", "only .* bytes came in 60 seconds"),
+        (b"HTTP/1.1 200 OK\r\nX-Slow: " + b"a" * 1000, "only .* bytes came in 60 seconds"),
+        (b"HTTP/1.1 100 Continue\r\n" + b"X: 1\r\n" * 20_000 + b"\r\n", "headers"),
+    ],
+    ids=["never says more", "a line that never ends", "says ever more"],
+)
+def test_headers_that_do_not_end_are_given_up(
+    other: Store, server: Server, monkeypatch: pytest.MonkeyPatch, head: bytes, message: str
+) -> None:
+    def trouble(request: Handler) -> bool:
+        with contextlib.suppress(OSError):
+            while True:  # until the other side hangs up
+                request.wfile.write(head)
+        request.close_connection = True
+        return True
+
+    server.trouble = trouble
+    slow_clock(monkeypatch)
+    with pytest.raises(RegistryError, match=message):
+        pull(other, Reference.parse(f"{server.address}/x:1"), **patient([]))
 
 
 def test_a_registry_that_asks_us_to_wait_is_asked_again_then(store: Store, other: Store, server: Server) -> None:
