@@ -23,6 +23,7 @@ from dockermagic.oci.overlay import (
     attributes,
     is_own_attribute,
     is_whiteout,
+    make_whiteout,
 )
 from dockermagic.oci.rooted import READ, Directories, follow, join, remove_tree
 
@@ -54,6 +55,7 @@ class GrowingLayer:
         self._made: dict[str, tuple[int, int, Mapping[str, bytes]]] = {}
         self._resolved: dict[tuple[str, str], str] = {}
         self._alone: set[str] = set()  # directories below which nothing of the lower layers is seen
+        self._copied: set[str] = set()  # files of lower layers that are here to be linked to
         root = self.tree.fd("")
         found = os.fstat(root)
         self.describe("", stat.S_IMODE(found.st_mode) & ~stat.S_ISGID, found.st_mtime_ns)
@@ -169,8 +171,12 @@ class GrowingLayer:
 
     def hide(self, path: str) -> None:
         """Make a directory of this layer hide what the layers below have there."""
-        if path in self._implied:
-            self.arrive()  # what is below decides where the directory is, and what it is like
+        below = f"{path}/"
+        if any(f"{each}/".startswith(below) for each in self._implied):
+            self.arrive()  # what is below decides where these directories are, and what they are like
+        for copied in [each for each in self._copied if each.startswith(below)]:
+            parent, _, name = copied.rpartition("/")
+            self.remove(self.tree.fd(parent), name, copied)
         os.setxattr(self.tree.fd(path), OPAQUE, b"y")
         self._alone.add(path)
 
@@ -248,10 +254,25 @@ class GrowingLayer:
             self.remove(here, name, path)
             make()
 
+    def whiteout(self, parent: str, name: str) -> None:
+        """Remove what the layers below have there. What this layer itself has stays."""
+        here, path = self.tree.fd(parent), join(parent, name)
+        try:
+            found = os.stat(name, dir_fd=here, follow_symlinks=False)
+        except FileNotFoundError:
+            make_whiteout(name, here)
+            return
+        if path in self._copied:
+            self.remove(here, name, path)
+            make_whiteout(name, here)
+        elif stat.S_ISDIR(found.st_mode):
+            self.hide(path)
+
     def remove(self, here: int, name: str, path: str) -> None:
         """Take away what this layer has under the name."""
         found = os.stat(name, dir_fd=here, follow_symlinks=False)
         self.owners.forget(path)
+        self._copied.discard(path)
         if stat.S_ISREG(found.st_mode) or stat.S_ISCHR(found.st_mode):
             os.unlink(name, dir_fd=here)
             return
@@ -263,6 +284,7 @@ class GrowingLayer:
         for gone in [each for each in self._made if each == path or each.startswith(below)]:
             del self._made[gone]
             self._alone.discard(gone)
+        self._copied = {each for each in self._copied if not each.startswith(below)}
 
     def own(self, file: int, path: str, status: Status, *, is_new: bool = False) -> None:
         """Give an open file or directory its owner, or record the owner that it cannot have."""
@@ -330,6 +352,7 @@ class GrowingLayer:
         layer, status = found
         self.directory(parent)
         path = join(parent, name)
+        self._copied.add(path)
         below, here = self._lowers.layers[layer].fd(parent), self.tree.fd(parent)
         wanted = self._lowers.owners(layer).status(path, status, {})
         if stat.S_ISLNK(status.st_mode):

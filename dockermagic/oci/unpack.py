@@ -19,7 +19,6 @@ from dockermagic.oci.overlay import (
     Status,
     attributes,
     is_own_attribute,
-    make_whiteout,
     ownership_file,
 )
 from dockermagic.oci.pipeline import Source
@@ -280,13 +279,4 @@ class Maker:
         removed = name[len(WHITEOUT) :]
         if removed in ("", ".", ".."):
             raise ArchiveError(f"the {self._what}'s whiteout {entry.name!r:.300} names no file")
-        parent = layer.directory(above, self._top)
-        here = layer.tree.fd(parent)
-        try:
-            found = os.stat(removed, dir_fd=here, follow_symlinks=False)
-        except FileNotFoundError:
-            make_whiteout(removed, here)
-            return
-        # A whiteout is about the layers below only: what this layer has itself stays.
-        if stat.S_ISDIR(found.st_mode):
-            layer.hide(join(parent, removed))
+        layer.whiteout(layer.directory(above, self._top), removed)

@@ -17,6 +17,7 @@ import pytest
 
 from dockermagic.errors import ArchiveError, StoreError
 from dockermagic.oci.compression import compressor
+from dockermagic.oci.overlay import Stack
 from dockermagic.oci.spec import digest
 from tests.oci.trees import OPAQUE, snapshot, tar, unpack_bytes
 
@@ -257,13 +258,19 @@ def told(*lowers: Path) -> int:
         pytest.param([("file", "etc/a", b""), ("link", "b", "etc/old"), ("link", "c", "lib/x")], id="hard links"),
         pytest.param([("link", "b", "etc/old"), ("file", "lib/a", b"")], id="a link that is known by then"),
         pytest.param([("file", "new/a", b""), ("file", ".wh.new", b""), ("file", "new", b"")], id="what goes again"),
+        pytest.param(
+            [("dir", "usr"), ("file", "usr/lib/a", b""), ("file", "usr/.wh..wh..opq", b"")],
+            id="hidden afterwards",
+        ),
     ],
 )
 def test_layers_below_that_come_late_make_no_difference(entries: list[Any], tmp_path: Path) -> None:
     etc, root = tarfile.TarInfo("etc"), tarfile.TarInfo("./")
     etc.type, etc.mode, etc.mtime = tarfile.DIRTYPE, 0o711, 1234
     root.type, root.mode = tarfile.DIRTYPE, 0o750
-    below = [root, etc, ("file", "etc/old", b"old"), ("file", "usr/lib/x", b""), ("symlink", "lib", "usr/lib")]
+    library = tarfile.TarInfo("usr/lib")
+    library.type, library.mode = tarfile.DIRTYPE, 0o711
+    below = [root, etc, ("file", "etc/old", b"old"), library, ("file", "usr/lib/x", b""), ("symlink", "lib", "usr/lib")]
     unpack_bytes(tar(*below), tmp_path / "0/fs")
     unpack_bytes(tar(*entries), tmp_path / "1/fs", [tmp_path / "0/fs"])
     late = told(tmp_path / "0/fs")
@@ -298,6 +305,19 @@ def test_a_hard_link_to_a_file_of_a_lower_layer_brings_it_up(tmp_path: Path) -> 
 
     assert found["b"][4] == found["d/a"][4] == b"content"
     assert found["b"][6] == found["d/a"][6]
+
+
+@pytest.mark.parametrize("mark", ["d/.wh.a", "d/.wh..wh..opq"])
+def test_what_was_brought_up_to_be_linked_to_is_not_the_layers_own(mark: str, tmp_path: Path) -> None:
+    lower = tmp_path / "0/fs"
+    unpack_bytes(tar(("file", "d/a", b"content")), lower)
+    unpack_bytes(tar(("link", "b", "d/a"), ("file", mark, b"")), tmp_path / "1/fs", [lower])
+    stack = Stack([str(lower), str(tmp_path / "1/fs")])
+    try:
+        assert stack.lookup("d/a") is None
+        assert stack.lookup("b") is not None
+    finally:
+        stack.close()
     assert (lower / "d/a").stat().st_nlink == 1
 
 
