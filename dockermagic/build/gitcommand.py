@@ -154,7 +154,7 @@ def _advice(said: str, remote: str) -> str:
     if "host key verification failed" in text:
         return "The server's key is not the one that was seen before, or could not be asked for."
     if "permission denied" in text and not remote.startswith("http"):
-        return "The server wants a key: pass the agent with --ssh default."
+        return "The server wants a key: pass your agent with --ssh default, or --ssh default=KEYFILE."
     if any(word in text for word in ("authentication failed", "could not read username", "401", "403")):
         return "A private repository needs a token: --secret id=GIT_AUTH_TOKEN,env=NAME."
     if "could not resolve host" in text or "connection" in text:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import posixpath
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,8 @@ __all__ = ["lower_mounts"]
 def lower_mounts(body: StageBody, instruction: model.Run) -> tuple[graph.Mount, ...]:
     """The mounts of one RUN, in their order."""
     mounts = (resolve_mount(mount, body.word, body.node) for mount in instruction.mounts)
-    return tuple(_lower(body, mount, index) for index, mount in enumerate(mounts))
+    agents = itertools.count()
+    return tuple(_lower(body, mount, next(agents) if mount.type == "ssh" else 0) for mount in mounts)
 
 
 def _target(body: StageBody, mount: Mount) -> str:
@@ -42,7 +44,7 @@ def _mode(mount: Mount, default: int) -> int:
     return default if mount.mode is None else mount.mode
 
 
-def _lower(body: StageBody, mount: Mount, index: int) -> graph.Mount:
+def _lower(body: StageBody, mount: Mount, agent: int) -> graph.Mount:
     uid, gid = mount.uid or 0, mount.gid or 0
     match mount.type:
         case "bind":
@@ -68,6 +70,6 @@ def _lower(body: StageBody, mount: Mount, index: int) -> graph.Mount:
             place = body.config.absolute(target) if target else ""
             return graph.SecretMount(place, name, mount.env or "", _mode(mount, 0o400), uid, gid, mount.required)
         case _:
-            target = mount.target or f"/run/buildkit/ssh_agent.{index}"
+            target = mount.target or f"/run/buildkit/ssh_agent.{agent}"
             place = body.config.absolute(target)
             return graph.SshMount(place, mount.id or "default", _mode(mount, 0o600), uid, gid, mount.required)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -142,21 +141,16 @@ def _mounts(op: Exec, shop: Workshop, stack: contextlib.ExitStack) -> tuple[list
                     file = Mount("file", mount.target, content=value, readonly=True)
                     mounts.append(replace(file, mode=mount.mode, uid=mount.uid, gid=mount.gid))
             case SshMount():
-                socket = shop.request.ssh.get(mount.id) or (
-                    os.environ.get("SSH_AUTH_SOCK", "") if mount.id == "default" else ""
-                )
-                env["SSH_AUTH_SOCK"] = mount.target
-                if mount.id in shop.request.ssh and socket:
-                    if not Path(socket).is_socket():  # a key's file itself is nothing to hand to a RUN
-                        raise BuildError(
-                            f"--ssh {mount.id}={socket} is no socket of an agent, which RUN --mount=type=ssh needs",
-                            hint=f"ssh-add {socket} gives the key to your agent; then pass --ssh {mount.id}",
-                        )
-                    socket_mount = Mount("socket", mount.target, Path(socket))
-                    mounts.append(replace(socket_mount, mode=mount.mode, uid=mount.uid, gid=mount.gid))
+                if "SSH_AUTH_SOCK" not in dict(op.env):
+                    env.setdefault("SSH_AUTH_SOCK", mount.target)
+                if (paths := shop.request.ssh.get(mount.id)) is not None:
+                    from dockermagic.build.agents import agent_socket
+
+                    place = stack.enter_context(agent_socket(mount.id, paths, mount.mode, shop.home))
+                    mounts.append(Mount("socket", mount.target, place, uid=mount.uid, gid=mount.gid))
                 elif mount.required:
                     raise BuildError(
-                        f'unset ssh forward key "{mount.id}"', hint=f"Pass the agent's socket: --ssh {mount.id}"
+                        f'unset ssh forward key "{mount.id}"', hint=f"Pass an agent or a key: --ssh {mount.id}[=PATH]"
                     )
     return mounts, env
 

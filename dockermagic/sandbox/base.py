@@ -90,7 +90,7 @@ class Mount:
       written is thrown away.
     - ``tmpfs``: ``size`` in bytes (0: half of memory), ``mode``.
     - ``file``: ``content`` as a file in memory, with ``mode``, ``uid`` and ``gid``: a secret.
-    - ``socket``: ``source`` is a unix socket of the host.
+    - ``socket``: ``source`` is a unix socket of the host, which gets ``uid`` and ``gid``.
 
     Mount points that do not exist are made for the time of the run and are not in the layer.
     """

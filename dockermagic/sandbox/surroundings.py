@@ -100,6 +100,8 @@ class Surroundings:
                 ) from error
         try:
             directory = stat.S_ISDIR(os.fstat(found).st_mode)
+            if (mount.uid or mount.gid) and self.setting.mode != "single":
+                os.chown(f"/proc/self/fd/{found}", mount.uid, mount.gid)
             tree = sys.open_tree("", directory=found, empty=True, recursive=True)
         finally:
             os.close(found)

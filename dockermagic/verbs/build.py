@@ -251,8 +251,9 @@ BUILD = Verb(
         many(
             "ssh",
             "",
-            'SSH agent socket or keys to expose to the build (format: "default|<id>[=<socket>]")',
+            'SSH agent socket or keys to expose to the build (format: "default|<id>[=<socket>|<key>[,<key>]]")',
             value="string",
+            check=values.ssh_agent,
         ),
         many("tag", "t", 'Name and optionally a tag (format: "name:tag")', value="list"),
         many("ulimit", "", "Ulimit options", value="ulimit", check=values.ulimit),

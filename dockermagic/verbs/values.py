@@ -137,13 +137,17 @@ def secret(text: str, environment: Mapping[str, str] | None = None) -> tuple[str
 
 
 def ssh_agent(text: str, environment: Mapping[str, str] | None = None) -> tuple[str, str]:
-    """``default`` or ``ID[=SOCKET|KEY[,KEY]]`` as (id, paths)."""
+    """``default`` or ``ID[=SOCKET|KEY[,KEY]]`` as (id, absolute paths with commas). Raises ValueError."""
     known = os.environ if environment is None else environment
     name, _, value = text.partition("=")
-    value = value or known.get("SSH_AUTH_SOCK", "")
+    name, value = name or "default", value or known.get("SSH_AUTH_SOCK", "")
     if not value:
         raise ValueError(f"invalid empty ssh agent socket for '{name}': SSH_AUTH_SOCK is not set")
-    return name or "default", value
+    paths = [Path(path).expanduser().absolute() for path in value.split(",")]
+    for path in paths:
+        if not path.exists():
+            raise ValueError(f"{path}: no such file or directory")
+    return name, ",".join(map(str, paths))
 
 
 def cache(text: str) -> CacheOption:

@@ -124,13 +124,6 @@ def test_secrets_cannot_be_executed(bench: Bench, tmp_path: Path) -> None:
     assert bench.printed(readable, secrets={"s": Secret(tmp_path / "s")}) == "noexec\n"
 
 
-def test_the_file_of_a_key_is_not_mounted(bench: Bench, tmp_path: Path) -> None:
-    """Only an agent's socket is: a RUN could read the key, and has no use for it there."""
-    (tmp_path / "key").write_text("secret\n")
-    with pytest.raises(BuildError, match="is no socket of an agent"):
-        bench.build("FROM busybox\nRUN --mount=type=ssh cat $SSH_AUTH_SOCK\n", ssh={"default": str(tmp_path / "key")})
-
-
 def test_parallel_cache_mounts(bench: Bench) -> None:
     """A cache that two stages want for the first time at once is made once, and both see the same."""
     stage = (

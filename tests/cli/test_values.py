@@ -84,11 +84,17 @@ def test_a_secret_is_a_file_or_a_variable(given: str, expected: tuple[str, Secre
     assert values.secret(given, {"TOKEN": "x"}) == expected
 
 
-def test_ssh_takes_the_agent_of_the_environment() -> None:
-    known = {"SSH_AUTH_SOCK": "/agent"}
+def test_ssh_takes_the_agent_of_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("agent", "key", "other"):
+        Path(name).touch()
+    known = {"SSH_AUTH_SOCK": f"{tmp_path}/agent"}
 
-    assert values.ssh_agent("default", known) == ("default", "/agent")
-    assert values.ssh_agent("git=/key,/other", known) == ("git", "/key,/other")
+    assert values.ssh_agent("default", known) == ("default", f"{tmp_path}/agent")
+    assert values.ssh_agent("", known) == ("default", f"{tmp_path}/agent")
+    assert values.ssh_agent(f"git=key,{tmp_path}/other", known) == ("git", f"{tmp_path}/key,{tmp_path}/other")
+    with pytest.raises(ValueError, match="/none: no such file"):
+        values.ssh_agent("git=key,none", known)
     with pytest.raises(ValueError, match="SSH_AUTH_SOCK is not set"):
         values.ssh_agent("default", {})
 
