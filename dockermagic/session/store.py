@@ -1,6 +1,7 @@
 """Sessions on disk: one JSON file each below ``HOME/sessions``, replaced atomically, locked by the operating system.
 
-A file holds the chain, the chains before it (for undo) and whose it is. Locks belong to a process and die with it.
+A file holds the chain, the chains before it (for undo) and whose it is: a list of all their cells, and each chain as
+places in it. Locks belong to a process and die with it.
 """
 
 from __future__ import annotations
@@ -17,14 +18,15 @@ from typing import Any
 
 from dockermagic.errors import BuildInterruptedError, SessionError, StoreError, full_disk_error, is_full
 from dockermagic.session.chain import Cell, Chain
-from dockermagic.values import asdict, dataclass, replace
+from dockermagic.values import dataclass, fields, replace
 from dockermagic.wholefile import write_whole
 
 __all__ = ["SessionFile", "SessionName", "SessionStore", "State"]
 
 EMPTY = Chain()
-VERSION = 1
+VERSION = 2
 KEPT_CHAINS = 50
+_FIELDS = tuple(field.name for field in fields(Cell))
 KEPT_SECONDS = 30 * 24 * 3600
 
 
@@ -69,11 +71,15 @@ def _dockerfile(chain: Chain) -> list[tuple[object, ...]]:
 
 
 class SessionFile:
-    """The file of one session. Reading needs no lock; whoever writes holds :meth:`locked` from his read on."""
+    """The file of one session. Reading needs no lock; whoever writes holds :meth:`locked` from his read on.
+
+    It is read again only when it has been replaced.
+    """
 
     def __init__(self, path: Path, name: SessionName) -> None:
         self.path = path
         self.name = name
+        self._known: tuple[tuple[int, ...], State] = ((), State())
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -95,7 +101,11 @@ class SessionFile:
     def read(self) -> State:
         """The session as it stands, an empty one where there is no file; raises SessionError for a damaged one."""
         try:
-            text = self.path.read_text(encoding="utf-8")
+            with self.path.open("rb") as file:
+                which = _which(os.fstat(file.fileno()))
+                if which == self._known[0]:
+                    return self._known[1]
+                text = file.read()
         except FileNotFoundError:
             return State()
         except OSError as error:
@@ -106,8 +116,10 @@ class SessionFile:
                 raise SessionError(
                     f"the session {self.name} was written by a newer dockermagic", hint="Update dockermagic here, too."
                 )
-            return State(_chain(document["chain"]), tuple(_chain(one) for one in document["past"]))
-        except (ValueError, KeyError, TypeError, AttributeError):
+            chain, *past = _chains(document)
+            self._known = which, State(chain, tuple(past))
+            return self._known[1]
+        except (ValueError, LookupError, TypeError, AttributeError):
             raise SessionError(
                 f"the session {self.name} is damaged: {self.path}", hint="%dockerfile reset begins it anew."
             ) from None
@@ -122,16 +134,10 @@ class SessionFile:
 
     def write(self, state: State) -> None:
         """Replace the session, atomically: another process reads the old one or the new one."""
-        document = {
-            "version": VERSION,
-            "kind": self.name.kind,
-            "name": self.name.value,
-            "chain": _document(state.chain),
-            "past": [_document(chain) for chain in state.past],
-        }
         with _clear_errors(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(self.path, json.dumps(document, ensure_ascii=False).encode())
+            write_whole(self.path, json.dumps(_document(state, self.name), ensure_ascii=False).encode())
+            self._known = _which(os.stat(self.path)), state
 
 
 class SessionStore:
@@ -161,8 +167,8 @@ class SessionStore:
         known = cells() if orphans else {}
         texts = [text.strip() for text in known.values()]
         for path, document in orphans:
-            with contextlib.suppress(KeyError, TypeError, AttributeError, OSError):
-                chain = _chain(document["chain"])
+            with contextlib.suppress(LookupError, TypeError, AttributeError, OSError):
+                chain = next(_chains(document))
                 same = [cell for cell in chain.on if any(text.endswith(cell.text.strip()) for text in texts)]
                 if any(cell.id in known for cell in chain.cells) or (chain.on and len(same) == len(chain.on)):
                     os.replace(path, file.path)
@@ -172,8 +178,8 @@ class SessionStore:
         """The layers that the cells of all sessions stand on, as they were built last."""
         found = set()
         for _, document in self._documents():
-            with contextlib.suppress(KeyError, TypeError, AttributeError, ValueError):
-                for cell in _chain(document["chain"]).cells:
+            with contextlib.suppress(LookupError, TypeError, AttributeError, ValueError):
+                for cell in next(_chains(document)).cells:
                     lines = "\n".join(cell.built or ()).split("\n")
                     found |= {int(line.rpartition(" ")[2]) for line in lines if re.fullmatch(r"[^=].* \d+", line)}
         return frozenset(found)
@@ -199,18 +205,45 @@ class SessionStore:
                     yield path, document
 
 
-def _document(chain: Chain) -> dict[str, Any]:
-    return {"cells": [asdict(cell) for cell in chain.cells], "on": sorted(chain.ids)}
+def _which(found: os.stat_result) -> tuple[int, ...]:
+    """A file that is replaced and never changed is told by this."""
+    return (found.st_ino, found.st_mtime_ns, found.st_size)
 
 
-def _chain(document: Mapping[str, Any]) -> Chain:
-    cells = []
-    for fields in document["cells"]:
-        cell = Cell(**fields)
-        built = None if cell.built is None else tuple(cell.built)
-        pairs = tuple((str(name), str(value)) for name, value in cell.build_args)
-        cells.append(replace(cell, build_args=pairs, tags=tuple(cell.tags), built=built))
-    return Chain(tuple(cells), frozenset(document["on"]))
+def _document(state: State, name: SessionName) -> dict[str, Any]:
+    places: dict[Cell, int] = {}
+    chains = [
+        {
+            "cells": [places.setdefault(cell, len(places)) for cell in chain.cells],
+            "on": [places[cell] for cell in chain.on],
+        }
+        for chain in (state.chain, *state.past)
+    ]
+    cells = [{field: getattr(cell, field) for field in _FIELDS} for cell in places]
+    return {
+        "version": VERSION,
+        "kind": name.kind,
+        "name": name.value,
+        "cells": cells,
+        "chain": chains[0],
+        "past": chains[1:],
+    }
+
+
+def _chains(document: Mapping[str, Any]) -> Iterator[Chain]:
+    """The chain, then those before it. In version 1 each had its cells in itself."""
+    is_old = document["version"] < 2
+    cells = [] if is_old else [_cell(fields) for fields in document["cells"]]
+    for chain in (document["chain"], *document["past"]):
+        own = tuple(_cell(one) if is_old else cells[one] for one in chain["cells"])
+        yield Chain(own, frozenset(one if is_old else cells[one].id for one in chain["on"]))
+
+
+def _cell(fields: Mapping[str, Any]) -> Cell:
+    cell = Cell(**fields)
+    built = None if cell.built is None else tuple(cell.built)
+    pairs = tuple((str(name), str(value)) for name, value in cell.build_args)
+    return replace(cell, build_args=pairs, tags=tuple(cell.tags), built=built)
 
 
 def _lock(handle: int) -> None:

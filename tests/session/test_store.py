@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -52,11 +53,43 @@ def test_what_is_written_is_read_back(
     assert [file.path] == list(file.path.parent.iterdir())
 
 
+def test_a_cell_that_many_chains_have_is_written_once(tmp_path: Path) -> None:
+    file = SessionStore(tmp_path).open(NAMED)
+    file.write(State(CHAIN, (CHAIN,) * 20))
+
+    assert file.path.read_text().count("FROM busybox") == 1
+
+
+def test_what_another_kernel_writes_is_seen(tmp_path: Path) -> None:
+    file = SessionStore(tmp_path).open(NAMED)
+    file.write(State(CHAIN))
+    SessionStore(tmp_path).open(NAMED).write(State(Chain(), (CHAIN,)))
+
+    assert State(Chain(), (CHAIN,)) == file.read()
+
+
+def test_a_session_of_the_version_before_is_read(tmp_path: Path) -> None:
+    file = SessionStore(tmp_path).open(NAMED)
+    file.path.parent.mkdir()
+    cell = {"id": "a", "text": "FROM busybox", "built": ["k1"], "build_args": [["K", "V"]]}
+    chain = {"cells": [cell, {"id": "b", "text": "RUN true"}], "on": ["a"]}
+    file.path.write_text(json.dumps({"version": 1, "chain": chain, "past": [{"cells": [], "on": []}]}))
+
+    known = Cell("a", "FROM busybox", built=("k1",), build_args=(("K", "V"),))
+    assert State(Chain((known, Cell("b", "RUN true")), frozenset("a")), (Chain(),)) == file.read()
+
+
 def test_a_session_without_a_file_is_empty(tmp_path: Path) -> None:
     assert State() == SessionStore(tmp_path).open(NAMED).read()
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"version": 1}', '{"version": 1, "chain": {"cells": [{"no": 1}]}}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "{", "[]", '{"version": 2}', '{"version": 2, "cells": [{"no": 1}]}'),
+        '{"version": 2, "cells": [], "chain": {"cells": [0], "on": []}, "past": []}',
+    ],
+)
 def test_a_damaged_session_says_so(tmp_path: Path, text: str) -> None:
     file = SessionStore(tmp_path).open(NAMED)
     file.write(State())
@@ -69,7 +102,7 @@ def test_a_damaged_session_says_so(tmp_path: Path, text: str) -> None:
 def test_a_session_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
     file = SessionStore(tmp_path).open(NAMED)
     file.write(State())
-    file.path.write_text(file.path.read_text().replace('"version": 1', '"version": 99'))
+    file.path.write_text(file.path.read_text().replace('"version": 2', '"version": 99'))
 
     with pytest.raises(SessionError, match="newer dockermagic"):
         file.read()
