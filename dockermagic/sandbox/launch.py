@@ -28,7 +28,7 @@ from dockermagic.sandbox.privileges import bound, drop_privileges
 from dockermagic.sandbox.profile import Profile
 from dockermagic.sandbox.stage import Setting, Stage
 from dockermagic.sandbox.surroundings import Surroundings
-from dockermagic.sandbox.tasks import limit_tasks
+from dockermagic.sandbox.tasks import Group, limit_tasks
 from dockermagic.sandbox.trees import MOUNT_POINTS
 from dockermagic.values import dataclass
 
@@ -43,6 +43,7 @@ def start(
     status: Status,
     records: socket.socket | None,
     number: int,
+    group: Group | None = None,
     beside: int | None = None,
 ) -> NoReturn:
     """Build the stage, wait for the job on ``status``, and become its process; ``status`` closes itself with exec.
@@ -50,12 +51,14 @@ def start(
     The job is two lines of JSON: one that is the resident process's own, and ``{"rootfs": ..., "process": ...,
     "held": ...}``; the latter comes through the client's socket if it is long. With it come that socket, stdin, stdout
     and stderr. One that is held waits for a word on ``status`` before its command begins. ``records`` leads to the
-    companion where there is a single id, which knows the run by its ``number``. ``beside`` is a process (a pidfd) whose
-    namespaces are entered instead of new ones.
+    companion where there is a single id, which knows the run by its ``number``. ``group`` is entered first.
+    ``beside`` is a process (a pidfd) whose namespaces are entered instead of new ones.
     """
     try:
         known = Records(records, number) if records else None
         if beside is None:
+            if group is not None:
+                group.enter()
             stage = _stage(setting, profile)
             _become(stage, _job(status), status, known)
         else:

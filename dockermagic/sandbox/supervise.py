@@ -83,13 +83,12 @@ class Run:
         self.number = next(_NUMBERS)
         self.recorded = loop.records is None
         self.status, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.group = Group() if loop.setting.mode == "root" and beside is None else None
         self.pid = loop.fork(self._ended, first=beside is None, into=beside)
         if self.pid == 0:
             self.status.close()
-            start(loop.setting, profile, Status(theirs.fileno()), loop.records, self.number, beside)
+            start(loop.setting, profile, Status(theirs.fileno()), loop.records, self.number, self.group, beside)
         theirs.close()
-        self.group: Group | None = None
-        self.beside = beside is not None
         if beside is not None:
             os.close(beside)
         loop.watch(self.status.fileno(), self._read)
@@ -100,8 +99,6 @@ class Run:
         The client shuts its end down when it wants the process stopped. ``fds`` are closed.
         """
         self.upper = Path(upper) if upper else None
-        if self.loop.setting.mode == "root" and not self.beside:
-            self.group = Group(self.pid)
         try:
             syscalls.send(self.status, job, fds)
         except OSError:

@@ -13,7 +13,8 @@ from typing import ClassVar
 __all__ = ["MOST", "Group", "limit_tasks"]
 
 MOST = 4096
-_CGROUPS = Path("/sys/fs/cgroup")
+_PARENTS = (Path("/sys/fs/cgroup/pids"), Path("/sys/fs/cgroup"))
+"""Where the controller of processes is, in version 1 and 2."""
 _PREFIX = "dockermagic-run-"
 _OLD_SECONDS = 60
 
@@ -28,42 +29,55 @@ def limit_tasks(others: int = 0) -> None:
 
 
 class Group:
-    """A control group with one process and all that it starts, for root, whom no limit of a user holds.
+    """A control group for one process and all that it starts, for root, whom no limit of a user holds.
 
-    Where this host lets us make none, there is no bound; :meth:`remove` takes it away when all in it have ended.
+    The process makes it and enters it by itself; who waits for its end removes it. Where this host lets us make none,
+    there is no bound.
     """
 
     mine: ClassVar[set[Group]] = set()
-    """Those that this process has made and not removed."""
+    """Those that this process waits for."""
 
-    def __init__(self, pid: int) -> None:
-        self.path: Path | None = None
+    def __init__(self) -> None:
         self.mine.add(self)
-        for parent in (_CGROUPS / "pids", _CGROUPS):
-            if not (parent / "cgroup.procs").exists():
-                continue
-            place = parent / f"{_PREFIX}{secrets.token_hex(6)}"
+        self.places = [parent / f"{_PREFIX}{secrets.token_hex(6)}" for parent in _PARENTS]
+
+    def enter(self) -> None:
+        """Make it, and put this process into it, which has but one thread."""
+        for place in self.places:
             with contextlib.suppress(OSError):
                 place.mkdir()
-                self.path = place
-                (place / "pids.max").write_text(str(MOST))
-                (place / "cgroup.procs").write_text(str(pid))
+                _write(place / "pids.max", str(MOST))
+                try:
+                    # Who moves himself alone (version 1) need not wait until every processor has noticed.
+                    _write(place / "tasks", "0")
+                except FileNotFoundError:
+                    _write(place / "cgroup.procs", "0")
                 return
-            self.remove()
+            with contextlib.suppress(OSError):
+                place.rmdir()
 
     def remove(self) -> None:
-        """Take the group away. Idempotent."""
-        if self.path is not None:
-            with contextlib.suppress(OSError):
-                self.path.rmdir()
-            self.path = None
+        """Take it away when all in it have ended. Idempotent."""
         self.mine.discard(self)
+        for place in self.places:
+            with contextlib.suppress(OSError):
+                place.rmdir()
 
     @staticmethod
     def sweep() -> None:
         """Take away the groups of processes that were killed before they could; one that is in use stays."""
-        for parent in (_CGROUPS / "pids", _CGROUPS):
+        for parent in _PARENTS:
             for place in parent.glob(f"{_PREFIX}*"):
                 with contextlib.suppress(OSError):
                     if place.stat().st_mtime < time.time() - _OLD_SECONDS:
                         os.rmdir(place)
+
+
+def _write(path: Path, text: str) -> None:
+    """Write to a file of the kernel's; where there is none, none is made."""
+    file = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(file, text.encode())
+    finally:
+        os.close(file)

@@ -133,18 +133,18 @@ class WorkDirectory:
 
 def remove_work(work: str) -> None:
     """Remove overlayfs's work directory, which the next mount makes anew. Idempotent."""
-    inner = os.path.join(work, "work")
-    try:
+    inner = f"{work}/work"
+    volatile = f"{inner}/incompat/volatile"
+    with contextlib.suppress(FileNotFoundError):
         try:
-            os.rmdir(inner)
+            # What is left of a volatile overlay.
+            os.unlink(f"{volatile}/dirty")
+            for path in (volatile, os.path.dirname(volatile), inner):
+                os.rmdir(path)
         except OSError:
-            os.chmod(inner, 0o700)
             try:
-                os.rmdir(f"{inner}/incompat/volatile")
-                os.rmdir(f"{inner}/incompat")
                 os.rmdir(inner)
             except OSError:
-                shutil.rmtree(inner)
+                os.chmod(inner, 0o700)
+                shutil.rmtree(inner, onerror=open_up)
         os.rmdir(work)
-    except FileNotFoundError:
-        pass
