@@ -245,9 +245,7 @@ class SessionError(DockermagicError):
 
 
 class UsageError(DockermagicError):
-    """A command or magic was called with wrong words."""
-
-    exit_code = 2
+    """A command or magic was called with wrong words; options that cannot be read have Docker's 125."""
 
 
 def is_full(error: OSError) -> bool:

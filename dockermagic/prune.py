@@ -99,7 +99,7 @@ class Pruner:
         size, kept = layers + sum(blobs.values()), kept + sum(blobs[one] for one in of_active if one in blobs)
         places = [self.containers.shelf.root / one.id for one in containers]
         running = [self.containers.shelf.root / one.id for one in containers if one.is_running]
-        volumes = list(self.containers.shelf.volumes.glob("*"))
+        volumes = list(self.containers.volumes.root.glob("*"))
         extra = list(self._extra())
         cache = [one for one in snapshots.values() if one.id not in of_images]
         rest = sum(map(self._size, cache)) + self._measure(extra)

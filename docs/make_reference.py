@@ -53,8 +53,9 @@ def reference() -> str:
     for name, text in known.items():
         parts.append(f"### `{name}`\n\n```text\n{text}\n```\n")
     parts.append("## Commands\n\n`%docker VERB` in a cell takes the same words as `dockermagic VERB` in a terminal.\n")
-    for name in SUMMARIES:
-        parts.append(f"### {name}\n\n```text\n{verb_help(verb(name), 'dockermagic', 100).rstrip()}\n```\n")
+    of_groups = (name for words in GROUPS.values() for name in words.values())
+    for name in dict.fromkeys((*SUMMARIES, *of_groups)):
+        parts.append(f"### {verb(name).name}\n\n```text\n{verb_help(verb(name), 'dockermagic', 100).rstrip()}\n```\n")
     groups = "\n".join(
         f"| `{group}` | {', '.join(f'`{word}`' for word in sorted(words))} |" for group, words in GROUPS.items()
     )

@@ -24,11 +24,11 @@ from dockermagic.build.trust import trust_mounts
 from dockermagic.build.workshop import Workshop
 from dockermagic.errors import BuildError, RunFailedError
 from dockermagic.oci.platform import Platform
-from dockermagic.sandbox.base import Mount, Process, Rootfs, Subpath, Ulimit
+from dockermagic.sandbox.base import Mount, Process, Rootfs, Subpath, Ulimit, parse_ulimit
 from dockermagic.sandbox.snapshot import Active, Snapshot
 from dockermagic.values import replace
 
-__all__ = ["execute_run", "parse_ulimit"]
+__all__ = ["execute_run"]
 
 LOG_TAIL_LINES = 20
 DEFAULT_SHM = 64 << 20
@@ -56,7 +56,7 @@ def execute_run(vertex: Vertex, op: Exec, active: Active, shop: Workshop, log: C
             mounts=(*trusted, *mounts),
             security=op.security,
             extra_hosts=op.extra_hosts,
-            ulimits=tuple(map(parse_ulimit, op.ulimits)),
+            ulimits=_ulimits(op),
             shm_size=op.shm_size or DEFAULT_SHM,
         )
         code = shop.sandbox.run(active.rootfs, process, output=output, cancel=shop.cancel)
@@ -105,14 +105,11 @@ def _advice(code: int, tail: tuple[str, ...], platform: str) -> str:
     return f"{said} The layers before it are kept: mend the line and run it again."
 
 
-def parse_ulimit(text: str) -> Ulimit:
-    """``name=soft[:hard]``. Raises :class:`BuildError` for another form."""
-    name, _, limits = text.partition("=")
-    soft, _, hard = limits.partition(":")
+def _ulimits(op: Exec) -> tuple[Ulimit, ...]:
     try:
-        return Ulimit(name, int(soft), int(hard or soft))
-    except ValueError:
-        raise BuildError(f"invalid ulimit argument: {text}", hint="For example --ulimit nofile=1024:2048.") from None
+        return tuple(map(parse_ulimit, op.ulimits))
+    except ValueError as error:
+        raise BuildError(str(error), hint="For example --ulimit nofile=1024:2048.") from None
 
 
 def _mounts(op: Exec, shop: Workshop, stack: contextlib.ExitStack) -> tuple[list[Mount], dict[str, str]]:

@@ -13,7 +13,10 @@ from dockermagic.containers.request import Bind, Health, Port, RunRequest, signa
 from dockermagic.errors import ContainerError
 from dockermagic.values import dataclass
 
-__all__ = ["Container", "ContainerResult", "Launch", "State", "Usage", "merge_env", "resolve"]
+__all__ = ["ANONYMOUS", "Container", "ContainerResult", "Launch", "State", "Usage", "Volume", "merge_env", "resolve"]
+
+ANONYMOUS = "com.docker.volume.anonymous"
+"""Docker's own label for a volume that was given no name."""
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -247,3 +250,18 @@ def resolve(config: Mapping[str, Any], request: RunRequest, hostname: str) -> La
     env |= merge_env(config.get("Env") or (), ())
     env = merge_env([f"{key}={value}" for key, value in env.items()], request.env)
     return Launch(args, env, cwd, request.user or config.get("User") or "", name)
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """A named volume. ``created`` is in seconds since the epoch."""
+
+    name: str
+    path: Path
+    created: float
+    labels: Mapping[str, str]
+
+    @property
+    def is_anonymous(self) -> bool:
+        """Whether its name is none that anybody chose."""
+        return ANONYMOUS in self.labels

@@ -146,7 +146,7 @@ def _source(supervisor: Supervisor, number: int, bind: Bind) -> Path:
                 bind.path.mkdir(parents=True)
             return bind.path.resolve()
         if bind.volume:
-            place = supervisor.shelf.make_volume(bind.volume)
+            place = supervisor.shelf.volumes.make(bind.volume)
         else:
             place = supervisor.place.path / "volumes" / str(number)
             place.mkdir(parents=True, exist_ok=True)

@@ -10,9 +10,20 @@ from pathlib import Path, PurePosixPath
 from dockermagic.sandbox.base import Ulimit
 from dockermagic.values import dataclass, field
 
-__all__ = ["Bind", "ExecRequest", "Health", "Port", "RunRequest", "Tmpfs", "parse_volume", "signal_number"]
+__all__ = [
+    "VOLUME_NAME",
+    "Bind",
+    "ExecRequest",
+    "Health",
+    "Port",
+    "RunRequest",
+    "Tmpfs",
+    "parse_volume",
+    "signal_number",
+    "unusable_name",
+]
 
-_VOLUME_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
+VOLUME_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 _PROPAGATION = ("private", "rprivate", "shared", "rshared", "slave", "rslave")
 _OPTIONS = frozenset(("ro", "rw", "z", "Z", "nocopy", "consistent", "cached", "delegated", *_PROPAGATION))
 
@@ -154,6 +165,14 @@ def signal_number(text: str) -> int:
     return int(found) + int(more or 0)
 
 
+def unusable_name(name: str) -> str:
+    """What is wrong with a volume's name that is no VOLUME_NAME, in Docker's words."""
+    return (
+        f'"{name}" includes invalid characters for a local volume name, only "[a-zA-Z0-9][a-zA-Z0-9_.-]" are '
+        "allowed. If you intended to pass a host directory, use absolute path"
+    )
+
+
 def parse_volume(text: str, directory: Path) -> Bind:
     """``[SOURCE:]TARGET[:OPTIONS]``; a source with a leading slash or dot is a path, taken from ``directory``.
 
@@ -184,9 +203,6 @@ def parse_volume(text: str, directory: Path) -> Bind:
     source = parts[0]
     if source.startswith(("/", ".", "~")):
         return Bind(target, path=directory / Path(source).expanduser(), readonly=readonly, copy=False)
-    if not _VOLUME_NAME.fullmatch(source):
-        raise ValueError(
-            f'"{source}" includes invalid characters for a local volume name, only "[a-zA-Z0-9][a-zA-Z0-9_.-]" are '
-            "allowed. If you intended to pass a host directory, use absolute path"
-        )
+    if not VOLUME_NAME.fullmatch(source):
+        raise ValueError(unusable_name(source))
     return Bind(target, volume=source, readonly=readonly, copy="nocopy" not in options)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import signal
 import threading
 import time
@@ -46,6 +45,7 @@ class Containers:
         self.home = home
         self.sandbox = sandbox
         self.shelf = Shelf(home, self._delete)
+        self.volumes = self.shelf.volumes
 
     def _delete(self, path: Path) -> None:
         self.sandbox.call("dockermagic.containers.writable:remove", path=str(path))
@@ -286,8 +286,11 @@ class Containers:
 
     def size(self, name: str) -> int:
         """The bytes of what a container changed."""
-        place, _ = self._find(name)
-        return int(self.sandbox.call("dockermagic.sandbox.trees:measure", path=str(place.fs)))
+        return self.bytes_below(self._find(name)[0].fs)
+
+    def bytes_below(self, path: Path) -> int:
+        """The bytes of a directory, whoever its files belong to."""
+        return int(self.sandbox.call("dockermagic.sandbox.trees:measure", path=str(path)))
 
     def rename(self, name: str, new: str) -> None:
         """Give a container another name."""
@@ -356,43 +359,6 @@ class Containers:
     def kind(self, name: str, path: str) -> str:
         """``directory``, ``file`` or '' for what is not there."""
         return str(self._inside("kind", name, {}, path=path))
-
-    # -- volumes -------------------------------------------------------------------------------------------------------
-
-    def volume_names(self) -> list[str]:
-        """The named volumes."""
-        return sorted(path.parent.name for path in self.shelf.volumes.glob("*/_data"))
-
-    def volume(self, name: str) -> Path:
-        """The directory of a volume. Raises ContainerError."""
-        place = self.shelf.volumes / name / "_data"
-        if name not in self.volume_names():
-            raise ContainerError(f"get {name}: no such volume", exit_code=1, hint="`volume ls` lists them.")
-        return place
-
-    def create_volume(self, name: str) -> str:
-        """Make a volume, under a name of its own where none is given; nothing happens where it is there."""
-        from dockermagic.containers.request import parse_volume
-
-        name = name or secrets.token_hex(32)
-        try:
-            parse_volume(f"{name}:/x", Path("/"))
-        except ValueError as error:
-            raise ContainerError(str(error), exit_code=1) from None
-        self.shelf.make_volume(name)
-        return name
-
-    def volume_users(self, name: str) -> list[Container]:
-        """The containers that stand on a volume."""
-        return [one for one in self.all() if any(bind.volume == name for bind in one.request.binds)]
-
-    def remove_volume(self, name: str) -> None:
-        """Delete a volume. Raises ContainerError where there is none, and while a container stands on it."""
-        self.volume(name)
-        if users := self.volume_users(name):
-            ids = ", ".join(one.id for one in users)
-            raise ContainerError(f"remove {name}: volume is in use - [{ids}]", exit_code=1, hint="Remove these first.")
-        self._delete(self.shelf.volumes / name)
 
     def _find(self, name: str) -> tuple[Place, Container]:
         place = self.shelf.find(name)

@@ -15,7 +15,7 @@
         log, log.1           what it wrote
         fs, work             its layer
         volumes/N            its anonymous volumes
-    volumes/NAME/_data       a named volume
+    volumes/NAME/_data       a named volume, and volume.json beside it: what it was made with
 
 Records are replaced, never changed in place: whoever reads one reads a whole one.
 """
@@ -39,6 +39,7 @@ from typing import Any, TypeVar
 from dockermagic.containers.container import Container, State
 from dockermagic.containers.names import random_name
 from dockermagic.containers.request import RunRequest
+from dockermagic.containers.volumes import Volumes
 from dockermagic.errors import ContainerError, ContainerNotFoundError
 from dockermagic.oci import lock
 from dockermagic.sandbox.wire import to_json
@@ -169,7 +170,7 @@ class Shelf:
 
     def __init__(self, home: Path, delete: Callable[[Path], None]) -> None:
         self.root = home / "containers"
-        self.volumes = home / "volumes"
+        self.volumes = Volumes(home / "volumes", delete, self.all)
         self._delete = delete
 
     def create(
@@ -221,13 +222,6 @@ class Shelf:
                     hint=f"`rm -f {wanted}` removes it. One that is run with --rm gives its name back at its end.",
                 )
         return self._take_name(secrets.token_hex(6), place)
-
-    def make_volume(self, name: str) -> Path:
-        """The directory of a named volume, made if need be. Set-id programs in it are for nobody outside."""
-        place = self.volumes / name / "_data"
-        place.mkdir(parents=True, exist_ok=True)
-        self.volumes.chmod(0o700)
-        return place
 
     def rename(self, place: Place, name: str) -> None:
         """Give a container another name. Raises ContainerError where it is taken."""

@@ -93,7 +93,7 @@ def _verb(words: list[str], word: str, around: Surroundings) -> Found:
         if not words:
             return ((one, "keyword") for one in group)
         name = group.get(words[0], "")
-    if name not in verbs.SUMMARIES:
+    if name not in verbs.MODULES:
         return ()
     if word.startswith("-"):
         options = [option for option in verbs.verb(name).options if not option.hidden]

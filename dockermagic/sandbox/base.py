@@ -6,6 +6,7 @@ travel to the resident process as JSON through :func:`to_json`.
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,7 +19,12 @@ if TYPE_CHECKING:
 
     from dockermagic.sandbox.running import Hooks, Running
 
-__all__ = ["Cancel", "Mount", "Output", "Process", "Rootfs", "Sandbox", "Subpath", "Ulimit"]
+__all__ = ["Cancel", "Mount", "Output", "Process", "Rootfs", "Sandbox", "Subpath", "Ulimit", "parse_ulimit"]
+
+_ULIMITS = (
+    *("core", "cpu", "data", "fsize", "memlock", "msgqueue", "nice", "nofile"),
+    *("nproc", "rss", "rtprio", "rttime", "sigpending", "stack"),
+)
 
 Output = Callable[[int, bytes], None]
 """Called with the stream (1 stdout, 2 stderr) and what was written to it, in order, from the thread that called
@@ -113,6 +119,19 @@ class Ulimit:
     name: str
     soft: int
     hard: int
+
+
+def parse_ulimit(text: str) -> Ulimit:
+    """``NAME=SOFT[:HARD]``; raises ValueError with Docker's reason."""
+    match = re.fullmatch(r"([a-z]+)=(-?\d+)(?::(-?\d+))?", text)
+    if not match:
+        raise ValueError(f"invalid ulimit argument: {text}")
+    if match[1] not in _ULIMITS:
+        raise ValueError(f"invalid ulimit type: {match[1]}; there are {', '.join(_ULIMITS)}")
+    soft, hard = int(match[2]), int(match[3] or match[2])
+    if hard != -1 and (soft > hard or soft == -1):
+        raise ValueError(f"ulimit soft limit must be less than or equal to hard limit: {soft} > {hard}")
+    return Ulimit(match[1], soft, hard)
 
 
 @dataclass(frozen=True, slots=True)

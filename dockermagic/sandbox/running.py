@@ -85,6 +85,7 @@ class Running:
         self.refused = ""
         self.streams: dict[int, int] = {}
         self.answer = b""
+        self.begun = self.listens = False
         self._lock = threading.Lock()
         import fcntl
 
@@ -146,19 +147,20 @@ class Running:
     def wait(self) -> int:
         """Pass the output on until every stream has ended and the answer is here; the exit code.
 
+        What the process writes is passed on when it is known to have begun, or why not: who reads it can rely on that.
         Raises BuildInterruptedError if it was cancelled, and SandboxError where it could not be started.
         """
         poll = select.poll()
         poll.register(self.control, select.POLLIN)
-        for fd in self.streams:
-            poll.register(fd, select.POLLIN)
         control: int | None = self.control.fileno()
         while control is not None or self.streams:
             for fd, _ in poll.poll():
                 if fd == control:
-                    if not self._hear(poll):
+                    if not self._hear():
                         poll.unregister(fd)
                         control = None
+                    if not self.listens and (self.begun or control is None):
+                        self._listen(poll)
                 elif fd in self.streams:
                     self._pass_on(fd, poll)
                 elif self.terminal is not None:
@@ -171,7 +173,14 @@ class Running:
         self.refused = str(found.get("refused", ""))
         return int(found["exit_code"])
 
-    def _hear(self, poll: select.poll) -> bool:
+    def _listen(self, poll: select.poll) -> None:
+        self.listens = True
+        for fd in self.streams:
+            poll.register(fd, select.POLLIN)
+        if self.terminal is not None:
+            self.terminal.listen(poll)
+
+    def _hear(self) -> bool:
         """Take in what the supervisor says; False after the last of it."""
         from dockermagic.sandbox import syscalls
 
@@ -184,7 +193,7 @@ class Running:
             message = wire.load(line)
             own = fds if number == len(lines) - 1 else []  # they come with the last line of a piece
             if "terminal" in message and own:
-                self._open_terminal(own.pop(), poll)
+                self._open_terminal(own.pop())
             elif "process" in message and own:
                 with self._lock:
                     if self.process is not None:  # what began it stood in its place
@@ -193,6 +202,7 @@ class Running:
                 if message.get("held"):
                     self._prepare()
             elif "began" in message:
+                self.begun = True
                 self.hooks.began()
             else:
                 self.answer = line
@@ -209,11 +219,9 @@ class Running:
         except OSError:
             pass  # it was stopped meanwhile
 
-    def _open_terminal(self, fd: int, poll: select.poll) -> None:
+    def _open_terminal(self, fd: int) -> None:
         self.terminal = Terminal(fd, self.stdin)
         self.streams[fd] = 1
-        poll.register(fd, select.POLLIN)
-        self.terminal.listen(poll)
         self.hooks.opened(fd)
 
     def _pass_on(self, fd: int, poll: select.poll) -> None:

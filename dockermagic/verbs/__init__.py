@@ -36,7 +36,6 @@ SUMMARIES: dict[str, str] = {
     "top": "Display the running processes of a container",
     "stats": "Display what containers use",
     "port": "List port mappings or a specific mapping for the container",
-    "volume": "Manage volumes",
     "rm": "Remove one or more containers",
     "images": "List images",
     "history": "Show the history of an image",
@@ -90,7 +89,6 @@ MODULES: dict[str, str] = {
     "top": "container_look",
     "stats": "container_look",
     "port": "container_look",
-    "volume": "container_files",
     "rm": "containers",
     "images": "images",
     "history": "history",
@@ -117,6 +115,11 @@ MODULES: dict[str, str] = {
     "image_prune": "prune",
     "builder_prune": "prune",
     "container_prune": "prune",
+    "volume_create": "volumes",
+    "volume_inspect": "volumes",
+    "volume_ls": "volumes",
+    "volume_prune": "volumes",
+    "volume_rm": "volumes",
     "df": "prune",
     "reset": "prune",
     "demo": "learn",
@@ -155,6 +158,15 @@ GROUPS: dict[str, dict[str, str]] = {
         "prune": "container_prune",
         "remove": "rm",
     },
+    "volume": {
+        "create": "volume_create",
+        "inspect": "volume_inspect",
+        "list": "volume_ls",
+        "ls": "volume_ls",
+        "prune": "volume_prune",
+        "remove": "volume_rm",
+        "rm": "volume_rm",
+    },
     "builder": {"build": "build", "prune": "builder_prune"},
     "buildx": {"build": "build", "b": "build", "prune": "builder_prune"},
     "system": {"df": "df", "info": "info", "prune": "prune", "reset": "reset"},
@@ -174,15 +186,28 @@ def find(words: Sequence[str], program: str) -> tuple[str, list[str]]:
     if first in SUMMARIES:
         return first, rest
     if first in GROUPS:
-        group = GROUPS[first]
-        if rest and rest[0] in group:
-            return group[rest[0]], rest[1:]
-        known = ", ".join(f"{first} {name}" for name in sorted(group))
-        what = f"unknown command: {program} {first} {rest[0]}" if rest else f"'{program} {first}' requires a command"
-        raise UsageError(what, hint=f"There is: {known}.")
+        if rest and rest[0] in GROUPS[first]:
+            return GROUPS[first][rest[0]], rest[1:]
+        said = " ".join((first, *rest[:1]))
+        known = ", ".join(f"{first} {name}" for name in sorted(GROUPS[first]))
+        raise UsageError(f"unknown command: {program} {said}", hint=f"There is: {known}.")
     guess = closest(first, SUMMARIES) or closest(first, GROUPS)
     hint = f"Did you mean '{program} {guess}'?\n" if guess else ""
     raise UsageError(f"unknown command: {program} {first}", hint=f"{hint}Run '{program} --help' for the commands.")
+
+
+def group_help(name: str, program: str) -> str:
+    """What a management command prints where no command of it is named."""
+    by_verb: dict[str, list[str]] = {}
+    for word, known in sorted(GROUPS[name].items(), key=lambda item: (-len(item[0]), item[0])):
+        by_verb.setdefault(known, []).append(word)
+    rows = [(", ".join(reversed(words)), verb(known).summary) for known, words in by_verb.items()]
+    width = max(len(words) for words, _ in rows)
+    lines = "".join(f"  {words:<{width}}  {summary}\n" for words, summary in sorted(rows))
+    return (
+        f"Usage:  {program} {name} COMMAND\n\nCommands:\n{lines}\n"
+        f"Run '{program} {name} COMMAND --help' for more information on a command.\n"
+    )
 
 
 def verb_help(known: Verb, program: str, width: int = 80) -> str:
@@ -199,7 +224,7 @@ def _arity(known: Verb, count: int, program: str) -> None:
     least, most = known.words
     if count < least or (most is not None and count > most):
         if least == most:
-            wanted = f"{least} argument{'s' if least != 1 else ''}" if least else "no arguments"
+            wanted = f"exactly {least} argument{'s' if least != 1 else ''}" if least else "no arguments"
         elif count < least:
             wanted = f"at least {least} argument{'s' if least != 1 else ''}"
         else:
@@ -213,7 +238,8 @@ def overview(program: str) -> str:
     return (
         f"Usage:  {program} COMMAND\n\n"
         "Dockerfiles cell by cell: Docker's verbs on an engine of its own, without Docker or root.\n\n"
-        f"Commands:\n{lines}\n\nThe store is $DOCKERMAGIC_HOME, else $XDG_DATA_HOME/dockermagic.\n"
+        f"Commands:\n{lines}\n\nManagement commands:\n  {', '.join(GROUPS)}\n\n"
+        "The store is $DOCKERMAGIC_HOME, else $XDG_DATA_HOME/dockermagic.\n"
         f"Run '{program} COMMAND --help' for more information on a command.\n"
     )
 
@@ -223,13 +249,19 @@ def run(words: Sequence[str], console: Console) -> int:
     if not words or words[0] in ("-h", "--help") or list(words) == ["help"]:
         console.write(overview(console.program))
         return 0
+    if words[0] in GROUPS and list(words[1:]) in ([], ["-h"], ["--help"]):
+        console.write(group_help(words[0], console.program))
+        return 0
     if words[0] in ("-v", "--version"):
         words = ["version"]
     elif words[0] == "help":
         words = [*words[1:], "--help"]
     elif words[0].startswith("-"):
-        hint = f"Options stand behind a command: '{console.program} --help' lists them."
-        raise UsageError(f"unknown flag: {words[0]}", hint=hint)
+        try:
+            parse((), words[:1])
+        except UsageError as error:
+            error.hint = f"Options stand behind a command: '{console.program} --help' lists them."
+            raise
     name, rest = find(words, console.program)
     return _run_verb(verb(name), rest, console)
 
@@ -246,6 +278,5 @@ def _run_verb(known: Verb, rest: list[str], console: Console) -> int:
     except UsageError as error:
         usage = f"\nUsage:  {console.program} {known.name} {known.usage}".rstrip()
         error.hint = f"{usage}\n\nRun '{console.program} {known.name} --help' for more information"
-        error.exit_code = known.usage_exit_code
         raise
     return known.function(console, arguments)

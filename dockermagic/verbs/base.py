@@ -92,7 +92,6 @@ class Verb:
     options: tuple[Option, ...] = ()
     words: tuple[int, int | None] = (0, 0)
     interspersed: bool = True
-    usage_exit_code: int = 2
     more: str = ""
 
 

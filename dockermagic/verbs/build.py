@@ -9,6 +9,7 @@ from pathlib import Path
 
 from dockermagic.build.request import BuildRequest, BuildResult, Output
 from dockermagic.errors import DockermagicError, UsageError
+from dockermagic.sandbox.base import parse_ulimit
 from dockermagic.values import replace
 from dockermagic.verbs import values
 from dockermagic.verbs.base import Console, Verb
@@ -256,7 +257,7 @@ BUILD = Verb(
             check=values.ssh_agent,
         ),
         many("tag", "t", 'Name and optionally a tag (format: "name:tag")', value="list"),
-        many("ulimit", "", "Ulimit options", value="ulimit", check=values.ulimit),
+        many("ulimit", "", "Ulimit options", value="ulimit", check=parse_ulimit),
         flag("compress", "", hidden=True),
         flag("force-rm", "", hidden=True),
         flag("load", "", hidden=True),

@@ -192,7 +192,6 @@ RUN = Verb(
     ),
     (1, None),
     interspersed=False,
-    usage_exit_code=125,
 )
 CREATE = Verb(
     "create",

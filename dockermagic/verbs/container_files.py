@@ -1,25 +1,20 @@
-"""``cp`` and ``volume``: files of containers."""
+"""``cp``: files into containers and out of them."""
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import shutil
 import tarfile
 import threading
 from collections.abc import Callable
-from datetime import datetime
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from dockermagic.errors import ContainerError, DockermagicError, UsageError
-from dockermagic.verbs.base import Console, Verb, each
-from dockermagic.verbs.listing import render
-from dockermagic.verbs.options import Arguments, flag, many, parse, text
-from dockermagic.verbs.template import Template
+from dockermagic.verbs.base import Console, Verb
+from dockermagic.verbs.options import Arguments, flag
 
-__all__ = ["CP", "VOLUME"]
+__all__ = ["CP"]
 
 
 def _split(text: str) -> tuple[str, str]:
@@ -169,87 +164,6 @@ def cp(console: Console, arguments: Arguments) -> int:
     return 0
 
 
-# -- volumes -----------------------------------------------------------------------------------------------------------
-
-_NAMELESS = re.compile("[0-9a-f]{64}")
-"""A name as ``volume create`` gives one where it is told none."""
-
-
-def _document(console: Console, name: str) -> dict[str, Any]:
-    place = console.engine.running.volume(name)
-    made = datetime.fromtimestamp(place.stat().st_ctime).astimezone().isoformat(timespec="seconds")
-    return {
-        "CreatedAt": made,
-        "Driver": "local",
-        "Labels": None,
-        "Mountpoint": str(place),
-        "Name": name,
-        "Options": None,
-        "Scope": "local",
-    }
-
-
-def volume(console: Console, arguments: Arguments) -> int:
-    """Manage named volumes: ls, create, inspect, rm, prune."""
-    action, *words = arguments.words
-    options = _ACTIONS.get(action)
-    if options is None:
-        raise UsageError(f"unknown command: volume {action}", hint=f"There is: {', '.join(_ACTIONS)}.")
-    given = parse(options, words)
-    running = console.engine.running
-    if action == "create":
-        console.write(f"{running.create_volume(given.words[0] if given.words else given.text('name'))}\n")
-    elif action in ("ls", "list"):
-        names = running.volume_names()
-        if any(value.startswith("dangling=") for value in given.many("filter")):
-            names = [name for name in names if not running.volume_users(name)]
-        if given.flag("quiet"):
-            console.write("".join(f"{name}\n" for name in names))
-            return 0
-        rows = [{"Driver": "local", "Name": name, "Mountpoint": str(running.volume(name))} for name in names]
-        headers = {"Driver": "DRIVER", "Name": "VOLUME NAME", "Mountpoint": "MOUNTPOINT"}
-        console.write(render(rows, headers, given.text("format"), "{{.Driver}}\t{{.Name}}"))
-    elif action == "inspect":
-        found: list[dict[str, Any]] = []
-        missing: list[ContainerError] = []
-        for name in given.words:
-            try:
-                found.append(_document(console, name))
-            except ContainerError as absent:
-                missing.append(absent)
-        if given.text("format"):
-            template = Template(given.text("format"))
-            console.write("".join(f"{template.render(one)}\n" for one in found))
-        else:
-            console.write(json.dumps(found, indent=4) + "\n")
-        if missing:
-            raise missing[0]
-    elif action in ("rm", "remove"):
-        there = running.volume_names() if given.flag("force") else given.words
-        return each(console, given.words, lambda name: running.remove_volume(name) if name in there else None)
-    else:
-        which = "volume" if given.flag("all") else "volume without a name of its own"
-        if not given.flag("force"):
-            raise UsageError(
-                f"volume prune deletes every {which} that no container stands on",
-                hint="Say it with -f to do it; -a takes those with a name, too.",
-            )
-        names = [name for name in running.volume_names() if given.flag("all") or _NAMELESS.fullmatch(name)]
-        unused = [name for name in names if not running.volume_users(name)]
-        each(console, unused, running.remove_volume)
-    return 0
-
-
-_FORMAT = text("format", "f", "Format output using a Go template")
-_ACTIONS = {
-    "ls": (many("filter", "f"), text("format"), flag("quiet", "q")),
-    "list": (many("filter", "f"), text("format"), flag("quiet", "q")),
-    "create": (text("name"), text("driver", "d", default="local"), many("label"), many("opt", "o")),
-    "inspect": (_FORMAT,),
-    "rm": (flag("force", "f"),),
-    "remove": (flag("force", "f"),),
-    "prune": (flag("force", "f"), flag("all", "a")),
-}
 CP = Verb(
     "cp",
     "[OPTIONS] CONTAINER:SRC_PATH DEST_PATH|- | SRC_PATH|- CONTAINER:DEST_PATH",
@@ -261,13 +175,4 @@ CP = Verb(
         flag("quiet", "q", hidden=True),
     ),
     (2, 2),
-)
-VOLUME = Verb(
-    "volume",
-    "ls | create [NAME] | inspect NAME... | rm NAME... | prune -f",
-    "Manage volumes",
-    volume,
-    (),
-    (1, None),
-    interspersed=False,
 )

@@ -17,7 +17,7 @@ from dockermagic.containers.request import (
     signal_number,
 )
 from dockermagic.errors import UsageError
-from dockermagic.sandbox.base import Ulimit
+from dockermagic.sandbox.base import parse_ulimit
 from dockermagic.verbs import values
 from dockermagic.verbs.options import Arguments, Option, flag, many, text, unsupported
 
@@ -232,13 +232,6 @@ def _pids(value: str) -> int:
     return max(0, int(value))
 
 
-def _ulimit(value: str) -> Ulimit:
-    values.ulimit(value)
-    name, _, limits = value.partition("=")
-    soft, _, hard = limits.partition(":")
-    return Ulimit(name, int(soft), int(hard or soft))
-
-
 def _seconds(value: str) -> int:
     if not re.fullmatch(r"-?\d+", value):
         raise ValueError(f"invalid number of seconds: {value}")
@@ -343,7 +336,7 @@ def request_for(arguments: Arguments, stdin: int | None, known: Mapping[str, str
         labels=_labels(arguments),
         cap_add=("ALL",) if arguments.flag("privileged") else arguments.many("cap-add"),
         cap_drop=arguments.many("cap-drop"),
-        ulimits=tuple(_ulimit(value) for value in arguments.many("ulimit")),
+        ulimits=tuple(parse_ulimit(value) for value in arguments.many("ulimit")),
         memory=_memory(arguments.text("memory")) if arguments.given("memory") else 0,
         cpus=_cpus(arguments.text("cpus")) if arguments.given("cpus") else 0.0,
         pids=_pids(arguments.text("pids-limit")) if arguments.given("pids-limit") else 0,
@@ -402,7 +395,7 @@ OPTIONS: tuple[Option, ...] = (
     text("stop-timeout", "", "Seconds to wait before killing the container", value="int", default="10", check=_seconds),
     many("tmpfs", "", "Mount a tmpfs directory", check=tmpfs),
     flag("tty", "t", "Allocate a pseudo-TTY"),
-    many("ulimit", "", "Ulimit options", value="ulimit", check=_ulimit),
+    many("ulimit", "", "Ulimit options", value="ulimit", check=parse_ulimit),
     text("user", "u", "Username or UID (format: <name|uid>[:<group|gid>])"),
     many("volume", "v", "Bind mount a directory, or a named volume", check=_volume),
     text("workdir", "w", "Working directory inside the container"),

@@ -167,10 +167,18 @@ def _short(word: str, rest: list[str], arguments: Arguments) -> None:
 
 
 def parse(options: Sequence[Option], words: Sequence[str], *, interspersed: bool = True) -> Arguments:
-    """The words of a command line as :class:`Arguments`; raises UsageError.
+    """The words of a command line as :class:`Arguments`; raises UsageError with 125, as Docker has it.
 
     ``interspersed`` allows options after the first word that is none.
     """
+    try:
+        return _parse(options, words, interspersed)
+    except UsageError as error:
+        error.exit_code = 125
+        raise
+
+
+def _parse(options: Sequence[Option], words: Sequence[str], interspersed: bool) -> Arguments:
     arguments = Arguments({option.name: option for option in options})
     rest, plain = list(words), list[str]()
     while rest:

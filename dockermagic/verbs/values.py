@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import os
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -22,7 +21,6 @@ __all__ = [
     "secret",
     "size",
     "ssh_agent",
-    "ulimit",
     "with_environment",
 ]
 
@@ -93,25 +91,6 @@ def host_entry(text: str) -> tuple[str, str]:
     except ValueError:
         raise ValueError(f'invalid IP address in add-host: "{address}"') from None
     return host, address
-
-
-_ULIMITS = (
-    *("core", "cpu", "data", "fsize", "memlock", "msgqueue", "nice", "nofile"),
-    *("nproc", "rss", "rtprio", "rttime", "sigpending", "stack"),
-)
-
-
-def ulimit(text: str) -> str:
-    """``NAME=SOFT[:HARD]``, checked."""
-    match = re.fullmatch(r"([a-z]+)=(-?\d+)(?::(-?\d+))?", text)
-    if not match:
-        raise ValueError(f"invalid ulimit argument: {text}")
-    if match[1] not in _ULIMITS:
-        raise ValueError(f"invalid ulimit type: {match[1]}; there are {', '.join(_ULIMITS)}")
-    soft, hard = int(match[2]), int(match[3] or match[2])
-    if hard != -1 and (soft > hard or soft == -1):
-        raise ValueError(f"ulimit soft limit must be less than or equal to hard limit: {soft} > {hard}")
-    return text
 
 
 def secret(text: str, environment: Mapping[str, str] | None = None) -> tuple[str, Secret]:

@@ -64,4 +64,4 @@ def test_check_tells_warnings_before_an_error(commands: Commands) -> None:
 
 
 def test_unknown_method(commands: Commands) -> None:
-    assert "unknown method" in commands("build", "--call=everything", "-", stdin=b"", code=2).err
+    assert "unknown method" in commands("build", "--call=everything", "-", stdin=b"", code=125).err

@@ -53,7 +53,7 @@ def test_what_has_no_name_goes_and_the_rest_stays(busybox: Commands) -> None:
 
 def test_it_is_asked_and_told_before_anything_goes(busybox: Commands) -> None:
     built(busybox, "one")
-    done = busybox("prune", code=2)
+    done = busybox("prune", code=1)
     assert "It frees " in done.err
     assert "1 image" in done.err
     assert "-f" in busybox("prune", "--help").out
@@ -95,8 +95,8 @@ def test_filters(busybox: Commands) -> None:
     assert usage(busybox)["Containers"]["TotalCount"] == "1"
     assert "Deleted Containers" not in busybox("container", "prune", "-f", "--filter", "label!=a").out
     assert "Deleted Containers" in busybox("container", "prune", "-f", "--filter", "until=0s").out
-    assert "invalid filter" in busybox("prune", "-f", "--filter", "size=1", code=2).err
-    assert "neither a duration" in busybox("prune", "-f", "--filter", "until=soon", code=2).err
+    assert "invalid filter" in busybox("prune", "-f", "--filter", "size=1", code=1).err
+    assert "neither a duration" in busybox("prune", "-f", "--filter", "until=soon", code=1).err
 
 
 def test_the_cache_is_kept_to_a_size(busybox: Commands) -> None:
@@ -121,7 +121,7 @@ def test_the_layers_of_cells_stay_unless_all_is_asked(busybox: Commands) -> None
     """What a notebook's session stands on is not cache that nobody needs."""
     built(busybox, "cell")
     busybox("image", "prune", "-f")
-    rows = busybox("builder", "prune", code=2).err
+    rows = busybox("builder", "prune", code=1).err
     assert "2 layers" in rows
     snapshots = sorted(path.name for path in (busybox.home / "snapshots").iterdir() if path.name.isdigit())
     cell = {"id": "a", "text": "RUN x", "built": [f"sha256:k {snapshots[-1]}"]}

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from dockermagic.build.request import Output, Secret
+from dockermagic.sandbox.base import Ulimit, parse_ulimit
 from dockermagic.verbs import values
 
 HERE = Path.cwd()
@@ -24,8 +25,8 @@ READ: list[tuple[Any, str, object]] = [
     (values.host_entry, "db=::1", ("db", "::1")),
     (values.host_entry, "db:::1", ("db", "::1")),
     (values.host_entry, "db=[::1]", ("db", "::1")),
-    (values.ulimit, "nofile=10:20", "nofile=10:20"),
-    (values.ulimit, "core=-1", "core=-1"),
+    (parse_ulimit, "nofile=10:20", Ulimit("nofile", 10, 20)),
+    (parse_ulimit, "core=-1", Ulimit("core", -1, -1)),
     (values.output, "out", Output("local", "out")),
     (values.output, "-", Output("tar", "-")),
     (values.output, "type=oci", Output("oci", "-")),
@@ -53,9 +54,9 @@ REFUSED: list[tuple[Any, str, str]] = [
     (values.named_context, "=x", "expected key=value"),
     (values.host_entry, "db", "bad format for add-host"),
     (values.host_entry, "db:nowhere", "invalid IP address"),
-    (values.ulimit, "nofile", "invalid ulimit argument"),
-    (values.ulimit, "nofile=20:10", "soft limit must be less"),
-    (values.ulimit, "nosuch=1", "invalid ulimit type: nosuch"),
+    (parse_ulimit, "nofile", "invalid ulimit argument"),
+    (parse_ulimit, "nofile=20:10", "soft limit must be less"),
+    (parse_ulimit, "nosuch=1", "invalid ulimit type: nosuch"),
     (values.secret, "src=x", "secret without an id"),
     (values.secret, "id=a,colour=red", "unexpected key 'colour'"),
     (values.secret, "id=a,type=vault", "unsupported secret type"),

@@ -53,6 +53,10 @@ CASES = {
         *((*RUN, *words, "busybox", "true") for words in (("-v", "/a:/b", "--tmpfs", "/b"), ("--ulimit", "nosuch=1"))),
         (*RUN, "--init", "busybox", "cat", "/proc/1/comm"),
     ],
+    "usage": [
+        *(("run",), ("run", "--nosuch", "busybox"), ("exec", "box"), ("rm",), ("ps", "--nosuch"), ("volume", "rm")),
+        *(("nosuch",), ("--nosuch",), ("volume", "nosuch"), ("logs", "a", "b"), ("stop", "-t", "x", "box")),
+    ],
     "name": [("run", "--name", "_bad", "busybox", "true"), ("rename", "box", "box"), ("rm", "box"), ("logs", "box")],
 }
 

@@ -83,12 +83,17 @@ def test_volumes(busybox: Commands) -> None:
     mount = json.loads(busybox("volume", "inspect", "data").out)[0]["Mountpoint"]
     assert mount.startswith(str(busybox.home))
     busybox("rm", "user")
-    busybox("volume", "create", "other")
-    busybox("volume", "rm", "other")
+    digits = 64 * "a"
+    busybox("volume", "create", "--label", "for=test", digits)
     nameless = busybox("volume", "create").out
-    assert busybox("volume", "prune", "-f").out == nameless
-    assert busybox("volume", "prune", "-af").out == "data\n"
+    assert busybox("volume", "ls", "-q", "--filter", "label=for=test").out == f"{digits}\n"
+    freed = "\nTotal reclaimed space: 0B\n"
+    assert busybox("volume", "prune", "-f").out == f"Deleted Volumes:\n{nameless}{freed}"
+    busybox("volume", "rm", digits)
+    assert busybox("volume", "prune", "-af").out == f"Deleted Volumes:\ndata\n{freed}"
     assert "no such volume" in busybox("volume", "rm", "data", code=1).err
+    assert "requires at least 1 argument" in busybox("volume", "rm", code=1).err
+    assert busybox("volume").out.startswith("Usage:  dockermagic volume COMMAND")
 
 
 def test_inspect_top_and_stats(box: Commands) -> None:
