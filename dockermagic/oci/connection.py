@@ -15,6 +15,8 @@ from typing import Any
 
 import urllib3
 
+from dockermagic.errors import RegistryError
+
 __all__ = ["LEAST", "PATIENCE", "cause", "is_loopback", "open_pool", "trusted"]
 
 PATIENCE = 60.0
@@ -128,15 +130,24 @@ def is_loopback(host: str) -> bool:
 
 
 def trusted(host: str) -> ssl.SSLContext:
-    """Which certificates of a host are believed, and ours for it, from where Docker and podman have them."""
+    """Which certificates of a host are believed, and ours for it, from where Docker and podman have them.
+
+    Raises RegistryError for one that cannot be read.
+    """
     context = ssl.create_default_context()
     home = Path.home() / ".config"
     for folder in (Path("/etc/docker"), Path("/etc/containers"), home / "docker", home / "containers"):
-        place = folder / "certs.d" / host
-        for authority in sorted(place.glob("*.crt")):
-            context.load_verify_locations(authority)
-        for own in sorted(place.glob("*.cert")):
-            context.load_cert_chain(own, own.with_suffix(".key"))
+        for file in sorted((folder / "certs.d" / host).glob("*.c*rt")):
+            try:
+                if file.suffix == ".crt":
+                    context.load_verify_locations(file)
+                elif file.suffix == ".cert":
+                    context.load_cert_chain(file, file.with_suffix(".key"))
+            except OSError as error:
+                raise RegistryError(
+                    f"{host}: the certificate {file} cannot be used: {error.strerror or error}",
+                    hint="*.crt are certificates to believe, client.cert and client.key are shown to the registry.",
+                ) from error
     bundle = os.environ.get("REQUESTS_CA_BUNDLE")
     if bundle and Path(bundle).is_file():
         context.load_verify_locations(bundle)

@@ -292,12 +292,15 @@ class Transport:
             401: f"the registry {'does not take the login' if known else 'wants to know who we are'}",
             403: "access is denied",
             404: "not found",
+            407: "the proxy wants to know who we are",
             413: "the registry says that it is too large",
             429: "the registry says that we ask too often",
         }.get(answer.status, f"the registry answered {answer.status}")
         hint = ""
         if answer.status in (401, 403):
             hint = f"Log in first: dockermagic login {self._host}" if not known else "Check the login."
+        elif answer.status == 407:
+            hint = "HTTP_PROXY takes a name and a password: http://NAME:PASSWORD@HOST:PORT."
         return RegistryError(f"{what}: {reason}" + (f" ({said})" if said else ""), hint=hint)
 
 
@@ -306,6 +309,8 @@ def _is_final(error: Exception) -> bool:
     behind: BaseException | None = error
     while behind is not None:
         if isinstance(behind, (ssl.SSLCertVerificationError, urllib3.exceptions.LocationValueError)):
+            return True
+        if _speaks_plainly(behind):
             return True
         if isinstance(behind, (urllib3.exceptions.NameResolutionError, ConnectionRefusedError)):
             return True
@@ -320,15 +325,26 @@ def reason(error: Exception) -> str:
     if isinstance(error, urllib3.exceptions.NameResolutionError):
         return "the name of its host cannot be resolved"
     found = cause(error)
-    return (found.strerror if isinstance(found, OSError) else "") or str(found) or type(found).__name__
+    if _speaks_plainly(found):
+        return "the server speaks HTTP, not HTTPS"
+    text = (found.strerror if isinstance(found, OSError) else "") or str(found) or type(found).__name__
+    return f"the proxy: {text}" if isinstance(error, urllib3.exceptions.ProxyError) else text
+
+
+def _speaks_plainly(error: BaseException) -> bool:
+    return isinstance(error, ssl.SSLError) and error.reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST")
 
 
 def _hint(error: Exception) -> str:
+    if _speaks_plainly(cause(error)):
+        return 'If that is as it should be, say so in the config file: [registries] insecure = ["HOST:PORT"].'
     if isinstance(error, urllib3.exceptions.SSLError):
         return (
             "A registry with a certificate of its own: put its CA in /etc/docker/certs.d/HOST/ca.crt, in your own"
             " ~/.config/docker/certs.d/HOST/ca.crt, or name it in $SSL_CERT_FILE."
         )
+    if isinstance(error, (urllib3.exceptions.ProxyError, urllib3.exceptions.ProxySchemeUnknown)):
+        return "HTTPS_PROXY or HTTP_PROXY names the proxy, and NO_PROXY the hosts that are asked without it."
     if isinstance(cause(error), ConnectionRefusedError):
         return "No registry listens there. Is its address right? 'dockermagic registry' serves one on this machine."
     return "Is the network there? Behind a proxy set HTTPS_PROXY."

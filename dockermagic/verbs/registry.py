@@ -50,8 +50,10 @@ def pull(console: Console, arguments: Arguments) -> int:
 
 def _pull(console: Console, reference: Reference, stream: TextIO, quiet: bool, *, platform: str = "") -> None:
     shown = reference.repository if reference.registry == "docker.io" else reference.familiar_name
-    before = set() if quiet else {row.digest for row in console.engine.images()}
+    before = set()
     if not quiet:
+        rows = [row for row in console.engine.images() if row.repository == reference.familiar_name]
+        before = {row.digest for row in rows if reference.digest or row.tag == reference.tag}
         stream.write(f"{reference.tag or reference.digest}: Pulling from {shown}\n")
         stream.flush()
     with _shown(stream, PULLING, quiet) as emit:

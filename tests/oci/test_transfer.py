@@ -735,6 +735,41 @@ def test_a_registry_nobody_answers_at_is_said_at_once(other: Store) -> None:
     assert waits == []
 
 
+def test_a_registry_that_speaks_plain_http_is_said_to(other: Store, server: Server) -> None:
+    waits: list[float] = []
+    with pytest.raises(RegistryError, match="speaks HTTP, not HTTPS") as caught:
+        Repository(Reference.parse("example.org/x"), address=f"https://{server.address}", **patient(waits)).manifest(
+            "1"
+        )
+
+    assert "insecure" in caught.value.hint
+    assert waits == []
+
+
+def test_a_proxy_gets_its_password_and_is_blamed_itself(
+    store: Store, other: Store, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A proxy is asked for whole addresses, which the server answers here by their paths."""
+    reference, made = stocked(server, store)
+    there = Reference.parse(f"registry.invalid/{reference.repository}:{reference.tag}")
+    seen: set[str] = set()
+
+    def trouble(request: Handler) -> bool:
+        seen.add(f"{request.parts.netloc} {request.headers['Proxy-Authorization']}")
+        return False
+
+    server.trouble = trouble
+    monkeypatch.setenv("HTTP_PROXY", f"http://pupil:a%3Ab@{server.address}")
+
+    assert pull(other, there, Platform.parse("linux/amd64"), insecure=True, **patient([])) == made
+    assert seen == {f"registry.invalid Basic {base64.b64encode(b'pupil:a:b').decode()}"}
+
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    with pytest.raises(RegistryError, match="the proxy: Connection refused") as caught:
+        pull(other, there, insecure=True, **patient([]))
+    assert "HTTP_PROXY" in caught.value.hint
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="makes a certificate with openssl")
 def test_a_certificate_that_is_not_trusted_is_said_so(other: Store, tmp_path: Path) -> None:
     import http.server
