@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dockermagic.build.facts import sizes_by_diff_id
+from dockermagic.errors import DockermagicError
 from dockermagic.oci.image import Image
 from dockermagic.oci.spec import HistoryEntry, is_index
 from dockermagic.oci.store import Store, StoredImage
@@ -72,14 +73,17 @@ def list_images(store: Store) -> list[ImageSummary]:
     """Every tag of every image, the newest first; where a repository has none of it, but its digest, that."""
     rows = []
     for stored in store.images():
-        image = Image.load(store, stored.descriptor)
-        size = sum(layer_sizes(store, image))
-        created = image.config.created
+        try:
+            image = Image.load(store, stored.descriptor)
+            size, created = sum(layer_sizes(store, image)), image.config.created
+        except DockermagicError:  # damaged, or no image but a cache, say: it has a name and takes room all the same
+            parts = {each.digest for each in store.reachable([stored.descriptor]) if store.has(each.digest)}
+            size, created = sum(map(store.size, parts)), ""
         tags = [(name.familiar_name, name.tag) for name in stored.names if name.tag]
         pinned = {name.familiar_name for name in stored.names} - {repository for repository, _ in tags}
         names = [*tags, *((repository, "<none>") for repository in sorted(pinned))] or [("<none>", "<none>")]
         rows += [
-            ImageSummary(repository, tag, image.id, created, size, stored.descriptor.digest)
+            ImageSummary(repository, tag, stored.id, created, size, stored.descriptor.digest)
             for repository, tag in names
         ]
     return sorted(rows, key=lambda row: row.created, reverse=True)

@@ -141,7 +141,7 @@ class Content:
         manifest = self.store.manifest(descriptor)
         problems = list(self._parts([manifest.config, *manifest.layers]))
         yield from problems
-        if problems:
+        if problems or not manifest.is_image:
             return
         config = self.store.config(manifest)
         wanted = config.rootfs.diff_ids

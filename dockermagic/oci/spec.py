@@ -64,6 +64,8 @@ EMPTY = "application/vnd.oci.empty.v1+json"
 DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
+# The last ones are what Docker takes as well: some registries did not keep the type.
+_IMAGE_CONFIGS = (CONFIG, DOCKER_CONFIG, "application/octet-stream", "application/json", "text/html")
 DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar"
 DOCKER_LAYER_GZIP = f"{DOCKER_LAYER}.gzip"
 
@@ -165,6 +167,11 @@ class Manifest(Document):
     subject: Descriptor | None = field(default=None, metadata=member("subject", Descriptor))
     annotations: Mapping[str, str] = field(default_factory=dict, metadata=member("annotations", MAP))
     extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_image(self) -> bool:
+        """Whether this is an image, and nothing else that registries keep: a cache, a chart, a signature."""
+        return self.config.media_type in _IMAGE_CONFIGS
 
 
 @dataclass(frozen=True, slots=True)

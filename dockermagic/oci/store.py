@@ -263,8 +263,10 @@ class Store(Blobs):
         raise ArchiveError(f"{descriptor.digest} is not an image: {descriptor.media_type!r}")
 
     def config(self, manifest: Manifest) -> ImageConfig:
-        """Read the config of a manifest; raises StoreError or ArchiveError."""
+        """Read the config of a manifest; raises StoreError, or ArchiveError if it is no image's."""
         found = manifest.config.digest
+        if not manifest.is_image:
+            raise ArchiveError(f"{found} is no image's config, but {manifest.config.media_type or 'nothing':.100}")
         return ImageConfig.from_json(decode(self.read(found), f"config {found}"))
 
     # -- layers

@@ -119,6 +119,8 @@ def _fetch_image(
     else:
         raise RegistryError(f"{reference.familiar()}: lists of lists of images")
     manifest = Manifest.from_json(decode(data, str(reference)))
+    if not manifest.is_image:
+        raise RegistryError(f"{reference.familiar()} is no image: its config is {manifest.config.media_type:.100}")
     _fetch_blob(store, repository, manifest.config, Arrival(), silent)
     config = store.config(manifest)
     if len(config.rootfs.diff_ids) != len(manifest.layers):

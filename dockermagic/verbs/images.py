@@ -6,7 +6,7 @@ import fnmatch
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from dockermagic.errors import UsageError
+from dockermagic.errors import DockermagicError, UsageError
 from dockermagic.tables import age, human_size
 from dockermagic.verbs.base import Console, Shown, Verb
 from dockermagic.verbs.listing import full_id, moment, render
@@ -86,13 +86,18 @@ def select(engine: Engine, images: Sequence[ImageSummary], filters: Sequence[tup
             name, equals, value = wanted.partition("=")
             kept = []
             for image in found:
-                labels = engine.inspect(image.id).get("Config", {}).get("Labels") or {}
+                try:
+                    labels = engine.inspect(image.id).get("Config", {}).get("Labels") or {}
+                except DockermagicError:  # what is no image has none
+                    continue
                 if name in labels and (not equals or labels[name] == value):
                     kept.append(image)
             found = kept
         elif key in ("before", "since"):
             pivot = str(engine.inspect(wanted)["Created"])
-            found = [image for image in found if (image.created < pivot if key == "before" else image.created > pivot)]
+            found = [
+                image for image in found if ("" < image.created < pivot if key == "before" else image.created > pivot)
+            ]
     patterns = [wanted for key, wanted in filters if key == "reference"]
     if patterns:
         found = [image for image in found if any(_is_named(image, pattern) for pattern in patterns)]

@@ -15,7 +15,10 @@ import pytest
 
 from dockermagic.build.request import BuildRequest
 from dockermagic.engine import Engine
+from dockermagic.errors import DockermagicError
 from dockermagic.fsck import Report
+from dockermagic.oci.reference import Reference
+from dockermagic.oci.spec import MANIFEST, Manifest, encode
 
 REPO = Path(__file__).parents[2]
 TEXT = "FROM busybox\nRUN echo one > /one\nRUN echo two > /two && mkdir /d\n"
@@ -52,6 +55,24 @@ def flip(path: Path) -> None:
 def layer(engine: Engine, number: int) -> Path:
     """The directory of a snapshot: 0 is the base, 1 and 2 the two RUNs."""
     return engine.snapshotter.all()[number].fs
+
+
+def test_what_is_no_image_is_listed_and_no_damage(tmp_path: Path) -> None:
+    """Registries keep caches, charts and signatures as well, and so does a store that is one."""
+    with Engine(tmp_path) as engine:
+        store = engine.store
+        with store.lease():
+            config = store.put(b"{}", "application/vnd.cncf.helm.config.v1+json")
+            layer = store.put(b"chart", "application/vnd.cncf.helm.chart.content.v1.tar+gzip")
+            manifest = store.put(encode(Manifest(config=config, layers=(layer,))), MANIFEST)
+            store.tag(Reference.parse("localhost/chart"), manifest)
+        (row,) = engine.images()
+
+        assert (row.repository, row.tag, row.id, row.created) == ("localhost/chart", "latest", config.digest, "")
+        assert row.size == manifest.size + config.size + layer.size
+        assert engine.fsck().findings == ()
+        with pytest.raises(DockermagicError, match="no image's config, but application"):
+            engine.history("localhost/chart")
 
 
 def test_a_store_in_use_is_clean_and_says_what_was_looked_at(engine: Engine) -> None:
