@@ -14,24 +14,48 @@ from typing import Any, NoReturn
 from dockermagic.errors import SandboxError
 from dockermagic.sandbox import mounts, ownership, stage, syscalls, tree_requests, trees, wire
 
-__all__ = ["load", "serve"]
+__all__ = ["Caller", "load"]
 
 
-def serve(setting: stage.Setting, request: dict[str, Any], payload: bytes, fds: list[int]) -> NoReturn:
-    """In a child of the resident process: call the function, answer, and end.
+class Caller:
+    """A child of the resident process that serves one request. It can be forked before there is one."""
 
-    ``fds`` are the request's socket and the descriptors that were given with it.
-    """
+    def __init__(self, setting: stage.Setting, fork: Callable[[], int]) -> None:
+        self.number = 0
+        self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.pid = fork()
+        if self.pid == 0:
+            self.channel.close()
+            _serve(setting, theirs)
+        theirs.close()
+
+    def assign(self, number: int, data: bytes, fds: list[int]) -> None:
+        """Give it its request; the first descriptor is that of the client. ``fds`` are closed."""
+        self.number = number
+        try:
+            syscalls.send(self.channel, data, fds)
+        except OSError:
+            pass  # it was killed; the client sees its socket close
+        for fd in fds:
+            os.close(fd)
+
+
+def _serve(setting: stage.Setting, channel: socket.socket) -> NoReturn:
+    """Wait for a request, call its function, answer, and end."""
     code = 1
     try:
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
         gc.enable()
-        control = socket.socket(fileno=fds[0])
-        try:
-            answer = {"result": _result(setting, request, payload, control, fds[1:])}
-        except BaseException as error:
-            answer = {"error": wire.encode_error(error)}
-        control.sendall(wire.dump(answer))
+        data, fds = syscalls.receive(channel)
+        channel.close()
+        if data:
+            head, _, payload = data.partition(b"\n")
+            control = socket.socket(fileno=fds[0])
+            try:
+                answer = {"result": _result(setting, wire.load(head), payload, control, fds[1:])}
+            except BaseException as error:
+                answer = {"error": wire.encode_error(error)}
+            control.sendall(wire.dump(answer))
         code = 0
     finally:
         os._exit(code)

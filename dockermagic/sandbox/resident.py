@@ -103,8 +103,8 @@ def _enter(settings: Settings, channel: socket.socket) -> NoReturn:
 class Server:
     """The loop, and what it knows: whom to call for which descriptor and which child.
 
-    For a RUN it is the parent of pid 1, see :class:`dockermagic.sandbox.supervise.Run`; one of them is always ready
-    before it is asked for. Other requests are served by a child that is forked for each.
+    For a RUN it is the parent of pid 1, see :class:`dockermagic.sandbox.supervise.Run`. Other requests are served by a
+    child each, see :class:`dockermagic.sandbox.calls.Caller`. One of both kinds is ready before it is asked for.
     """
 
     def __init__(self, settings: Settings, way: Way, channel: socket.socket) -> None:
@@ -124,7 +124,8 @@ class Server:
         self.records: socket.socket | None = None
         self.recording: dict[int, Callable[[bool], None]] = {}
         self.spare: supervise.Run | None = None
-        self.wants_spare = way.overlay
+        self.caller: calls.Caller | None = None
+        self.wanted: list[Callable[[], None]] = [self._have_spare] if way.overlay else []
 
     def serve(self) -> NoReturn:
         """Answer requests until the client is gone."""
@@ -142,9 +143,8 @@ class Server:
         gc.freeze()
         gc.disable()
         while True:
-            if not self.turn(0 if self.wants_spare else None):
-                self.wants_spare = False
-                self.spare = self._run(_USUAL)
+            if not self.turn(0 if self.wanted else None):
+                self.wanted.pop(0)()
 
     def turn(self, timeout: int | None = None) -> bool:
         """Wait for something to happen, and see to it; False if nothing did in that many milliseconds."""
@@ -159,7 +159,12 @@ class Server:
         """In a child that becomes a loop of its own: nothing of the parent's is watched any more."""
         self.poll = select.poll()
         self.watched, self.children = {}, {}
-        self.wants_spare = False
+        self.wanted = []
+
+    def want(self, make: Callable[[], None]) -> None:
+        """Have something made as soon as there is nothing else to do."""
+        if make not in self.wanted:
+            self.wanted.append(make)
 
     def kill(self, pid: int) -> None:
         os.kill(pid, signal.SIGKILL if self.own_pids is not None else signal.SIGTERM)
@@ -224,6 +229,10 @@ class Server:
                 group.remove()
         os._exit(0)
 
+    def _have_spare(self) -> None:
+        if self.spare is None:
+            self.spare = self._run(_USUAL)
+
     def _spare_is_over(self, run: supervise.Run) -> None:
         if self.spare is run:
             self.spare = None
@@ -246,7 +255,7 @@ class Server:
                 self.spare = None
             else:
                 run = self._run(profile)
-            self.wants_spare = self.spare is None
+            self.want(self._have_spare)
             run.assign(request["upper"], data, fds)
         elif request["function"] == "exec" and not self.way.namespaces:
             os.close(fds.pop())
@@ -261,7 +270,7 @@ class Server:
                 return
             run.assign(None, data, fds)
         else:
-            self._call(request, payload, fds)
+            self._call(request, data, fds)
 
     def _run(self, profile: Profile, beside: int | None = None) -> supervise.Run:
         self.start_companion()
@@ -325,24 +334,35 @@ class Server:
         except (AssertionError, OSError):
             recorded(False)
 
-    def _call(self, request: dict[str, Any], payload: bytes, fds: list[int]) -> None:
-        number = request["id"]
+    def _call(self, request: dict[str, Any], data: bytes, fds: list[int]) -> None:
         try:
             calls.load(request["function"])
         except Exception:
             pass  # the child runs into it again, and reports it
+        self._have_caller()
+        assert self.caller is not None
+        caller, self.caller = self.caller, None
+        self.unwatch(caller.channel.fileno())
+        self.calls[request["id"]] = caller.pid
+        caller.assign(request["id"], data, fds)
+        caller.channel.close()
+        self.want(self._have_caller)
+
+    def _have_caller(self) -> None:
+        if self.caller is not None:
+            return
 
         def ended(status: int) -> None:
-            del self.calls[number]
+            self.calls.pop(caller.number, None)
+            if self.caller is caller:
+                self.unwatch(caller.channel.fileno())
+                caller.channel.close()
+                self.caller = None
             if status:
                 self._kill_orphans()
 
-        pid = self.fork(ended)
-        if pid == 0:
-            calls.serve(self.setting, request, payload, fds)
-        self.calls[number] = pid
-        for fd in fds:
-            os.close(fd)
+        self.caller = caller = calls.Caller(self.setting, lambda: self.fork(ended))
+        self.watch(caller.channel.fileno(), lambda: None)  # so that no other child has it
 
     def _kill_orphans(self) -> None:
         """A child that was killed left its own children to us: they go too."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
-import secrets
 import time
 from pathlib import Path
 from typing import ClassVar
@@ -40,7 +39,7 @@ class Group:
 
     def __init__(self) -> None:
         self.mine.add(self)
-        self.places = [parent / f"{_PREFIX}{secrets.token_hex(6)}" for parent in _PARENTS]
+        self.places = [parent / f"{_PREFIX}{os.urandom(6).hex()}" for parent in _PARENTS]
 
     def enter(self) -> None:
         """Make it, and put this process into it, which has but one thread."""
