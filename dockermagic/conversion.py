@@ -1,5 +1,8 @@
 """A Dockerfile as a notebook and back: a cell for each instruction, its comments as text between the cells.
 
+How comments and blank lines were written is kept in a cell's metadata where it is not as we write them, so that the way
+there and back changes nothing; it holds as long as the text above the cell says the same.
+
 Pure: texts and notebook documents (nbformat 4.5 as JSON values) in, the same out.
 """
 
@@ -8,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from dockermagic.celltext import read_cell
@@ -22,19 +25,25 @@ KERNELS = {
     "dockerfile": {"name": "dockerfile", "display_name": "Dockerfile", "language": "dockerfile"},
     "python": {"name": "python3", "display_name": "Python 3", "language": "python"},
 }
+_CHECK = re.compile(r"\s*#\s*check=")
 _DIRECTIVE_LIKE = re.compile(r"\s*[A-Za-z][A-Za-z0-9]*\s*=")
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """An instruction as it was written, with the comments above it: ``line`` is its first one in the file.
+    """An instruction as it was written: ``line`` is its first one in the file, ``above`` the lines before it.
 
     ``check`` comments, which mean something to the instruction below, are part of ``text``.
     """
 
     line: int
     text: str
-    comments: tuple[str, ...] = ()
+    above: str = ""
+
+    @property
+    def comments(self) -> tuple[str, ...]:
+        """What the comments above say."""
+        return tuple(_said(self.above))
 
 
 def pieces(dockerfile: str) -> tuple[Piece, ...]:
@@ -48,16 +57,14 @@ def pieces(dockerfile: str) -> tuple[Piece, ...]:
     found: list[Piece] = []
     end = directives
     for node in parsed.nodes:
-        begin = node.range.start_line
-        above = [line.strip() for line in lines[end : begin - 1]]
-        own = [line for line in above if line.removeprefix("#").strip().startswith("check=")]
-        comments = [line.removeprefix("#").removeprefix(" ") for line in above if line not in own]
+        begin = node.range.start_line - 1
+        checks = (number for number in range(end, begin) if _CHECK.match(lines[number]))
+        begin = next(checks, begin)
+        text = [*(lines[:directives] if not found else []), *lines[begin : node.range.end_line]]
+        found.append(Piece(begin + 1, "\n".join(text).rstrip(), _lines(lines[end:begin])))
         end = node.range.end_line
-        text = [*(lines[:directives] if not found else []), *own, *lines[begin - 1 : end]]
-        found.append(Piece(begin, "\n".join(text).rstrip(), tuple(_trimmed(comments))))
-    rest = [line.strip().removeprefix("#").removeprefix(" ") for line in lines[end:]]
-    if any(rest):
-        found.append(Piece(end + 1, "", tuple(_trimmed(rest))))
+    if _said(rest := "\n".join(lines[end:])):
+        found.append(Piece(end + 1, "", rest.rstrip("\n") + "\n"))
     return tuple(found)
 
 
@@ -66,18 +73,21 @@ def to_notebook(dockerfile: str, *, kernel: str = "dockerfile", blocks: bool = F
 
     ``blocks`` keeps the instructions below one comment in one cell. Raises DockerfileSyntaxError.
     """
-    cells: list[tuple[str, str]] = []
-    for piece in pieces(dockerfile):
+    cells: list[tuple[str, str, str | None]] = []
+    for number, piece in enumerate(pieces(dockerfile)):
+        usual = piece.above == _above(["\n".join(piece.comments)], first=not number)
+        written = None if usual else piece.above
         if piece.comments:
-            cells.append(("markdown", "\n".join(piece.comments)))
+            cells.append(("markdown", "\n".join(piece.comments), None if piece.text else written))
         if piece.text and blocks and cells and cells[-1][0] == "code":
-            cells[-1] = ("code", f"{cells[-1][1]}\n{piece.text}")
+            kind, text, before = cells[-1]
+            cells[-1] = (kind, f"{text}\n{piece.above}{piece.text}", before)
         elif piece.text:
-            cells.append(("code", piece.text))
+            cells.append(("code", piece.text, written))
     if kernel == "python":
-        cells = [(kind, f"%%dockerfile\n{text}" if kind == "code" else text) for kind, text in cells]
-        cells.insert(0, ("code", "%load_ext dockermagic"))
-    made = [_cell(number, kind, text) for number, (kind, text) in enumerate(cells)]
+        cells = [(kind, f"%%dockerfile\n{text}" if kind == "code" else text, above) for kind, text, above in cells]
+        cells.insert(0, ("code", "%load_ext dockermagic", None))
+    made = [_cell(number, *cell) for number, cell in enumerate(cells)]
     language = {"name": KERNELS[kernel]["language"]}
     metadata = {"kernelspec": KERNELS[kernel], "language_info": language}
     return {"cells": made, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}
@@ -89,20 +99,20 @@ def to_dockerfile(notebook: Mapping[str, Any], *, markdown: bool = True) -> str:
     Cells of other sessions (``%%dockerfile -s``) and all other code are left out. Raises UsageError where none is left.
     """
     plain = has_dockerfile_kernel(notebook.get("metadata") or {})
-    parts: list[str] = []
+    made = ""
     comments: list[str] = []
+    written: str | None = None
     for cell in notebook.get("cells") or ():
         text = "".join(cell.get("source") or "")
+        written = ((cell.get("metadata") or {}).get("dockermagic") or {}).get("above")
         if cell.get("cell_type") == "markdown" and markdown:
             comments += [text]
         elif cell.get("cell_type") == "code" and (body := dockerfile_of(text, plain=plain)).strip():
-            parts.append(with_comments(body.strip("\n"), comments, first=not parts))
+            made += with_comments(body.strip("\n"), comments, first=not made, written=written) + "\n"
             comments = []
-    if not parts:
+    if not made:
         raise UsageError("this notebook has no Dockerfile", hint="Its cells begin with %%dockerfile.")
-    if comments:
-        parts.append("\n#\n".join(_as_comments(text) for text in comments))
-    return "\n\n".join(parts) + "\n"
+    return made + (_above(comments, written) if comments else "")
 
 
 def dockerfile_of(text: str, *, plain: bool) -> str:
@@ -114,33 +124,42 @@ def dockerfile_of(text: str, *, plain: bool) -> str:
     return read_cell(text).dockerfile if plain else ""
 
 
-def with_comments(body: str, comments: Iterable[str], *, first: bool) -> str:
-    """A cell's Dockerfile below texts as comments; in the first, parser directives stay on top."""
-    above = "\n#\n".join(_as_comments(text) for text in comments if text.strip())
-    if not above:
-        return body
-    directives: list[str] = []
+def with_comments(body: str, comments: Sequence[str], *, first: bool, written: str | None = None) -> str:
+    """A cell's Dockerfile below texts as comments, a blank line before both where it is not the first; in the first,
+    parser directives stay on top. ``written`` is how those lines were once, where it is known.
+    """
     lines = body.split("\n")
+    directives: list[str] = []
     while first and lines and lines[0].startswith("#") and _DIRECTIVE_LIKE.match(lines[0][1:]):
         directives.append(lines.pop(0))
-    guard = ["#"] if _DIRECTIVE_LIKE.match(above[1:]) else []
-    return "\n".join([*directives, *guard, above, *lines])
+    return _lines(directives) + _above(comments, written, first=first) + "\n".join(lines)
 
 
-def _as_comments(text: str) -> str:
-    """A text as comment lines."""
-    return "\n".join(f"# {line}".rstrip() for line in text.strip("\n").split("\n"))
+def _above(comments: Sequence[str], written: str | None = None, *, first: bool = False) -> str:
+    """The lines above an instruction: as they were written, where that says the same, else as we write them."""
+    said = [line for text in comments if text.strip() for line in ["", *text.strip("\n").split("\n")]][1:]
+    like_directive = bool(said and _DIRECTIVE_LIKE.match(said[0]))
+    if written is not None and _said(written) == said and not (first and like_directive):
+        return written
+    guard = ["#"] if like_directive else []
+    return _lines([] if first else [""]) + _lines([*guard, *(f"# {line}".rstrip() for line in said)])
 
 
-def _trimmed(lines: list[str]) -> Iterator[str]:
-    """Without blank lines at both ends."""
+def _said(above: str) -> list[str]:
+    """What comments say, line by line, without blank lines at both ends."""
+    lines = [line.strip().removeprefix("#").removeprefix(" ") for line in above.split("\n")]
     kept = [number for number, line in enumerate(lines) if line.strip()]
-    yield from lines[kept[0] : kept[-1] + 1] if kept else ()
+    return lines[kept[0] : kept[-1] + 1] if kept else []
 
 
-def _cell(number: int, kind: str, text: str) -> dict[str, Any]:
+def _lines(lines: Iterable[str]) -> str:
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _cell(number: int, kind: str, text: str, above: str | None) -> dict[str, Any]:
     name = hashlib.sha256(f"{number}:{kind}:{text}".encode()).hexdigest()[:12]
-    cell: dict[str, Any] = {"cell_type": kind, "id": name, "metadata": {}, "source": text}
+    metadata = {} if above is None else {"dockermagic": {"above": above}}
+    cell: dict[str, Any] = {"cell_type": kind, "id": name, "metadata": metadata, "source": text}
     return cell | {"execution_count": None, "outputs": []} if kind == "code" else cell
 
 

@@ -33,7 +33,7 @@ def export(
             with_comments(cell.text.strip("\n"), notes.get(cell.id, ()), first=not number)
             for number, cell in enumerate(cells)
         )
-        text = "\n\n".join(bodies) + "\n"
+        text = "\n".join(bodies) + "\n"
     write_atomically(path, text, force=force)
     context = session.request().context
     ignore = context / ".dockerignore" if context else None

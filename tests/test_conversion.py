@@ -57,6 +57,43 @@ def test_every_instruction_is_a_cell_and_comments_are_text() -> None:
     assert notebook["metadata"]["kernelspec"]["name"] == "dockerfile"
 
 
+PLAIN = """
+
+# An app.
+FROM busybox
+
+
+  #The second
+#   comment.
+
+RUN a \\
+  && b
+#check=skip=all
+# not only for a machine
+CMD c
+# an end,
+
+# and another
+"""
+
+
+@pytest.mark.parametrize("kernel", ["dockerfile", "python"])
+@pytest.mark.parametrize("blocks", [False, True])
+@pytest.mark.parametrize("text", [TEXT, PLAIN, "FROM a\nRUN b\n", "FROM a\n\n# x=y\nRUN b\n"])
+def test_a_round_trip_changes_nothing(kernel: str, blocks: bool, text: str) -> None:
+    notebook = to_notebook(text, kernel=kernel, blocks=blocks)
+
+    nbformat.validate(nbformat.from_dict(notebook))
+    assert to_dockerfile(notebook) == text
+
+
+def test_a_text_that_was_changed_is_written_anew() -> None:
+    notebook = to_notebook("FROM a\n#old\nRUN b\n")
+    notebook["cells"][1]["source"] = "new"
+
+    assert to_dockerfile(notebook) == "FROM a\n\n# new\nRUN b\n"
+
+
 @pytest.mark.parametrize("kernel", ["dockerfile", "python"])
 @pytest.mark.parametrize("blocks", [False, True])
 @pytest.mark.parametrize("markdown", [False, True])
