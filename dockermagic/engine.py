@@ -222,6 +222,13 @@ class Engine(Exchange, Upkeep):
         image = Image.load(self.store, self.store.find(name).descriptor)
         return self.snapshotter.ids(self.images_.snapshots(image, silence))
 
+    def is_unpacked(self, name: str) -> bool:
+        """Whether an image's layers are snapshots already. Raises :class:`ImageNotFoundError`."""
+        from dockermagic.oci.image import Image
+
+        chain_ids = Image.load(self.store, self.store.find(name).descriptor).chain_ids
+        return not chain_ids or self.snapshotter.find(f"chain:{chain_ids[-1]}") is not None
+
     @cached_property
     def files(self) -> Files:
         """The files in layers: pages, search, differences, contents."""

@@ -123,7 +123,7 @@ class Surroundings:
             if image.lower() == one.alias:
                 return self._named(image.lower()) or self._based(one.image, above[:number])
         try:
-            if image.lower() == "scratch" or not self.engine.is_here(image):
+            if image.lower() == "scratch" or not self.engine.is_here(image) or not self.bench.at_hand(image):
                 return None
             return Root(self.engine.snapshots_of(image), self.engine.inspect(image)["Config"] or {})
         except DockermagicError:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import threading
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -45,6 +47,7 @@ class Workbench:
         self.claimed: dict[SessionName, set[str]] = {}
         self.latest: SessionName | None = None
         self.marks = False
+        self._unpacking: set[str] = set()
         self._names: dict[tuple[tuple[int, ...], str], tuple[str, ...]] = {}
         self._heads: dict[SessionName, tuple[object, Run | None]] = {}
         self._cards: dict[SessionName, Cards] = {}
@@ -116,6 +119,21 @@ class Workbench:
             built = known and all(standings[one] == "built" for one in chain.ids)
             self._heads[session.name] = (known, session.build() if built else None)
         return self._heads[session.name][1]
+
+    def at_hand(self, image: str) -> bool:
+        """Whether an image's files can be looked at now. Those that are not unpacked yet will be, a while later: who
+        writes does not wait. Raises ImageNotFoundError.
+        """
+        if self.engine.is_unpacked(image):
+            return True
+        if image not in self._unpacking:
+            self._unpacking.add(image)
+            threading.Thread(target=self._unpack, args=(image,), name="dockermagic-unpack", daemon=True).start()
+        return False
+
+    def _unpack(self, image: str) -> None:
+        with suppress(DockermagicError):  # who builds on it is told
+            self.engine.snapshots_of(image)
 
     def names(self, snapshots: tuple[int, ...], path: str) -> tuple[str, ...]:
         """The names in a directory of a root filesystem, directories with a slash behind. Layers never change."""

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import io
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from dockermagic.engine import Engine
 from dockermagic.notebook.cursor import cursor_at
+from dockermagic.notebook.surroundings import Surroundings
+from dockermagic.notebook.workbench import Workbench
 from tests.notebook.kernels import DockerfileKernel, Kernel
 
 FIRST = "FROM busybox AS tools\nARG VERSION=1.5\nENV GREETING=hello\nRUN mkdir -p /srv/data/inner && touch /srv/page\n"
@@ -44,6 +49,23 @@ def python(folder: Path) -> Iterator[Kernel]:
             assert kernel.run(f"%%dockerfile --name {cell}\n{text}", cell).status == "ok"
         assert kernel.run("%docker create --name keen busybox", "create").status == "ok"
         yield kernel
+
+
+def test_an_image_that_is_not_unpacked_is_not_waited_for(folder: Path, tmp_path: Path) -> None:
+    archive = io.BytesIO()
+    with Engine(folder / "home") as engine:
+        engine.save(["busybox"], archive)
+    archive.seek(0)
+    with Engine(tmp_path / "home") as engine:
+        engine.load(archive)
+        bench = Workbench(SimpleNamespace(user_ns={}, history_manager=None))
+        bench.engine = engine
+        assert Surroundings(bench, "FROM busybox\n").files("/") == []
+        for thread in threading.enumerate():
+            if thread.name == "dockermagic-unpack":
+                thread.join()
+
+        assert "bin/" in Surroundings(bench, "FROM busybox\n").files("/")
 
 
 def offered(kernel: Kernel, text: str) -> list[str]:
