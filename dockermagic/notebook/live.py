@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Self
 
 from dockermagic.events import now
-from dockermagic.notebook.markup import Html, button
+from dockermagic.notebook.markup import Html, button, el
 from dockermagic.notebook.stage import Output, forgets, in_kernel, widgets_possible
 
 __all__ = ["Handlers", "Live", "Stop"]
@@ -27,6 +27,13 @@ NEWCOMER = 2.5
 """For how many seconds after a view was made everything is sent each time: what came before it is lost to it."""
 
 NEWCOMER_INTERVAL = 0.25
+
+UNMOVED = el(
+    "div",
+    "Shown again when it is done. To see it while it runs, Jupyter itself needs the package jupyterlab_widgets.",
+    style="font:12px/1.5 @font;opacity:.7;margin:0 0 6px 2px",
+)
+"""What stands below a card that runs where the front end shows no widgets: its page cannot be drawn meanwhile."""
 
 Stop = Callable[[], None]
 
@@ -94,7 +101,8 @@ class Live:
             handlers = {"stop": self._stopped, "hello": self._hello}
             if widgets_possible():
                 with self._lock:
-                    self.place.live(str(self._first()), self._still(), handlers)
+                    still = self._still()
+                    self.place.live(str(self._first()), still | {"text/html": still["text/html"] + UNMOVED}, handlers)
                 self._hello({})
             while not self._over.is_set():
                 widget = self.place.widget
