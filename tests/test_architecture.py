@@ -25,6 +25,7 @@ VALUES = {
     "containers.request",
     "sandbox.base",
     "sandbox.running",
+    "sandbox.terminal",
 }
 MADE_HERE = {"hostfacts", "bases", "standins"}
 ENGINE = {*GROUND, *MADE_HERE, "records", "dockerfile", "oci", "sandbox", "build", "containers", "view"}

@@ -22,6 +22,7 @@ from dockermagic.containers.supervisor import Supervisor
 from dockermagic.errors import ContainerError, ContainerNotFoundError, SandboxError
 from dockermagic.sandbox.base import Cancel, Output, Rootfs, Sandbox
 from dockermagic.sandbox.running import Hooks, Running
+from dockermagic.sandbox.terminal import LetGoError, Terminal
 from dockermagic.values import replace
 
 __all__ = ["Containers"]
@@ -29,12 +30,11 @@ __all__ = ["Containers"]
 Began = Callable[[Running], None]
 
 
-_LET_GO = b"\x10\x11"
 _MOMENT = 0.01
 _NOT_BEGUN = 126
 
 
-def _nothing(running: Running) -> None:
+def _nothing(value: object) -> None:
     """Nobody wants to know."""
 
 
@@ -123,14 +123,22 @@ class Containers:
         return None
 
     def attach(
-        self, name: str, *, output: Output, stdin: int | None = None, start: bool = False, cancel: Cancel | None = None
+        self,
+        name: str,
+        *,
+        output: Output,
+        stdin: int | None = None,
+        start: bool = False,
+        keys: bytes = b"",
+        opened: Callable[[Terminal], None] = _nothing,
     ) -> int:
         """Show a container's output from now on until it ends, and return its exit code.
 
-        What comes from ``stdin`` goes to it. ``cancel`` lets go of it. With ``start`` it is started first.
+        What comes from ``stdin`` goes to it; ``opened`` is told of its terminal. With ``start`` it is started first.
+        Raises LetGoError when ``keys`` were typed at its terminal.
         """
         place, container = self._find(name)
-        away = cancel or Cancel()
+        away = Cancel()
         with logs.Reader(place.path) as reader:
             begun = self._start(place, reader) if start else None
             line, given = begun or self._attached(place, container, reader)
@@ -138,7 +146,10 @@ class Containers:
                 unsubscribe = away.subscribe(lambda: line.channel.shutdown(2))
                 try:
                     if given is not None and stdin is not None:
-                        copying = (stdin, given, container.request.tty, away)
+                        terminal = Terminal(given, stdin, keys) if container.request.tty else None
+                        if terminal is not None:
+                            opened(terminal)
+                        copying = (stdin, given, terminal, away)
                         threading.Thread(target=_copy, args=copying, daemon=True).start()
                     elif given is not None:
                         os.close(given)
@@ -146,7 +157,9 @@ class Containers:
                         output(piece.stream, piece.data)
                 finally:
                     unsubscribe()
-        return 0 if away.is_set() else self._code(place)
+        if away.is_set():
+            raise LetGoError
+        return self._code(place)
 
     def _attached(self, place: Place, container: Container, reader: logs.Reader) -> tuple[control.Line, int | None]:
         """The line and the input of a container that runs; ``reader`` reads what it writes from now on."""
@@ -170,11 +183,12 @@ class Containers:
         output: Output | tuple[int, int] | None,
         cancel: Cancel | None = None,
         began: Began = _nothing,
+        keys: bytes = b"",
     ) -> int:
         """Run one more command in a container, and return its exit code. ``output`` is as for :class:`Running`.
 
         It is 126 for a command that cannot be started, whatever the reason, and the error says so for one whose user or
-        directory is not there.
+        directory is not there. Raises LetGoError when ``keys`` were typed at its terminal; then it goes on.
         """
         place, container = self._find(name)
         self._must_run(container)
@@ -190,9 +204,14 @@ class Containers:
         groups = container.state.groups
         prepare = (lambda process: enter_groups(groups, process)) if groups else None
         hooks = Hooks(prepare=prepare, opened=lambda terminal: began(running))
-        running = Running(send, tty=request.tty, stdin=request.stdin, output=output, cancel=cancel, hooks=hooks)
+        running = Running(
+            send, tty=request.tty, stdin=request.stdin, output=output, cancel=cancel, hooks=hooks, keys=keys
+        )
         try:
             code = running.wait()
+        except LetGoError:
+            running.hand_over(lambda fds: control.ask(place.path / "control", {"do": "hold"}, fds)[0].channel.close())
+            raise
         except SandboxError as refused:
             raise ContainerError(refused.message, exit_code=_NOT_BEGUN, hint=refused.hint) from refused
         finally:
@@ -373,23 +392,21 @@ class Containers:
             raise ContainerError(f"{what}: {container.name}: {said}" if what else said, exit_code=1)
 
 
-def _copy(source: int, target: int, tty: bool, away: Cancel) -> None:
+def _copy(source: int, target: int, terminal: Terminal | None, away: Cancel) -> None:
     """Hand input on until it or the process ends. The window of a terminal follows that of its source.
 
-    Ctrl-P Ctrl-Q in a terminal lets go.
+    ``away`` is set when the keys that let go of the terminal were typed.
     """
-    from dockermagic.sandbox.terminal import Terminal
-
-    terminal = Terminal(target, source) if tty else None
     try:
         while data := os.read(source, 1 << 14):
             if terminal is not None:
                 terminal.resize()
-                if _LET_GO in data:
-                    away.set()
-                    return
+                terminal.type(data)
+                continue
             while data:
                 data = data[os.write(target, data) :]
+    except LetGoError:
+        away.set()
     except OSError:
         pass
     finally:

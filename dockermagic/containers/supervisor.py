@@ -329,6 +329,7 @@ class Supervisor:
             "attach": self._attach,
             "follow": self._follow,
             "exec": self._exec,
+            "hold": self._hold,
         }
         answers[question["do"]](line, question, fds)
 
@@ -405,6 +406,14 @@ class Supervisor:
                 line.send({"started": True}, [control.fileno()])
         finally:
             os.close(target)
+
+    def _hold(self, line: Line, question: Mapping[str, Any], fds: list[int]) -> None:
+        """Spend what an exec writes whose client has let go of it, and hold its socket: it would end with that."""
+        line.send({"held": True})
+        for fd in fds:
+            with contextlib.suppress(OSError):  # that is how a terminal ends
+                while os.read(fd, 1 << 16):
+                    pass
 
     def _run_beside(self, target: int, process: Process) -> None:
         """One more process, which nobody waits for once it has begun; it ends with the container."""

@@ -63,7 +63,8 @@ class Running:
     """One process. Exactly one thread calls :meth:`wait`, then :meth:`close`; the rest may be called from any.
 
     ``stdin`` is a descriptor, or None for end of file. ``output`` gets what comes, or it is a pair of descriptors that
-    the process writes to itself, or nobody reads. With ``tty`` there is a terminal that ``stdin`` is copied to.
+    the process writes to itself, or nobody reads. With ``tty`` there is a terminal that ``stdin`` is copied to, until
+    ``keys`` are typed.
     """
 
     def __init__(
@@ -75,8 +76,10 @@ class Running:
         output: Output | tuple[int, int] | None = None,
         cancel: Cancel | None = None,
         hooks: Hooks = NO_HOOKS,
+        keys: bytes = b"",
     ) -> None:
         self.stdin = stdin
+        self.keys = keys
         self.output = output if callable(output) else None
         self.cancel = cancel
         self.hooks = hooks
@@ -86,6 +89,7 @@ class Running:
         self.streams: dict[int, int] = {}
         self.answer = b""
         self.begun = self.listens = False
+        self.is_ours = True
         self._lock = threading.Lock()
         import fcntl
 
@@ -148,7 +152,8 @@ class Running:
         """Pass the output on until every stream has ended and the answer is here; the exit code.
 
         What the process writes is passed on when it is known to have begun, or why not: who reads it can rely on that.
-        Raises BuildInterruptedError if it was cancelled, and SandboxError where it could not be started.
+        Raises BuildInterruptedError if it was cancelled, SandboxError where it could not be started, and LetGoError
+        when the terminal's ``keys`` were typed.
         """
         poll = select.poll()
         poll.register(self.control, select.POLLIN)
@@ -220,7 +225,7 @@ class Running:
             pass  # it was stopped meanwhile
 
     def _open_terminal(self, fd: int) -> None:
-        self.terminal = Terminal(fd, self.stdin)
+        self.terminal = Terminal(fd, self.stdin, self.keys)
         self.streams[fd] = 1
         self.hooks.opened(fd)
 
@@ -244,10 +249,15 @@ class Running:
             self.terminal.fd = -1
         os.close(fd)
 
+    def hand_over(self, take: Callable[[list[int]], None]) -> None:
+        """Give it to somebody who spends its output and holds its socket: it goes on after :meth:`close`."""
+        take([*self.streams, self.control.fileno()])
+        self.is_ours = False
+
     def close(self) -> None:
         """Give everything back; a process that still runs (an interrupt came) is killed."""
         self.unsubscribe()
-        if not self.answer:
+        if self.is_ours and not self.answer:
             self.stop()
             wait_for_end(self.control)
         self.control.close()

@@ -5,20 +5,26 @@ from __future__ import annotations
 import os
 import select
 
-__all__ = ["Terminal"]
+__all__ = ["LetGoError", "Terminal"]
 
 _END_OF_INPUT = b"\x04"
+
+
+class LetGoError(Exception):
+    """Somebody typed the keys that let go of a process."""
 
 
 class Terminal:
     """The master of a pseudo terminal, fed from ``source``: a descriptor, or None for a process without input.
 
-    Whoever reads the output reads ``fd`` and closes it.
+    Whoever reads the output reads ``fd`` and closes it. ``keys`` are those that let go of the process, b"" for none.
     """
 
-    def __init__(self, fd: int, source: int | None) -> None:
+    def __init__(self, fd: int, source: int | None, keys: bytes = b"") -> None:
         self.fd = fd
         self.source = source
+        self.keys = keys
+        self._held_back = b""
         self.size = (0, 0)
         self.resize()
 
@@ -46,10 +52,19 @@ class Terminal:
             self.stop(poll)
             data = _END_OF_INPUT
         try:
-            while data:
-                data = data[os.write(self.fd, data) :]
+            self.type(data)
         except OSError:
             self.stop(poll)
+
+    def type(self, data: bytes) -> None:
+        """Write what was typed; what may be the beginning of the keys waits for more. Raises LetGoError, OSError."""
+        data = self._held_back + data
+        if self.keys and self.keys in data:
+            raise LetGoError
+        beginning = next(size for size in range(len(self.keys), -1, -1) if data.endswith(self.keys[:size]))
+        data, self._held_back = data[: len(data) - beginning], data[len(data) - beginning :]
+        while data:
+            data = data[os.write(self.fd, data) :]
 
     def resize(self) -> None:
         """Make the window as large as that of the input, where the input is a terminal."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from dockermagic.containers.request import ExecRequest, RunRequest
 from dockermagic.errors import ContainerError, UsageError
-from dockermagic.sandbox.base import Cancel
+from dockermagic.sandbox.terminal import LetGoError
 from dockermagic.values import replace
 from dockermagic.verbs.base import Console, Shown, Verb
 from dockermagic.verbs.container_options import OPTIONS, env_file, environment, request_for
@@ -19,6 +20,7 @@ from dockermagic.verbs.registry import at_hand
 
 if TYPE_CHECKING:
     from dockermagic.sandbox.running import Running
+    from dockermagic.sandbox.terminal import Terminal
 
 __all__ = ["ATTACH", "CREATE", "EXEC", "RUN", "START"]
 
@@ -50,23 +52,35 @@ def _keyboard(console: Console, interactive: bool, tty: bool) -> tuple[int | Non
 
 
 @contextmanager
-def _window(stdin: int | None, tty: bool) -> Iterator[Callable[[Running], None]]:
-    """Gives what is to be told of the process: its window then follows that of this terminal."""
-    begun: list[Running] = []
+def _window(stdin: int | None) -> Iterator[Callable[[Terminal], None]]:
+    """Gives what is to be told of a process's terminal: its window then follows that of this one."""
+    terminals: list[Terminal] = []
 
     def changed(*_: object) -> None:
-        for running in begun:
-            if running.terminal is not None:
-                running.terminal.resize()
+        for terminal in terminals:
+            terminal.resize()
 
-    if not tty or stdin is None:
-        yield begun.append
+    if stdin is None:
+        yield terminals.append
         return
     before = signal.signal(signal.SIGWINCH, changed)
     try:
-        yield begun.append
+        yield terminals.append
     finally:
         signal.signal(signal.SIGWINCH, before)
+
+
+def _detach_keys(value: str) -> bytes:
+    """``ctrl-p,ctrl-q``: letters, and letters with ctrl, as what a terminal sends; raises ValueError."""
+    keys = b""
+    for key in (value or _DETACH_KEYS).split(","):
+        if match := re.fullmatch(r"ctrl-([a-z@\[\\\]^_])", key):
+            keys += bytes([ord(match[1].upper()) & 0x1F])
+        elif len(key) == 1 and key.isascii():
+            keys += key.encode()
+        else:
+            raise ValueError(f"invalid detach keys ({value}): Unknown character: '{key}'")
+    return keys
 
 
 def run(console: Console, arguments: Arguments) -> int:
@@ -87,12 +101,23 @@ def run(console: Console, arguments: Arguments) -> int:
         return 0
     stdin, keyboard = _keyboard(console, arguments.flag("interactive"), arguments.flag("tty"))
     request = _request(console, arguments, stdin)
-    with keyboard, _window(stdin, request.tty) as began:
-        result = console.engine.run(request, output=console.output, began=began)
+    if request.tty and stdin is not None:
+        return _run_at_terminal(console, arguments, request, stdin)
+    with keyboard:
+        result = console.engine.run(request, output=console.output)
     _note(console, result.notes)
     if result.interrupted and result.exit_code == 137:
         return 128 + result.interrupted
     return result.exit_code
+
+
+def _run_at_terminal(console: Console, arguments: Arguments, request: RunRequest, stdin: int) -> int:
+    """Somebody may let go of it and come back: it is started as a detached one is, and attached to at once."""
+    columns, rows = os.get_terminal_size(stdin)
+    name = console.engine.create_container(replace(request, window=(rows, columns)))
+    with suppress(LetGoError):
+        return _attached(console, arguments, name, interactive=True, start=True)
+    return 0
 
 
 def _note(console: Console, notes: Sequence[str]) -> None:
@@ -144,9 +169,16 @@ def execute(console: Console, arguments: Arguments) -> int:
         console.engine.running.execute_detached(name, request)
         return 0
     stdin, keyboard = _keyboard(console, arguments.flag("interactive"), arguments.flag("tty"))
-    with keyboard, _window(stdin, request.tty) as began:
+    keys = _detach_keys(arguments.text("detach-keys"))
+
+    with _letting_go(console), keyboard, _window(stdin) as follow:
         request = replace(request, stdin=stdin)
-        return console.engine.running.execute(name, request, output=console.output, began=began)
+
+        def began(running: Running) -> None:
+            if running.terminal is not None:
+                follow(running.terminal)
+
+        return console.engine.running.execute(name, request, output=console.output, began=began, keys=keys)
 
 
 def start(console: Console, arguments: Arguments) -> int:
@@ -159,27 +191,49 @@ def start(console: Console, arguments: Arguments) -> int:
         return 0
     if len(arguments.words) > 1:
         raise UsageError("you cannot start and attach multiple containers at once")
-    with _exiting(1):
-        return _attached(console, arguments.words[0], arguments.flag("interactive"), start=True)
+    with _exiting(1), _letting_go(console):
+        return _attached(console, arguments, arguments.words[0], arguments.flag("interactive"), start=True)
 
 
 def attach(console: Console, arguments: Arguments) -> int:
     """Show what a container writes from now on, and give it what is typed."""
-    return _attached(console, arguments.words[0], not arguments.flag("no-stdin"), start=False)
+    with _letting_go(console):
+        return _attached(console, arguments, arguments.words[0], not arguments.flag("no-stdin"), start=False)
 
 
-def _attached(console: Console, name: str, interactive: bool, *, start: bool) -> int:
+@contextmanager
+def _letting_go(console: Console) -> Iterator[None]:
+    """Whoever lets go of a process is told so, and the command has not ended well, as Docker's has not."""
+    try:
+        yield
+    except LetGoError:
+        raise ContainerError("read escape sequence", exit_code=1) from None
+
+
+def _attached(console: Console, arguments: Arguments, name: str, interactive: bool, *, start: bool) -> int:
+    """Attach, and return the exit code. Raises LetGoError when the keys for that were typed."""
     container = console.engine.running.get(name)
     open_stdin = interactive and container.request.open_stdin
     stdin, keyboard = _keyboard(console, open_stdin, container.request.tty)
-    away = Cancel()
-    with keyboard:
-        code = console.engine.running.attach(name, output=console.output, stdin=stdin, start=start, cancel=away)
-    if away.is_set():
-        console.note("read escape sequence")
+    keys = _detach_keys(arguments.text("detach-keys"))
+    notes: list[str] = []
+    with keyboard, _window(stdin) as follow:
+
+        def opened(terminal: Terminal) -> None:
+            follow(terminal)
+            notes.extend(console.engine.running.get(name).state.notes if start else ())
+
+        code = console.engine.running.attach(
+            name, output=console.output, stdin=stdin, start=start, keys=keys, opened=opened
+        )
+    _note(console, notes)
     return code
 
 
+_DETACH_KEYS = "ctrl-p,ctrl-q"
+_KEYS = text(
+    "detach-keys", "", "Override the key sequence for detaching a container", default=_DETACH_KEYS, check=_detach_keys
+)
 RUN = Verb(
     "run",
     "[OPTIONS] IMAGE [COMMAND] [ARG...]",
@@ -188,6 +242,7 @@ RUN = Verb(
     (
         *OPTIONS,
         flag("detach", "d", "Run container in background and print container ID"),
+        _KEYS,
         text("sandbox", "", "What runs it, from now on ('info' tells which there are)", value="name"),
     ),
     (1, None),
@@ -209,6 +264,7 @@ EXEC = Verb(
     execute,
     (
         flag("detach", "d", "Run command in the background"),
+        _KEYS,
         many("env", "e", "Set environment variables"),
         many("env-file", "", "Read in a file of environment variables"),
         flag("interactive", "i", "Keep STDIN open even if not attached"),
@@ -227,6 +283,7 @@ START = Verb(
     start,
     (
         flag("attach", "a", "Attach STDOUT/STDERR"),
+        _KEYS,
         flag("interactive", "i", "Attach container's STDIN"),
     ),
     (1, None),
@@ -236,7 +293,7 @@ ATTACH = Verb(
     "[OPTIONS] CONTAINER",
     "Attach local standard input, output, and error streams to a running container",
     attach,
-    (flag("no-stdin", "", "Do not attach STDIN"),),
+    (_KEYS, flag("no-stdin", "", "Do not attach STDIN")),
     (1, 1),
-    more="Ctrl-P Ctrl-Q lets go of a container with a terminal; Ctrl-C goes to it.",
+    more="The keys let go of a container with a terminal; Ctrl-C goes to it.",
 )

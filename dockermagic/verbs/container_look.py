@@ -134,18 +134,29 @@ def document(container: Container, folder: Path) -> dict[str, Any]:
     }
 
 
-def top(console: Console, arguments: Arguments) -> int:
-    """Show the processes of a container as the host's ps does."""
-    name, *words = arguments.words
-    found = console.engine.running.processes(name)
-    command = ["ps", *(words or ["-o", "user,pid,ppid,c,stime,tty,time,cmd"]), "-p", ",".join(map(str, found))]
+def _host_ps(words: Sequence[str]) -> subprocess.CompletedProcess[str]:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+        return subprocess.run(["ps", *words], capture_output=True, text=True, errors="replace", check=False)
     except FileNotFoundError:
         raise ContainerError("ps is not installed on this machine", exit_code=1, hint="`exec` its own ps.") from None
-    if done.returncode and not done.stdout:
+
+
+def top(console: Console, arguments: Arguments) -> int:
+    """Show the processes of a container as the host's ps does: of all its lines those with their ids."""
+    name, *words = arguments.words
+    found = list(map(str, console.engine.running.processes(name)))
+    done = _host_ps([*(words or ["-ef"]), "-q", ",".join(found)])
+    if done.returncode:  # there are options that choose processes themselves
+        done = _host_ps(words or ["-ef"])
+    head, *lines = done.stdout.splitlines() or [""]
+    if done.returncode and not lines:
         raise ContainerError(f"ps: {done.stderr.strip()}", exit_code=1)
-    console.write(done.stdout)
+    columns = head.split()
+    if "PID" not in columns:
+        raise ContainerError("Couldn't find PID field in ps output", exit_code=1, hint="Have it print `pid` as well.")
+    place = columns.index("PID")
+    theirs = [line for line in lines if line.split()[place : place + 1] and line.split()[place] in found]
+    console.write("".join(f"{line}\n" for line in (head, *theirs)))
     return 0
 
 

@@ -216,7 +216,7 @@ def test_save_refuses_a_terminal(busybox: Commands) -> None:
     process, fd = terminal(busybox, "save", "busybox")
     try:
         assert b"cowardly refusing to save to a terminal" in read_until(fd, b"redirect.")
-        assert process.wait(60) == 2
+        assert process.wait(60) == 1
     finally:
         os.close(fd)
 

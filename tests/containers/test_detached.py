@@ -206,20 +206,29 @@ def test_attach_shows_and_types(busybox: Commands) -> None:
     assert status(busybox, "cat") == "Created"
     assert busybox("start", "-ai", "cat", stdin=b"a\nend\n", code=6).out == "got a\ngot end\n"
 
-    process, fd = terminal(busybox, "run", "-d", "-it", "--name", "tty", "busybox", "sh")
-    assert process.wait(60) == 0
-    os.close(fd)
-    process, fd = terminal(busybox, "attach", "tty")
-    try:
-        read_until(fd, b"# ")
-        os.write(fd, b"echo a''b\n")
-        read_until(fd, b"ab")
-        os.write(fd, b"\x10\x11")
-        assert process.wait(60) == 0
-        assert status(busybox, "tty").startswith("Up ")
-    finally:
-        process.kill()
-        os.close(fd)
+
+def test_keys_let_go_of_a_terminal(busybox: Commands) -> None:
+    """What was run, attached to or exec'ed goes on; a part of the keys is typed as anything else."""
+    run = ("run", "-it", "--name", "tty", "busybox", "sh")
+    exec_ = ("exec", "-it", "--detach-keys", "ctrl-x,x", "tty", "sh", "-c", "echo he''re; read x; exec sleep 1000")
+    for words, seen, keys, code in (
+        (run, b"# ", b"\x10\x11", 0),
+        (exec_, b"here", b"\x18x", 1),
+        (("attach", "tty"), b"ab", b"\x10\x11", 1),
+    ):
+        process, fd = terminal(busybox, *words)
+        try:
+            if words[0] == "attach":
+                os.write(fd, b"echo a''b\x10\n")
+            read_until(fd, seen)
+            os.write(fd, keys)
+            assert process.wait(60) == code
+        finally:
+            process.kill()
+            os.close(fd)
+    assert status(busybox, "tty").startswith("Up ")
+    assert len(busybox("top", "tty", "-o", "pid").out.splitlines()) == 3
+    busybox("rm", "-f", "tty")
 
 
 def test_who_waits_hears_the_exit_code_of_one_that_goes(busybox: Commands) -> None:
