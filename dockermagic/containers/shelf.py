@@ -195,7 +195,11 @@ class Shelf:
             if lowers:
                 place.fs.chmod(stat.S_IMODE(lowers[-1].stat().st_mode))
             held = place.hold()
-            place.write(container)
+            try:
+                place.write(container)
+            except BaseException:
+                os.close(held)
+                raise
         return place, container, held
 
     def _take_name(self, wanted: str, place: Place) -> str:

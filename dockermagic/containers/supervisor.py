@@ -55,6 +55,7 @@ class Supervisor:
         self._restart = False
         self._stopped = False
         self._hurried = False
+        self._leaving = False
         self._changed = threading.Condition(self._lock)
         self.once_over = threading.Event()
         self._began: Callable[[Running], None] = lambda running: None
@@ -83,15 +84,11 @@ class Supervisor:
         unsubscribe = cancel.subscribe(lambda: self.interrupt(signal.SIGINT)) if cancel is not None else None
         try:
             with contextlib.closing(Log(self.place.path)) as self._log, Door(self.place.path / "control", self._answer):
-                pause = 0.1
-                while True:
-                    started = time.monotonic()
-                    self._once(stdin)
-                    if not self._goes_on():
-                        break
-                    pause = 0.1 if time.monotonic() - started > 10 else min(pause * 2, _LONGEST_PAUSE)
-                    if not self._restart and self._rest(pause):
-                        break
+                try:
+                    self._again_and_again(stdin)
+                finally:
+                    self._leaving = True
+                    self._wake()
             return self.state
         finally:
             if unsubscribe is not None:
@@ -104,6 +101,19 @@ class Supervisor:
                 self.shelf.remove(self.place)
             os.close(held)
             self.over.set()
+
+    def _again_and_again(self, stdin: int | None) -> None:
+        pause = 0.1
+        while True:
+            started = time.monotonic()
+            self._once(stdin)
+            if self._asked_again():
+                continue
+            if not self._goes_on():
+                break
+            pause = 0.1 if time.monotonic() - started > 10 else min(pause * 2, _LONGEST_PAUSE)
+            if self._rest(pause):
+                break
 
     def _leave(self) -> None:
         with self._lock:
@@ -118,15 +128,21 @@ class Supervisor:
         self.update(status="restarting")
         with self._changed:
             self._changed.wait_for(lambda: self._hurried, seconds)
+        if self._asked_again():
+            return False
         if self._stopped:
             self.update(status="exited")
         return self._stopped
 
+    def _asked_again(self) -> bool:
+        """Whether somebody wants it started anew, whom this answers."""
+        with self._lock:
+            again, self._restart = self._restart, False
+            self._stopped = self._stopped and not again
+            return again
+
     def _goes_on(self) -> bool:
-        """Whether it is to be started once more."""
-        if self._restart:
-            self._stopped = False
-            return True
+        """Whether its policy wants it started once more."""
         policy, most = self.container.request.restart, self.container.request.restart_max
         if self._stopped or policy == "no" or (policy == "on-failure" and not self.state.exit_code):
             return False
@@ -136,7 +152,6 @@ class Supervisor:
         return True
 
     def _once(self, stdin: int | None) -> None:
-        self._restart = False
         if self.once_over.is_set():  # who waits for the last end has the last event, however late it looks
             self.once_over = threading.Event()
         self._hurried = False
@@ -218,6 +233,7 @@ class Supervisor:
         assert running is not None
         assert running.process is not None
         self.update(status="running", pid=pid_of(running.process))
+        self._wake()
         if (health := self.container.health) is not None:
             threading.Thread(target=watch_health, args=(self, health), name="dockermagic-health", daemon=True).start()
         self._began(running)
@@ -371,12 +387,19 @@ class Supervisor:
         line.send({"killed": True})
 
     def _stop(self, line: Line, question: Mapping[str, Any], fds: list[int]) -> None:
-        """Stop it, and with ``again`` start it anew; answered when it has ended."""
-        over, seconds = self.once_over, question.get("timeout")
-        self._restart = bool(question.get("again"))
+        """Stop it, and with ``again`` start it anew; answered when it has ended, or begun again."""
+        over, seconds, again = self.once_over, question.get("timeout"), bool(question.get("again"))
+        self._restart = again
         wanted = float(self.container.request.stop_timeout if seconds is None else seconds)
         self._end([(int(question.get("signal") or self.container.stop_signal), wanted)])
         over.wait()
+
+        def is_begun() -> bool:
+            return self.once_over is not over and (self.state.pid != 0 or self.once_over.is_set())
+
+        if again:
+            with self._changed:
+                self._changed.wait_for(lambda: is_begun() or self._leaving)
         line.send({"stopped": True})
 
     def _attach(self, line: Line, question: Mapping[str, Any], fds: list[int]) -> None:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from dockermagic.containers.request import ExecRequest, RunRequest
+from dockermagic.engine import Engine
 from tests.cli.conftest import Commands
 from tests.cli.test_containers import read_until, terminal, wait_for
 
@@ -263,6 +265,22 @@ def test_restart_policies(busybox: Commands) -> None:
     until_logged(busybox, "ever", "again\nagain\n")
     busybox("stop", "ever")
     assert status(busybox, "ever").startswith("Exited (")
+
+
+@pytest.mark.alike
+@pytest.mark.parametrize("bad", [False, True], ids=["runs", "waits"])
+def test_restart_returns_when_it_has_begun(engine: Engine, bad: bool) -> None:
+    """Also where it had just failed and waited for its policy's next start."""
+    line = "[ -e /twice ] && exec sleep 1000; [ -e /once ] && touch /twice; touch /once; exit 1"
+    command = ("sh", "-c", line) if bad else ("sleep", "1000")
+    containers = engine.running
+    identity = engine.run_detached(RunRequest("busybox", command, restart="always" if bad else "no"))
+    if bad:
+        with_deadline(lambda: containers.get(identity).state.restarts == 2)
+    containers.stop(identity, timeout=0, again=True)
+
+    assert containers.get(identity).status == "running"
+    assert containers.execute(identity, ExecRequest(("true",)), output=None) == 0
 
 
 def test_logs_by_time_and_line(busybox: Commands) -> None:
