@@ -130,8 +130,6 @@ class StageBody:
 
     def env(self, instruction: ins.Env, index: int) -> None:
         pairs = [(self.word(name), self.word(value)) for name, value in instruction.pairs]
-        if not all(name for name, _ in pairs):
-            raise DockerfileSyntaxError("ENV names can not be blank")
         for name, value in pairs:
             self.config.set_env(name, value)
         self.config.commit("ENV " + " ".join(f"{name}={value}" for name, value in pairs))
@@ -160,8 +158,6 @@ class StageBody:
         pairs = []
         for name, value in instruction.pairs:
             name, value = self.word(name), self.word(value)
-            if not name:
-                raise DockerfileSyntaxError("LABEL names can not be blank")
             labels[name] = value
             pairs.append(f"{name}={value}")
         self.config.config["Labels"] = labels

@@ -38,17 +38,32 @@ from dockermagic.dockerfile.model import (
     Workdir,
 )
 from dockermagic.dockerfile.mounts import parse_mount
-from dockermagic.dockerfile.parser import Node, parse_fragment
+from dockermagic.dockerfile.parser import Node, parse, parse_fragment
 from dockermagic.dockerfile.suggest import with_suggestion
 from dockermagic.dockerfile.text import SPACE, quote
 from dockermagic.errors import DockerfileSyntaxError, Place
 
-__all__ = ["KEYWORDS", "instruction", "parse_trigger"]
+__all__ = ["KEYWORDS", "instruction", "parse_instructions", "parse_trigger"]
 
 _T = TypeVar("_T")
 _STAGE_NAME = re.compile(r"[a-z][a-z0-9-_.]*\Z")
 _NAMED_FLAG = re.compile(r"--[\w-]+")
 _SHORTEST_INTERVAL = 1_000_000
+
+
+def parse_instructions(text: str) -> list[Instruction]:
+    """The instructions of a whole Dockerfile, for other programs. Before the first FROM only ARG may stand."""
+    found: list[Instruction] = []
+    staged = False
+    for node in parse(text).nodes:
+        made = instruction(node)
+        staged = staged or isinstance(made, From)
+        if not (staged or isinstance(made, Arg)):
+            raise DockerfileSyntaxError(
+                "no build stage in current context", place=node.place(), hint="Put a FROM before this instruction."
+            )
+        found.append(made)
+    return found
 
 
 def parse_trigger(text: str) -> Instruction:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
 
 from dockermagic.dockerfile.checks_stages import BaseImage, StageCheck, State
 from dockermagic.dockerfile.checks_text import (
@@ -38,7 +39,7 @@ from dockermagic.dockerfile.text import quote
 from dockermagic.errors import DockerfileSyntaxError, Place
 from dockermagic.values import dataclass
 
-__all__ = ["BaseImage", "Diagnostic", "Report", "check"]
+__all__ = ["BaseImage", "Diagnostic", "Report", "check", "lint"]
 
 Bases = Callable[[str], BaseImage | None]
 
@@ -61,6 +62,14 @@ class Report:
             return self.error.message
         names = dict.fromkeys(diagnostic.rule for diagnostic in self.diagnostics)
         return f"lint violation found for rules: {', '.join(names)}" if self.violation and names else ""
+
+
+def lint(text: str, **options: Any) -> list[Diagnostic]:
+    """The findings of :func:`check`, for other programs. Raises DockerfileSyntaxError for what is no Dockerfile."""
+    report = check(text, **options)
+    if report.error:
+        raise report.error
+    return list(report.diagnostics)
 
 
 def check(

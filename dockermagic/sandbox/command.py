@@ -26,6 +26,10 @@ def find_command(
     may_run: Callable[[str], bool] = lambda path: os.access(path, os.X_OK),
 ) -> str:
     """The path to execute; ``look`` and ``may_run`` answer for paths of the root filesystem. Raises CannotRunError."""
+    if "" in environment:
+        raise CannotRunError("invalid environment variable: name cannot be empty", 1)
+    if any("\0" in text for text in (*args, *environment, *environment.values())):
+        raise CannotRunError("a command and its environment cannot hold a null byte", 1)
     if not args or not args[0]:
         raise CannotRunError('exec: "": executable file not found in $PATH', 127)
     name = args[0]

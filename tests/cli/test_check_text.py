@@ -7,10 +7,10 @@ import json
 
 import pytest
 
+from dockermagic.dockerfile.linter import lint
 from dockermagic.errors import DockerfileSyntaxError, Place
 from dockermagic.verbs.build import Source
 from dockermagic.verbs.check import as_json, as_text, excerpt
-from tests.dockerfile.linting import lint
 
 EXCERPTS = [
     # lines of the file, first and last line of the place, the lines shown, those marked

@@ -148,6 +148,8 @@ RUN = [
     case("run-heredoc-shebang", "RUN <<EOF\n#!/bin/ash\necho $0 | head -c 5 > /x\nEOF"),
     case("run-heredoc-stdin", "RUN cat > /x <<EOF\nhello\nEOF"),
     case("run-heredoc-tabs", "RUN <<-EOF\n\techo tab > /x\n\tEOF"),
+    case("env-without-a-name", 'ARG A\nENV ""=1 A=1\nENV $A=2\nLABEL ""=x "a b"=c $A=y', {}),
+    refused("env-without-a-name-in-a-run", 'ENV ""=1\nRUN true', {}),
     case("run-environment", "ENV A=1 B='two words'\nARG C=3\nRUN env | sort | grep -v -e HOSTNAME -e PWD > /env"),
     case("run-user", "USER nobody\nWORKDIR /tmp\nRUN id > /tmp/id && touch /tmp/mine"),
     case("run-user-and-group", "USER 33:100\nRUN touch /tmp/mine && id -u > /tmp/u && id -g > /tmp/g"),

@@ -13,10 +13,9 @@ from dockermagic.dockerfile.commands import shell_commands
 from dockermagic.dockerfile.gitref import parse_git_ref
 from dockermagic.dockerfile.ignore import Matcher, PatternError
 from dockermagic.dockerfile.ignore import parse as parse_ignore
-from dockermagic.dockerfile.instructions import KEYWORDS, instruction
+from dockermagic.dockerfile.instructions import KEYWORDS, parse_instructions
 from dockermagic.dockerfile.linter import check
 from dockermagic.dockerfile.literals import csv_fields, duration, size
-from dockermagic.dockerfile.model import Instruction
 from dockermagic.dockerfile.outline import outline
 from dockermagic.dockerfile.parser import Parsed, dump, parse, parse_fragment
 from dockermagic.dockerfile.pattern import compile_pattern
@@ -51,13 +50,9 @@ PIECES = st.sampled_from(
 TEXTS = st.one_of(st.lists(PIECES, max_size=40).map("".join), st.text(max_size=80))
 
 
-def instructions(text: str) -> list[Instruction]:
-    return [instruction(node) for node in parse(text).nodes]
-
-
 def everything(text: str) -> None:
     """All that is ever done to a text; only the language's own error may come out."""
-    for function in (parse, instructions, parse_dockerfile):
+    for function in (parse, parse_instructions, parse_dockerfile):
         try:
             result = function(text)
         except DockerfileSyntaxError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dockermagic.dockerfile.heredoc import Heredoc
-from dockermagic.dockerfile.instructions import instruction, parse_trigger
+from dockermagic.dockerfile.instructions import parse_instructions, parse_trigger
 from dockermagic.dockerfile.model import (
     Add,
     Arg,
@@ -30,15 +30,9 @@ from dockermagic.dockerfile.model import (
     Workdir,
 )
 from dockermagic.dockerfile.mounts import RunMount
-from dockermagic.dockerfile.parser import parse
-from dockermagic.dockerfile.stages import parse_dockerfile
 from dockermagic.errors import DockerfileSyntaxError
 
 SECOND = 1_000_000_000
-
-
-def instructions(text: str) -> list[Instruction]:
-    return [instruction(node) for node in parse(text).nodes]
 
 
 MEANINGS: dict[str, Instruction] = {
@@ -101,7 +95,7 @@ def without_places(made: Instruction) -> Instruction:
 def test_meaning(text: str, expected: Instruction) -> None:
     """What an instruction says."""
     prefix = "" if text.startswith("FROM") else "FROM x\n"
-    actual = without_places(instructions(prefix + text)[-1])
+    actual = without_places(parse_instructions(prefix + text)[-1])
 
     assert actual == expected
 
@@ -144,7 +138,7 @@ REFUSED = {
 def test_refused(text: str, message: str) -> None:
     """What an instruction refuses, and the line it stands in."""
     with pytest.raises(DockerfileSyntaxError) as caught:
-        instructions(f"FROM x\n\n{text}")
+        parse_instructions(f"FROM x\n\n{text}")
 
     assert message in caught.value.message
     assert caught.value.line == 3
@@ -152,9 +146,9 @@ def test_refused(text: str, message: str) -> None:
 
 
 def test_only_arg_may_stand_before_from() -> None:
-    assert parse_dockerfile("ARG a\nFROM x").global_args == (Arg((("a", None),)),)
+    assert parse_instructions("ARG a\nFROM x") == [Arg((("a", None),)), From("x")]
     with pytest.raises(DockerfileSyntaxError, match="no build stage in current context"):
-        parse_dockerfile("ARG a\nENV b=c\nFROM x")
+        parse_instructions("ARG a\nENV b=c\nFROM x")
 
 
 @pytest.mark.parametrize(
@@ -172,7 +166,7 @@ def test_only_arg_may_stand_before_from() -> None:
 def test_error_underlines_what_is_wrong(text: str, underlined: str) -> None:
     """The keyword or the flag, where there is one to blame, else the line."""
     with pytest.raises(DockerfileSyntaxError) as caught:
-        instructions(f"FROM x\n{text}")
+        parse_instructions(f"FROM x\n{text}")
 
     place = caught.value.place
     assert place is not None
@@ -182,7 +176,7 @@ def test_error_underlines_what_is_wrong(text: str, underlined: str) -> None:
 def test_error_reads_like_a_sentence() -> None:
     """Message, line and hint, as a learner sees them."""
     with pytest.raises(DockerfileSyntaxError) as caught:
-        instructions("FROM x\nCOPY app.py\n")
+        parse_instructions("FROM x\nCOPY app.py\n")
 
     assert str(caught.value) == (
         "COPY requires at least two arguments, but only one was provided. Destination could not be determined\n"
@@ -192,7 +186,7 @@ def test_error_reads_like_a_sentence() -> None:
 
 
 def test_instructions_know_where_they_stand() -> None:
-    made = instructions("FROM x\n# why\nRUN a \\\n  b\n")[1]
+    made = parse_instructions("FROM x\n# why\nRUN a \\\n  b\n")[1]
 
     assert (made.line, made.range.end_line, made.original, made.comments) == (3, 4, "RUN a   b", ("why",))
     assert Workdir("/x").line is None

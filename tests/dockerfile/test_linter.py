@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from dockermagic.dockerfile.linter import BaseImage, check
+from dockermagic.dockerfile.linter import BaseImage, check, lint
 from dockermagic.dockerfile.rules import RULES, TEACHING
 from dockermagic.errors import DockerfileSyntaxError
-from tests.dockerfile.linting import lint
 
 Finding = tuple[str, int, str]
 

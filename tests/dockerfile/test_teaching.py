@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from dockermagic.dockerfile.commands import shell_commands
+from dockermagic.dockerfile.linter import lint
 from dockermagic.dockerfile.rules import TEACHING
-from tests.dockerfile.linting import lint
 
 Finding = tuple[str, int]
 

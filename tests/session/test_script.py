@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from dockermagic.dockerfile.linter import check
+from dockermagic.dockerfile.linter import check, lint
 from dockermagic.dockerfile.parser import parse
 from dockermagic.errors import BuildError, DockerfileSyntaxError, Place
 from dockermagic.events import Log, Vertex, Warning
 from dockermagic.session.chain import Cell
 from dockermagic.session.script import Script
-from tests.dockerfile.linting import lint
 
 
 def script(*texts: str) -> Script:
