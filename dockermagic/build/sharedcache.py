@@ -8,6 +8,7 @@ that it was made on; only then is its layer fetched. Keys mean the same on every
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -81,7 +82,10 @@ def caches_below() -> list[CacheOption]:
 
 @dataclass(frozen=True, slots=True)
 class _Record:
-    """A step: its key, the chain ids of the layers it stands on and makes ('' for nothing below), and its layer."""
+    """A step: its key, the chain ids of the layers it stands on and makes ('' for nothing below), and its layer.
+
+    ``created`` is when that was made, None where the cache does not say.
+    """
 
     key: str
     below: str
@@ -89,6 +93,7 @@ class _Record:
     diff_id: str
     layer: Descriptor
     inputs: Mapping[str, Any]
+    created: float | None
 
 
 class _Source(Protocol):
@@ -126,6 +131,7 @@ def _collected(
             "diff_id": blobs[-1].diff_id,
             "layer": layer.digest,
             "inputs": cache.inputs(step.key) or {},
+            "created": snapshot.created,
         }
     return list(records.values()), list(layers.values())
 
@@ -150,7 +156,10 @@ def export_cache(images: Images, cache: Cache, result: BuildResult, option: Cach
 
 def inline_records(images: Images, cache: Cache, result: BuildResult) -> dict[str, Any]:
     """What an image's config says of its own layers; inside a lease."""
-    return {"version": 1, "records": _collected(images, cache, result, False)[0]}
+    records, _ = _collected(images, cache, result, False)
+    for record in records:
+        del record["created"]  # else no image would be reproducible
+    return {"version": 1, "records": records}
 
 
 def _shown(option: CacheOption) -> str:
@@ -261,7 +270,7 @@ class SharedCache:
             self.images.fill(active, record.layer, record.diff_id, cancel)
             with self.cache.records.transaction() as tx:
                 self.cache.record(tx, record.key, record.inputs)
-                made = snapshotter.commit(active, record.key, replace=True)
+                made = snapshotter.commit(active, record.key, replace=True, created=record.created)
                 snapshotter.set_diff_id(made, record.diff_id)
                 snapshotter.alias(f"chain:{record.chain}", made)
             return made
@@ -282,4 +291,6 @@ def _records(document: object, layers: Mapping[str, Descriptor]) -> Iterable[_Re
         if not all(isinstance(word, str) for word in (key, below, chain, diff_id)) or not isinstance(inputs, dict):
             raise ArchiveError("its cache records are not as they should be")
         if not key.startswith("chain:"):  # an image's layers are the same by digest, and come with it
-            yield _Record(key, below, chain, diff_id, layer, inputs)
+            created = item.get("created")
+            is_past = isinstance(created, int | float) and 0 <= created <= time.time()
+            yield _Record(key, below, chain, diff_id, layer, inputs, created if is_past else None)

@@ -124,11 +124,14 @@ class Snapshotter(SnapshotIndex):
             os.chmod(upper, stat.S_IMODE(found.st_mode))
             os.utime(upper, ns=(found.st_atime_ns, found.st_mtime_ns))
 
-    def commit(self, active: Active, key: str, *, size: int | None = None, replace: bool = False) -> Snapshot:
+    def commit(
+        self, active: Active, key: str, *, size: int | None = None, replace: bool = False, created: float | None = None
+    ) -> Snapshot:
         """Make it a snapshot under ``key``: atomic, and joins a transaction of this thread.
 
         If another process committed the same key meanwhile, this one is thrown away and that one returned; with
-        ``replace`` this one takes the key, and the other stays for what stands on it.
+        ``replace`` this one takes the key, and the other stays for what stands on it. ``created`` is when its layer
+        was made, where that was not now, in seconds since the epoch.
         """
         parent = active.parent.id if active.parent else None
         with self.records.transaction() as transaction:
@@ -137,7 +140,7 @@ class Snapshotter(SnapshotIndex):
                 transaction.execute("UPDATE snapshots SET key = key || '#' || id WHERE id = ?", (row["id"],))
                 row = None
             if row is None:
-                created = time.time()
+                created = time.time() if created is None else created
                 cursor = transaction.execute(
                     "INSERT INTO snapshots (key, mode, parent, size, created, boot) VALUES (?, ?, ?, ?, ?, ?)",
                     (key, self.mode, parent, size, created, _boot()),
