@@ -29,6 +29,7 @@ __all__ = [
     "ImagesView",
     "InfoRow",
     "InfoView",
+    "InspectView",
     "Instruction",
     "Kind",
     "MessageView",
@@ -366,6 +367,14 @@ class InfoView:
 
 
 @dataclass(frozen=True, slots=True)
+class InspectView:
+    """What matters of images and containers, and ``text``, which is all of it as ``docker inspect`` prints it."""
+
+    parts: tuple[InfoView, ...]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class MessageView:
     """A sentence about what was done, with further lines and what to do next."""
 
@@ -429,6 +438,7 @@ View = (
     | HistoryView
     | ImagesView
     | InfoView
+    | InspectView
     | MessageView
     | SessionView
     | TreeView

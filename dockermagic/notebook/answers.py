@@ -7,7 +7,7 @@ from typing import Literal
 from dockermagic import view
 from dockermagic.containers.container import Container
 from dockermagic.expect import Result
-from dockermagic.notebook.views import history_view
+from dockermagic.notebook.views import history_view, inspect_view
 from dockermagic.verbs.base import Shown
 from dockermagic.verbs.containers import published, status
 
@@ -50,6 +50,8 @@ def view_of(answer: Shown) -> view.View | None:
         return view.UsageView(tuple(answer.value))
     if answer.kind == "image diff":
         return view.DiffView(*answer.value)
+    if answer.kind == "inspect" and answer.value:
+        return inspect_view(answer.value, answer.text)
     if isinstance(answer.value, Result):
         return result_view(answer.value)
     if isinstance(answer.value, view.InfoView):

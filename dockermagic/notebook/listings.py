@@ -13,12 +13,14 @@ from dockermagic.notebook.markup import (
     cell,
     chip,
     code,
+    details,
     el,
     esc,
     head,
     join,
     muted,
     note,
+    pre,
     row,
     table,
 )
@@ -28,6 +30,7 @@ from dockermagic.view import (
     HistoryView,
     ImagesView,
     InfoView,
+    InspectView,
     MessageView,
     SessionView,
     UsageView,
@@ -43,6 +46,7 @@ __all__ = [
     "history_table",
     "images_card",
     "info_card",
+    "inspect_card",
     "message_card",
     "session_card",
     "usage_card",
@@ -303,6 +307,16 @@ _LEVELS = {"": ("", "soft"), "good": ("✓", "ok"), "less": ("●", "warn"), "no
 
 def info_card(view: InfoView) -> Html:
     """A fact per row, with how well it is and why not better."""
+    return card(*_facts(view))
+
+
+def inspect_card(view: InspectView) -> Html:
+    """The facts of each, and all that is known folded below."""
+    whole = details("JSON", pre(view.text.rstrip("\n"), style="margin:6px 0 4px"), style="padding:7px 12px")
+    return card(*(part for one in view.parts for part in _facts(one)), whole)
+
+
+def _facts(view: InfoView) -> tuple[Html, Html]:
     rows = []
     for one in view.rows:
         mark, tone = _LEVELS[one.state]
@@ -314,7 +328,7 @@ def info_card(view: InfoView) -> Html:
                 cell(sign, one.value, why, style="overflow-wrap:anywhere"),
             )
         )
-    return card(head(view.title), table(*rows, label=view.title))
+    return head(view.title), table(*rows, label=view.title)
 
 
 def message_card(view: MessageView) -> Html:

@@ -18,7 +18,7 @@ from dockermagic.files import Changed, Layers, changed_tree
 from dockermagic.handles import Image
 from dockermagic.notebook.sources import snapshots_before
 from dockermagic.session import Run, Script, Session
-from dockermagic.tables import age, human_size, many, short_id
+from dockermagic.tables import age, command_line, human_size, many, short_id
 from dockermagic.values import replace
 from dockermagic.verification import Verdict
 
@@ -33,6 +33,7 @@ __all__ = [
     "history_view",
     "image_tree",
     "image_view",
+    "inspect_view",
     "instructions_of",
     "session_view",
     "tree_view",
@@ -216,16 +217,54 @@ def dockerfile_view(engine: Engine, session: Session) -> view.DockerfileView:
 
 def image_view(image: Image) -> view.InfoView:
     """What an image is and how its containers start."""
-    document = image.document
+    return _image_facts(image.document, image.name)
+
+
+def _image_facts(document: Mapping[str, Any], name: str) -> view.InfoView:
     layers = document["RootFS"]["Layers"]
+    platform = {"os": document["Os"], "architecture": document["Architecture"], "variant": document.get("Variant")}
     rows = [
-        ("Id", short_id(image.id)),
+        ("Id", short_id(document["Id"])),
         ("Created", age(str(document["Created"]))),
         ("Size", f"{human_size(int(document['Size']))} in {many(len(layers), 'layer')}"),
-        *config_rows({"config": image.config, "os": document["Os"], "architecture": document["Architecture"]}),
+        *config_rows({"config": document["Config"], **platform}),
     ]
-    title = f"Image {image.name}" if image.name else "Image without a name"
+    title = f"Image {name}" if name else "Image without a name"
     return view.InfoView(tuple(view.InfoRow(name, value) for name, value in rows), title)
+
+
+def _container_facts(document: Mapping[str, Any]) -> view.InfoView:
+    """What a container is and does; of its config what does not stand elsewhere."""
+    state, config = document["State"], dict(document["Config"])
+    ended = f", exit code {state['ExitCode']}" if state["Status"] == "exited" else ""
+    ports = [
+        f"{one['HostIp']}:{one['HostPort']} -> {port}"
+        for port, bound in document["NetworkSettings"]["Ports"].items()
+        for one in bound or ()
+    ]
+    rows = [
+        ("Id", document["Id"][:12]),
+        ("Image", config.pop("Image")),
+        ("Created", age(document["Created"])),
+        ("State", state["Status"] + ended),
+        ("Command", command_line([document["Path"], *document["Args"]])),
+        *zip_longest(["Ports"][: len(ports)], ports, fillvalue=""),
+        *config_rows({"config": {name: value for name, value in config.items() if name not in _TOLD}}),
+    ]
+    title = f"Container {document['Name'].removeprefix('/')}"
+    return view.InfoView(tuple(view.InfoRow(name, value) for name, value in rows), title)
+
+
+_TOLD = frozenset({"Cmd", "Entrypoint", "ExposedPorts", "Hostname", "OpenStdin", "Tty"})
+
+
+def inspect_view(documents: Sequence[Mapping[str, Any]], text: str) -> view.InspectView:
+    """What ``inspect`` found, images and containers."""
+    parts = (
+        _container_facts(one) if "State" in one else _image_facts(one, next(iter(one["RepoTags"]), ""))
+        for one in documents
+    )
+    return view.InspectView(tuple(parts), text)
 
 
 def session_view(session: Session) -> view.SessionView:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 
 from dockermagic.buildview import build_view
 from dockermagic.errors import Place
 from dockermagic.events import Event, Log, Progress, Status, Vertex, Warning
 from dockermagic.imagediff import FieldChange, ImageDiff, PathChange
+from dockermagic.notebook.views import inspect_view
 from dockermagic.view import (
     BuildView,
     CellRow,
@@ -24,6 +26,7 @@ from dockermagic.view import (
     ImagesView,
     InfoRow,
     InfoView,
+    InspectView,
     Instruction,
     MessageView,
     SessionView,
@@ -403,6 +406,39 @@ def info() -> InfoView:
     )
 
 
+def inspected() -> InspectView:
+    """An image and a container made from it."""
+    image = {
+        "Id": f"sha256:{'3f9a1bd2c7e4':0<64}",
+        "RepoTags": ["demo:latest"],
+        "Created": "2024-05-01T12:00:00Z",
+        "Size": 155_000_000,
+        "Os": "linux",
+        "Architecture": "arm64",
+        "Variant": "v8",
+        "Config": {
+            "User": "1000",
+            "Env": ["PORT=8000", "GREETING=Hello, world"],
+            "Cmd": ["python", "app.py"],
+            "ExposedPorts": {"8000/tcp": {}},
+            "Labels": {"maintainer": "ada"},
+        },
+        "RootFS": {"Type": "layers", "Layers": ["sha256:a", "sha256:b"]},
+    }
+    container = {
+        "Id": f"{'0f3c2d9b7a11':0<64}",
+        "Created": "2024-05-01T12:00:00Z",
+        "Path": "python",
+        "Args": ["app.py", "--port", "8000"],
+        "State": {"Status": "exited", "ExitCode": 3},
+        "Name": "/web",
+        "Config": {"Image": "demo", "Env": ["PORT=8000"], "Hostname": "0f3c2d9b7a11", "WorkingDir": "/srv"},
+        "NetworkSettings": {"Ports": {"8000/tcp": [{"HostIp": "127.0.0.1", "HostPort": "49153"}], "53/udp": None}},
+    }
+    documents = [image, container]
+    return inspect_view(documents, json.dumps(documents, indent=4) + "\n")
+
+
 CONTAINERS = """CONTAINER ID   IMAGE     COMMAND                CREATED         STATUS                   PORTS     NAMES
 0f3c2d9b7a11   demo      "python app.py --por…" 3 minutes ago   Up 3 minutes   127.0.0.1:8000->8000/tcp   web
 77aa0be01c52   busybox   "sh -c 'exit 3'"       2 hours ago     Exited (3) 2 hours ago              keen_lark
@@ -454,5 +490,6 @@ def scenes() -> dict[str, View]:
         "show": dockerfile(),
         "check": CheckView(DOCKERFILE, dockerfile().warnings),
         "info": info(),
+        "inspect": inspected(),
         "message": MessageView("busybox was made from this machine's busybox.", made, "FROM busybox uses it.", "good"),
     }

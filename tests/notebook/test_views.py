@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass, replace
 from html.parser import HTMLParser
@@ -112,6 +113,7 @@ FACTS = {
     "show": ("FROM debian:bookworm AS build", "WORKDIR app"),
     "check": ("WorkdirRelativePath", "Relative workdir"),
     "info": ("newuidmap and /etc/subuid allow 65536 ids", "binfmt_misc has no qemu"),
+    "inspect": ("3f9a1bd2c7e4", "demo:latest", "GREETING=Hello, world", "maintainer", "arm64", "8000/tcp", "49153"),
     "message": ("busybox was made", "FROM busybox uses it."),
 }
 
@@ -125,6 +127,18 @@ def test_the_same_facts_stand_in_both(name: str) -> None:
     for fact in FACTS[name]:
         assert re.sub(r"\s", "", fact) in re.sub(r"\s", "", page), "page"
         assert re.sub(r"\s", "", fact) in re.sub(r"\s", "", plain), "plain text"
+
+
+def test_an_inspected_image_shows_what_matters_and_folds_the_rest() -> None:
+    parts = bundle(scenes()["inspect"])
+    facts, _, folded = Page(parts["text/html"]).text.partition("JSON")
+
+    for fact in ("Image demo:latest", "155MB in 2 layers", "linux/arm64/v8", "Container web", "exited, exit code 3"):
+        assert fact in facts
+    for fact in ("python app.py --port 8000", "127.0.0.1:49153 -> 8000/tcp", "/srv"):
+        assert fact in facts
+    assert "53/udp" not in facts
+    assert json.loads(folded) == json.loads(parts["text/plain"])
 
 
 def test_a_metadata_instruction_is_never_called_cached() -> None:
