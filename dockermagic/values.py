@@ -154,7 +154,8 @@ def _own_fields(kind: type, kw_only: bool) -> dict[str, _Field]:
 
 def _initializer(known: Mapping[str, _Field], frozen: bool) -> Callable[..., None]:
     def __init__(self: Any, *words: Any, **named: Any) -> None:
-        kind = next(base for base in type(self).__mro__ if base.__dict__.get("__init__") is __init__)
+        # Several threads may make the first object at once: the fields are the class's own before and after that.
+        kind = next(base for base in type(self).__mro__ if base.__dict__.get("__fields_by_name__") is known)
         written = _write(kind, known, frozen)
         setattr(kind, "__init__", written)  # noqa: B010
         written(self, *words, **named)

@@ -145,3 +145,14 @@ class Kept:
 
 def test_a_value_is_pickled() -> None:
     assert pickle.loads(pickle.dumps(Kept("a"))) == Kept("a")
+
+
+def test_two_threads_may_make_the_first_object_at_once() -> None:
+    @values.dataclass(frozen=True, slots=True)
+    class First:
+        name: str
+
+    begun: Any = First.__init__
+    made = [First("a"), First.__new__(First)]
+    begun(made[1], "a")
+    assert made[0] == made[1]
