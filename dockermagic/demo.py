@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from dockermagic.containers.request import RunRequest
 from dockermagic.errors import ContainerError, DockermagicError
-from dockermagic.lessons import shipped_lessons
+from dockermagic.lessons import FIRST, shipped_lessons
 from dockermagic.notebookrun import execute, read_notebook
 from dockermagic.tables import history_table, human_size, many
 from dockermagic.view import HistoryRow
@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Place", "find_notebook", "run"]
 
-NOTEBOOK = "01-first-image.ipynb"
 IMAGE = "first-image"
 BASE = "busybox"
+EXERCISE = ("exercise", "check")
+"""The cells in which a learner answers; nobody does here."""
 STEP = re.compile(r"^ +\d+  (CACHED|done)\b.*?  (?!FROM)\S", re.MULTILINE)
 
 COLOURS = {"HighlightMagicsPreprocessor": {"languages": {"%%dockerfile": "docker"}}}
@@ -40,7 +41,7 @@ class Place(Protocol):
 
 def find_notebook() -> Path:
     """The first notebook of this package."""
-    return shipped_lessons() / NOTEBOOK
+    return shipped_lessons() / FIRST
 
 
 def run(console: Place, output: Path | None = None, notebook: Path | None = None) -> int:
@@ -59,6 +60,8 @@ def run(console: Place, output: Path | None = None, notebook: Path | None = None
     told: list[str] = []
 
     def tell(cell: NotebookNode) -> None:
+        if cell.id in EXERCISE:
+            return
         code, text = cell.source, _text_of(cell)
         if code.startswith(("%%dockerfile", "%dockerfile replay")):
             told.append(text)

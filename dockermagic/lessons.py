@@ -19,10 +19,11 @@ from dockermagic.dockerfile.shell import expand_with_matches
 from dockermagic.errors import DockermagicError, UsageError
 from dockermagic.values import dataclass
 
-__all__ = ["COPY", "Lesson", "copied", "lessons_in", "shipped_lessons"]
+__all__ = ["COPY", "FIRST", "Lesson", "copied", "lessons_in", "shipped_lessons"]
 
 COPY = "dockermagic-lessons"
 """The folder of a person's own copy of the lessons."""
+FIRST = "01-first-image.ipynb"
 
 _MAGIC = re.compile(r"%%dockerfile\b(?P<line>.*)|%%writefile\s+(?:\S*/)?(?:Dockerfile|\S*\.Dockerfile)\s*$")
 _VARIABLE = re.compile(r"\$|\{\w+\}")

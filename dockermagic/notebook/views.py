@@ -212,7 +212,8 @@ def dockerfile_view(engine: Engine, session: Session) -> view.DockerfileView:
             found = engine.check(session.request()).diagnostics
             warnings = [Warning("", 1, one.detail, (), one.url, one.line, one.rule) for one in found]
     cells = tuple((part.line, part.cell.label) for part in script.parts)
-    return view.DockerfileView(script.text, cells, tuple(warnings), f"Dockerfile of {session.name}")
+    name = "this kernel" if session.name.kind == "kernel" else str(session.name)
+    return view.DockerfileView(script.text, cells, tuple(warnings), f"Dockerfile of {name}")
 
 
 def image_view(image: Image) -> view.InfoView:

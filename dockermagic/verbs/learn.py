@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from dockermagic.errors import UsageError
-from dockermagic.lessons import COPY, lessons_in
+from dockermagic.lessons import COPY, FIRST, lessons_in
 from dockermagic.verbs.base import Console, Verb
 from dockermagic.verbs.options import Arguments
 
@@ -33,7 +33,7 @@ def lab(console: Console, arguments: Arguments) -> int:
 
     words = [sys.executable, "-m", "jupyterlab", *arguments.words]
     if not any(Path(word).exists() for word in arguments.words):
-        words.append(str(lessons_in(Path.cwd())))
+        words.append(str(lessons_in(Path.cwd()) / FIRST))
     return subprocess.run(words, check=False).returncode
 
 
@@ -41,9 +41,9 @@ DEMO = Verb("demo", "", "Build the first notebook, run its image and show what w
 LAB = Verb(
     "lab",
     "[-- JUPYTERLAB OPTIONS] [PATH]",
-    "Open JupyterLab on the lessons",
+    "Open JupyterLab on the first lesson",
     lab,
     (),
     (0, None),
-    more=f"Without PATH: on a copy of the lessons in ./{COPY}, which is yours to change and kept as it is.",
+    more=f"Without PATH: in a copy of the lessons, ./{COPY}. It is yours to change; what is there stays as it is.",
 )
