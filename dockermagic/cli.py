@@ -10,7 +10,7 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import TYPE_CHECKING, BinaryIO, TextIO
 
 from dockermagic.errors import BuildInterruptedError, DockermagicError, UsageError, explained
@@ -73,18 +73,20 @@ class Terminal:
         return sys.stdout.buffer
 
     def ask(self, question: str, *, secret: bool = False) -> str:
-        if not self.stdin_is_terminal:
-            raise UsageError(f"nobody can be asked here: {question.strip()}", hint="Standard input is no terminal.")
-        try:
-            if secret:
-                from getpass import getpass
+        if secret and self.stdin_is_terminal:
+            from getpass import getpass
 
+            with suppress(EOFError):
                 return getpass(question)
+            return ""
+        answer = ""
+        if sys.stdin is not None and not secret:
             sys.stderr.write(question)
             sys.stderr.flush()
-            return sys.stdin.readline().rstrip("\n")
-        except EOFError:
-            return ""
+            answer = sys.stdin.readline()
+        if not answer and not self.stdin_is_terminal:
+            raise UsageError(f"nobody can be asked here: {question.strip()}", hint="Standard input is no terminal.")
+        return answer.rstrip("\n")
 
     def write(self, text: str) -> None:
         sys.stdout.write(text)

@@ -19,6 +19,7 @@ from dockermagic.verbs.options import Arguments, Option, flag, text
 from dockermagic.verbs.options import many as several
 
 if TYPE_CHECKING:
+    from dockermagic.oci.reference import Reference
     from dockermagic.prune import Plan
     from dockermagic.view import Usage
 
@@ -107,8 +108,8 @@ def _removed(plan: Plan) -> str:
     return "".join(f"{title}:\n" + "".join(f"{line}\n" for line in found) + "\n" for title, found in parts if found)
 
 
-def _image(identity: str, names: Sequence[object]) -> list[str]:
-    return [*(f"untagged: {name}" for name in names), f"deleted: {identity}"]
+def _image(identity: str, names: Sequence[Reference]) -> list[str]:
+    return [*(f"untagged: {name.familiar()}" for name in names), f"deleted: {identity}"]
 
 
 def prune(console: Console, arguments: Arguments) -> int:

@@ -53,11 +53,14 @@ def test_what_has_no_name_goes_and_the_rest_stays(busybox: Commands) -> None:
 
 def test_it_is_asked_and_told_before_anything_goes(busybox: Commands) -> None:
     built(busybox, "one")
-    done = busybox("prune", code=1)
-    assert "It frees " in done.err
-    assert "1 image" in done.err
+    for answer, code in ((b"", 1), (b"n\n", 0)):
+        done = busybox("prune", code=code, stdin=answer)
+        assert "It frees " in done.err
+        assert "1 image" in done.err
     assert "-f" in busybox("prune", "--help").out
     assert len(busybox("images", "-aq").out.split()) == 2
+    assert "Deleted Images:" in busybox("prune", stdin=b"y\n").out
+    assert len(busybox("images", "-aq").out.split()) == 1
 
 
 def test_all_takes_everything_but_what_a_container_stands_on(busybox: Commands) -> None:
