@@ -153,6 +153,7 @@ def _history(magics: DockerMagics, session: Session, arguments: Namespace) -> No
         raise SessionError(f"{run.cell.label} builds nothing", hint="A history begins with FROM.")
     engine = magics.bench.engine
     shown = views.history_view(engine.stage_history(run.stage), run, f"History of {run.cell.label}")
+    shown = magics.bench.cards(session).as_made(shown)
     suspects = [path for path, _ in KNOWN if path not in ("/tmp", "/var/tmp", "/root/.cache", "/var/log")]
     show(replace(shown, waste=engine.files.wasted(run.stage.snapshots, suspects=suspects)))
 

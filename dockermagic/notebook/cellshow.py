@@ -25,6 +25,7 @@ from dockermagic.notebook.terminals import Terminals
 from dockermagic.sandbox.base import Cancel
 from dockermagic.session import Cell, Run, Script, Session
 from dockermagic.values import replace
+from dockermagic.view import HistoryRow, HistoryView
 
 __all__ = ["Cards", "CellShow", "show_replay"]
 
@@ -82,6 +83,23 @@ class Cards:
                 why = "" if stands else view.outdated or because
                 left = tuple(label for label in view.stale if label in stale)
                 one.display.redraw(replace(view, outdated=why, stale=left))
+
+    def as_made(self, history: HistoryView) -> HistoryView:
+        """A history with how each cell's steps were made when it ran: who only looks finds all of them cached."""
+        made: dict[tuple[str, str], HistoryRow] = {}
+        with self._lock:
+            for one in self._shown.values():
+                view = one.display.shown if one.display is not None else None
+                if view is not None and view.history is not None and one.cell is not None:
+                    made |= {(row.cell, row.created_by): row for row in view.history.rows if row.cell == one.cell.label}
+
+        def told(row: HistoryRow) -> HistoryRow:
+            then = made.get((row.cell, row.created_by))
+            if then is None:
+                return replace(row, cached=None)
+            return replace(row, cached=then.cached, reason=then.reason, seconds=then.seconds)
+
+        return replace(history, rows=tuple(map(told, history.rows)))
 
     # ---- buttons ----------------------------------------------------------------------------------------------------
 

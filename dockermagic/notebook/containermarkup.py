@@ -71,12 +71,12 @@ def containers_card(view: ContainersView) -> Html:
         mark, tone = STATES.get(one.state, ("✕", "bad") if one.exit_code else ("✓", "ok"))
         sign = el("span", mark, style=f"color:@{tone}", aria_hidden="true")
         name = el("strong", one.name, style="font:600 13px/1.5 @code")
-        facts = [one.id, one.ports] if one.ports else [one.id]
-        under = el("div", " · ".join(facts), style="color:@soft;font:11px/1.6 @code;overflow-wrap:anywhere")
+        apart = "display:inline-block;margin-right:10px"
+        places = [el("span", place, style=apart) for place in (one.id, one.ports) if place]
+        under = el("div", *places, style="color:@soft;font:11px/1.6 @code")
         rows.append(
             row(
-                cell(name, under),
-                cell(chip(one.image, tone="key"), style="width:1%"),
+                cell(name, " ", chip(one.image, tone="key"), under),
                 cell(code(clip(command_line(one.command), 80), style="overflow-wrap:anywhere"), class_="dm-wide"),
                 cell(sign, " ", one.status, style="width:1%;white-space:nowrap"),
                 class_="dm-whole",

@@ -9,7 +9,7 @@ from dockermagic.view import DiffView
 
 __all__ = ["diff_card"]
 
-_SIGNS = {"added": ("+", "ok"), "changed": ("~", "warn"), "removed": ("-", "bad")}
+_SIGNS = {"added": ("+", "ok"), "changed": ("~", "warn"), "removed": ("−", "bad")}
 _NARROW = "width:1%;white-space:nowrap"
 
 
@@ -25,7 +25,9 @@ def diff_card(view: DiffView) -> Html:
     left = diff.path_count - len(diff.paths)
     foot = note(f"… {many(left, 'more path')}: --all lists them", tone="soft") if left else ""
     sides = table(*_sides(diff), label="config and layers") if diff.fields or diff.layers else ""
-    return card(head(title, *facts), sides, table(*_paths(diff), label="paths") if diff.paths else "", foot)
+    line = "border-top:1px solid @line" if sides else ""
+    paths = el("div", table(*_paths(diff), label="paths"), style=line) if diff.paths else ""
+    return card(head(title, *facts), sides, paths, foot)
 
 
 def _sides(diff: ImageDiff) -> list[Html]:

@@ -65,6 +65,15 @@ def test_a_stale_cell_says_so_at_once_and_until_it_is_replayed(kernel: Kernel) -
     assert "stale" not in changed.text and "stale" not in replayed.text
 
 
+def test_a_history_tells_how_each_cell_was_made(kernel: Kernel) -> None:
+    """And not that it is CACHED for who looks."""
+    kernel.run(FIRST, "cell-0")
+    kernel.run("%%dockerfile\nRUN date +%s%N > /now", "cell-1")
+
+    history = kernel.run("%dockerfile history", "history").displays[0]["text/html"]
+    assert "cell [3] · built in" in history and "CACHED" not in history
+
+
 def test_undo_brings_a_card_back(kernel: Kernel) -> None:
     kernel.run(FIRST, "cell-0")
     second = kernel.run(SECOND, "cell-1")
