@@ -102,7 +102,8 @@ export function mount(root, channel, options) {
   const resized = new ResizeObserver(() => screen.clientHeight && fit.fit());
   resized.observe(screen);
   channel.ask("terminal.open", { ...options, terminal: id, rows: terminal.rows, columns: terminal.cols }).then(
-    () => terminal.focus(),
+    // What has the keys is to be seen.
+    () => (terminal.focus(), place.scrollIntoView({ block: "nearest" })),
     (error) => ended(error.message),
   );
   return () => {
