@@ -44,6 +44,15 @@ def human_size(size: int) -> str:
     return f"{value:.3g}{units[0]}"
 
 
+def binary_size(size: int) -> str:
+    """Four digits and a unit of 1024, as Docker shows memory: ``452KiB``, ``23.54GiB``."""
+    value, units = float(size), ["B", "KiB", "MiB", "GiB", "TiB", "PiB"]
+    while value >= 1024 and len(units) > 1:
+        value /= 1024
+        units.pop(0)
+    return f"{value:.4g}{units[0]}"
+
+
 def duration(seconds: float) -> str:
     """``4ms``, ``0.3s``, ``1m 12s``, ``2h 05m``."""
     seconds = max(0.0, seconds)

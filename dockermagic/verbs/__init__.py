@@ -279,4 +279,9 @@ def _run_verb(known: Verb, rest: list[str], console: Console) -> int:
         usage = f"\nUsage:  {console.program} {known.name} {known.usage}".rstrip()
         error.hint = f"{usage}\n\nRun '{console.program} {known.name} --help' for more information"
         raise
-    return known.function(console, arguments)
+    try:
+        return known.function(console, arguments)
+    except KeyboardInterrupt:
+        if not known.watches:
+            raise
+        return 130

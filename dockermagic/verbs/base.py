@@ -83,7 +83,10 @@ class Console(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Verb:
-    """One verb of the command line. ``words`` is the least and the greatest number of words beside the options."""
+    """One verb of the command line. ``words`` is the least and the greatest number of words beside the options.
+
+    One that ``watches`` may go on until Ctrl-C, which is its proper end then: nothing is said of it.
+    """
 
     name: str
     usage: str
@@ -93,6 +96,7 @@ class Verb:
     words: tuple[int, int | None] = (0, 0)
     interspersed: bool = True
     more: str = ""
+    watches: bool = False
 
 
 def each(console: Console, names: Sequence[str], do: Callable[[str], object]) -> int:

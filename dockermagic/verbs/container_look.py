@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from dockermagic.containers.container import Usage
 from dockermagic.errors import ContainerError
-from dockermagic.tables import human_size
+from dockermagic.tables import binary_size, human_size
 from dockermagic.verbs.base import Console, Verb
 from dockermagic.verbs.listing import render
 from dockermagic.verbs.options import Arguments, flag, many, text
@@ -191,33 +191,43 @@ _STATS_HEADERS = {
 _STATS = "\t".join("{{." + name + "}}" for name in _STATS_HEADERS if name != "Container")
 
 
+_CLEARED = "\x1b[2J\x1b[H"
+
+
 def stats(console: Console, arguments: Arguments) -> int:
-    """Show what containers use, measured over a moment; once, since a listing that moves is of little use here."""
+    """Show what containers use, again and again until Ctrl-C; in a cell, where nothing moves, once."""
     running = console.engine.running
-    names = arguments.words or [one.id for one in running.all() if one.is_running or arguments.flag("all")]
-    containers = [running.get(name) for name in names]
-    before = {one.id: running.usage(one) or Usage() for one in containers}
-    began = time.monotonic()
-    time.sleep(0.25)
-    rows = []
-    for one in containers:
-        now, seconds = running.usage(one) or Usage(), time.monotonic() - began
-        total = now.limit or _memory()
-        rows.append(
-            {
-                "ID": one.id[:12],
-                "Container": one.id[:12],
-                "Name": one.name,
-                "CPUPerc": f"{max(0.0, now.cpu - before[one.id].cpu) / seconds * 100:.2f}%",
-                "MemUsage": f"{human_size(now.memory)} / {human_size(total)}",
-                "MemPerc": f"{now.memory / total * 100 if total else 0:.2f}%",
-                "NetIO": f"{human_size(now.received)} / {human_size(now.sent)}",
-                "BlockIO": f"{human_size(now.read)} / {human_size(now.written)}",
-                "PIDs": str(now.processes),
-            }
-        )
-    console.write(render(rows, _STATS_HEADERS, arguments.text("format"), _STATS))
-    return 0
+    once = arguments.flag("no-stream") or console.stdin is None
+    form, before, pause = arguments.text("format"), dict[str, tuple[float, Usage]](), 0.25
+    while True:
+        names = arguments.words or [one.id for one in running.all() if one.is_running or arguments.flag("all")]
+        containers = [running.get(name) for name in names]
+        for one in containers:
+            before.setdefault(one.id, (time.monotonic(), running.usage(one) or Usage()))
+        time.sleep(pause)
+        after = {one.id: (time.monotonic(), running.usage(one) or Usage()) for one in containers}
+        rows = [_usage_row(one, before[one.id], after[one.id]) for one in containers]
+        console.write(("" if once else _CLEARED) + render(rows, _STATS_HEADERS, form, _STATS))
+        if once:
+            return 0
+        console.stdout().flush()
+        before, pause = after, 1.0
+
+
+def _usage_row(container: Container, before: tuple[float, Usage], after: tuple[float, Usage]) -> dict[str, str]:
+    (began, then), (ended, now) = before, after
+    total = now.limit or _memory()
+    return {
+        "ID": container.id[:12],
+        "Container": container.id[:12],
+        "Name": container.name,
+        "CPUPerc": f"{max(0.0, now.cpu - then.cpu) / (ended - began) * 100:.2f}%",
+        "MemUsage": f"{binary_size(now.memory)} / {binary_size(total)}",
+        "MemPerc": f"{now.memory / total * 100 if total else 0:.2f}%",
+        "NetIO": f"{human_size(now.received)} / {human_size(now.sent)}",
+        "BlockIO": f"{human_size(now.read)} / {human_size(now.written)}",
+        "PIDs": str(now.processes),
+    }
 
 
 def _memory() -> int:
@@ -260,10 +270,11 @@ STATS = Verb(
     (
         flag("all", "a", "Show all containers (default shows just running)"),
         text("format", "", "Format output using a custom template: 'table', 'table TEMPLATE', 'json' or a Go template"),
-        flag("no-stream", "", hidden=True),
+        flag("no-stream", "", "Disable streaming stats and only pull the first result"),
         flag("no-trunc", "", hidden=True),
     ),
     (0, None),
+    watches=True,
 )
 DIFF = Verb(
     "diff", "CONTAINER", "Inspect changes to files or directories on a container's filesystem", diff, (), (1, 1)

@@ -312,4 +312,5 @@ LOGS = Verb(
         text("until", "", "Show logs before a timestamp or relative", check=moment),
     ),
     (1, 1),
+    watches=True,
 )

@@ -101,7 +101,7 @@ def test_inspect_top_and_stats(box: Commands) -> None:
     assert (found["Name"], found["State"]["Status"], found["Path"]) == ("/box", "running", "sh")
     assert box("inspect", "-f", "{{.State.Running}} {{.HostConfig.NetworkMode}}", "box").out == "true host\n"
     assert "sleep 1000" in box("top", "box").out
-    row = json.loads(box("stats", "--format", "json", "box").out)
+    row = json.loads(box("stats", "--no-stream", "--format", "json", "box").out)
     assert (row["Name"], row["PIDs"]) == ("box", "1")
 
 
