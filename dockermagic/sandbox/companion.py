@@ -32,8 +32,8 @@ class _Run:
 def serve(channel: socket.socket, answers: socket.socket) -> NoReturn:
     """Serve until the resident process is gone.
 
-    ``channel`` brings ``{"run": n, ...}`` of pid 1, with the filter's listener or with the owner of all that is made,
-    and ``{"over": n}``; ``answers`` takes ``{"over": n, "recorded": bool}``.
+    ``channel`` brings ``{"run": n, ...}`` of pid 1, with the filter's listener and its mount namespace or with the
+    owner of all that is made, and ``{"over": n}``; ``answers`` takes ``{"over": n, "recorded": bool}``.
     """
     try:
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -81,7 +81,7 @@ class _Companion:
         run.listener.answer()
 
     def _take(self) -> None:
-        data, fds, pid = syscalls.receive_from(self.channel)
+        data, fds = syscalls.receive(self.channel)
         if not data:
             os._exit(0)
         message = wire.load(data)
@@ -92,11 +92,7 @@ class _Companion:
         if not fds:
             return
         self._go_home()
-        try:
-            run.namespace = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:  # it has ended meanwhile
-            os.close(fds[0])
-            return
+        run.namespace = fds[1]
         upper = Path(message["upper"]) if message["upper"] else None
         run.listener = Listener(fds[0], upper, message["groups"])
         run.listener.hurry()

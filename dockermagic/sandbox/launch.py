@@ -196,13 +196,9 @@ def _run(
     for number, fd in enumerate(fds):
         os.dup2(fd, number, inheritable=True)
     sys.close_all_but({0, 1, 2, status.fd, *([records.fd] if records else [])})
-    is_mapped = records is not None or _is_mapped()
-    limit(process, others=0 if is_mapped else None)
+    limit(process, others=0 if records is not None or _is_mapped() else None)
     upper = str(job.rootfs.upper) if job.rootfs.upper else None
     drop_privileges(process, identity, records, upper, keep)
-    # Until exec this is a copy of the resident process, whose memory and program are the host's business, and for the
-    # first process of --init there is no exec. Below a user namespace nobody could join it any more.
-    sys.prctl(sys.PR_SET_DUMPABLE, int(is_mapped))
     if process.init:
         _fork_below_init(status)
     _execute(process.args, environment, status)
@@ -283,7 +279,10 @@ def _rename(name: str) -> None:
 
 
 def _fork_below_init(status: Status) -> None:
-    """Go on in a child; this process passes signals on, reaps what loses its parent, and ends as the child does."""
+    """Go on in a child; this process passes signals on, reaps what loses its parent, and ends as the child does.
+
+    Nobody looks into this one, which stays a copy of the resident process: who asks for the process gets the child.
+    """
     # Before the fork: the child may look at its parent at once, and signals may come at once.
     _rename("docker-init")
     passed = set(signal.Signals) - {signal.SIGCHLD, signal.SIGKILL, signal.SIGSTOP, signal.SIGTTIN, signal.SIGTTOU}
@@ -298,6 +297,8 @@ def _fork_below_init(status: Status) -> None:
             os.tcsetpgrp(0, os.getpid())
             signal.signal(signal.SIGTTOU, signal.SIG_DFL)
         return
+    process = os.pidfd_open(child)
+    status.send(wire.dump({"process": True, "held": False}), [process])
     sys.close_all_but(set())
     while True:
         while True:

@@ -53,6 +53,8 @@ def drop_privileges(
             os.setresuid(identity.uid, identity.uid, identity.uid)
         except OSError as error:
             raise _unmapped(error, identity.uid) from error
+    # Until exec this is a copy of the resident process: its memory and program are the host's business.
+    sys.prctl(sys.PR_SET_DUMPABLE, 0)
     if single or identity.uid == 0:
         # What the sandbox itself was not given, nobody inside can have.
         sys.capset(keep & sys.capget() if identity.uid == 0 else 0)
@@ -87,5 +89,7 @@ def _fake(records: Records, upper: str | None, groups: Sequence[int]) -> None:
         except OSError:
             seccomp.install(seccomp.succeed_program())
             return
-        records.tell({"upper": upper, "groups": list(groups)}, [fd])
+        namespace = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+        records.tell({"upper": upper, "groups": list(groups)}, [fd, namespace])
         os.close(fd)
+        os.close(namespace)

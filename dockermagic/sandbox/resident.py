@@ -296,7 +296,6 @@ class Server:
 
     def _start_companion(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         answers, answering = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
         def lost(status: int) -> None:

@@ -29,7 +29,6 @@ __all__ = [
     "pivot_root",
     "prctl",
     "receive",
-    "receive_from",
     "send",
     "set_loopback_up",
     "sethostname",
@@ -312,15 +311,8 @@ def send(channel: socket.socket, data: bytes, fds: list[int] | None = None) -> N
 
 def receive(channel: socket.socket) -> tuple[bytes, list[int]]:
     """What :func:`send` sent; empty data is the end. Descriptors arrive close-on-exec."""
-    data, fds, _ = receive_from(channel)
-    return data, fds
-
-
-def receive_from(channel: socket.socket) -> tuple[bytes, list[int], int]:
-    """The same, with the sender's process id as it is called here, where SO_PASSCRED is set; else 0."""
     fds = array.array("i")
-    pid = 0
-    room = socket.CMSG_SPACE(253 * fds.itemsize) + socket.CMSG_SPACE(12)
+    room = socket.CMSG_SPACE(253 * fds.itemsize)
     try:
         data, ancillary, _, _ = channel.recvmsg(1 << 18, room, socket.MSG_CMSG_CLOEXEC)
     except ConnectionResetError:  # it ended with words of ours unread: told once, before its own last words
@@ -328,6 +320,4 @@ def receive_from(channel: socket.socket) -> tuple[bytes, list[int], int]:
     for level, kind, content in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
-        elif level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS:
-            (pid,) = struct.unpack("i", content[:4])
-    return data, list(fds), pid
+    return data, list(fds)
