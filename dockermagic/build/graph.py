@@ -221,9 +221,11 @@ Operation = ImageSource | Copy | MakeDirectory | Exec
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return [_plain(item) for item in value]
     kind = type(value)
+    if kind is str or value is None:  # nearly all of it; a class is asked what it is only where it may be one
+        return value
+    if kind is tuple:
+        return [_plain(item) for item in value]
     if not is_dataclass(kind):
         return value
     if isinstance(value, CacheMount):  # which cache is mounted does not change what the step means
@@ -242,10 +244,12 @@ def definition(op: Operation) -> dict[str, Any]:
     return plain
 
 
+_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
+
+
 def digest_of(value: Mapping[str, Any]) -> str:
     """``sha256:`` of the value's canonical JSON form."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+    return "sha256:" + hashlib.sha256(_canonical(value).encode()).hexdigest()
 
 
 def sources(vertex: Vertex) -> Iterator[Source]:
