@@ -15,7 +15,7 @@ from dockermagic.errors import UsageError
 from dockermagic.values import dataclass
 from dockermagic.view import Kind, State, TreeEntry, Waste, WastedPath
 
-__all__ = ["Change", "Changed", "Files", "Found", "Layers", "Page", "changed_tree"]
+__all__ = ["UNCHANGED", "Change", "Changed", "Files", "Found", "Layers", "Page", "changed_tree"]
 
 Layers = Sequence[int] | FailedStep
 """A chain of snapshots, bottom first, or what a failed RUN left."""
@@ -68,6 +68,7 @@ class Changed:
     truncated: bool
 
 
+UNCHANGED = Changed((), 0, 0, 0, 0, truncated=False)
 _KEPT_CHANGES = 64
 
 

@@ -14,7 +14,7 @@ from dockermagic.catalog import HistoryRow
 from dockermagic.engine import Engine
 from dockermagic.errors import DockermagicError
 from dockermagic.events import Warning
-from dockermagic.files import Changed, Layers, changed_tree
+from dockermagic.files import UNCHANGED, Changed, Layers, changed_tree
 from dockermagic.handles import Image
 from dockermagic.notebook.sources import snapshots_before
 from dockermagic.session import Run, Script, Session
@@ -127,7 +127,9 @@ def tree_view(engine: Engine, run: Run, path: str = "/") -> view.TreeView:
 
 def changed_view(engine: Engine, run: Run) -> view.TreeView:
     """What a cell changed in the root filesystem, as a tree."""
-    changed = engine.files.changed(run.stage.snapshots if run.stage else (), run.base, SHOWN)
+    changed = UNCHANGED
+    if run.stage is not None and any(step.added or step.modified or step.removed for step in run.steps):
+        changed = engine.files.changed(run.stage.snapshots, run.base, SHOWN)
     return _counted(view.TreeView(changed_tree(changed.paths), against=f"the state before {run.cell.label}"), changed)
 
 
