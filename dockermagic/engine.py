@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Unpack
 
 from dockermagic.errors import ArchiveError, ContainerError, ImageNotFoundError, InvalidReferenceError, RegistryError
-from dockermagic.events import Emit, Event, Status, Warning
 from dockermagic.exchange import Exchange
 from dockermagic.rooms import default_home, silence
 from dockermagic.upkeep import Upkeep
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from dockermagic.containers.request import RunRequest
     from dockermagic.containers.terminal import Screen, TerminalSession
     from dockermagic.dockerfile.linter import Report as LintReport
+    from dockermagic.events import Emit, Event
     from dockermagic.files import Change, Files, Layers
     from dockermagic.imagediff import ImageDiff
     from dockermagic.sandbox.base import Cancel, Output
@@ -39,6 +39,8 @@ __all__ = ["Engine", "default_home"]
 
 def _once_it_moves(emit: Emit) -> Emit:
     """Hand events on from the first that tells of progress: a try that ends before shows nothing."""
+    from dockermagic.events import Status
+
     held: list[Event] = []
     moved = False
 
@@ -83,6 +85,8 @@ class Engine(Exchange, Upkeep):
         with self._lock, self.store.lease():
             result = self.builder.build(request, emit, cancel)
             if any(not step.cached for step in result.steps) and (notice := self.sandbox_notice()):
+                from dockermagic.events import Warning
+
                 emit(Warning("", 1, notice))
         self._keep_to_bound()
         return result
@@ -292,6 +296,10 @@ class Engine(Exchange, Upkeep):
     def remove_container(self, name: str, *, force: bool = False) -> str:
         """Delete a container by name or id and return its id. Raises :class:`ContainerError`."""
         return self.running.remove(name, force=force)
+
+    def begin(self) -> None:
+        """Something will be run: start what runs it beside what has to be found out before."""
+        self.sandbox.begin()
 
     def run(
         self,

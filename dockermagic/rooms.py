@@ -8,13 +8,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dockermagic.events import Event
-
 if TYPE_CHECKING:
     from dockermagic.build.builder import Builder
     from dockermagic.build.images import Images
     from dockermagic.containers.runtime import Containers
-    from dockermagic.events import Emit
+    from dockermagic.events import Emit, Event
     from dockermagic.oci.platform import Platform
     from dockermagic.oci.reference import Reference
     from dockermagic.oci.spec import Descriptor

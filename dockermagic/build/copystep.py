@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from dockermagic.build.context import Context
-from dockermagic.build.copying import group_row
 from dockermagic.build.graph import (
     Copy,
     GitFiles,
@@ -18,7 +17,6 @@ from dockermagic.build.graph import (
     Vertex,
     digest_of,
 )
-from dockermagic.build.remote import size_limit
 from dockermagic.build.workshop import Workshop
 from dockermagic.dockerfile.gitref import GitRef, parse_git_ref
 from dockermagic.errors import BuildError
@@ -72,6 +70,9 @@ def execute_copy(op: Copy, active: Active, shop: Workshop) -> None:
 
 
 def _copy(op: Copy, active: Active, shop: Workshop, stack: contextlib.ExitStack) -> None:
+    from dockermagic.build.copying import group_row
+    from dockermagic.build.remote import size_limit
+
     sources: list[dict[str, Any]] = []
     mounts = {"source": shop.rootfs(op.source)} if isinstance(op.source, Vertex) else {}
     selected = False

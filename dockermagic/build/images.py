@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from dockermagic.build.locks import Lock
 from dockermagic.errors import ImageNotFoundError, RegistryError, StoreError
-from dockermagic.events import Emit
 from dockermagic.oci.image import Image
 from dockermagic.oci.platform import Platform
 from dockermagic.oci.reference import Reference
@@ -24,10 +23,11 @@ if TYPE_CHECKING:
     import socket
 
     from dockermagic.build.graph import ImageSource
+    from dockermagic.events import Emit
 
 __all__ = ["DEFAULT_PACKING", "BaseImage", "Images", "Packing", "Pull"]
 
-Pull = Callable[[Reference, Platform, Emit], Descriptor]
+Pull = Callable[[Reference, Platform, "Emit"], Descriptor]
 """Fetches an image into the store; raises RegistryError."""
 
 
@@ -128,6 +128,9 @@ class Images:
 
     def snapshots(self, image: Image, emit: Emit) -> Snapshot | None:
         """The snapshot of an image's top layer, None for an image without layers."""
+        top = self.snapshotter.find(f"chain:{image.chain_ids[-1]}") if image.chain_ids else None
+        if top is not None or not image.chain_ids:
+            return top
         from dockermagic.build.unpacking import Unpacking
 
         return Unpacking(self, image, emit, "").run()

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from dockermagic.errors import ContainerError, DockermagicError
-from dockermagic.sandbox import wire
+from dockermagic.sandbox import packets, wire
 
 __all__ = ["Door", "Handler", "Line", "ask", "connect"]
 
@@ -49,9 +49,7 @@ class Line:
 
     def send(self, message: Mapping[str, Any], fds: list[int] | None = None) -> None:
         """Say something. Raises OSError where nobody is there."""
-        from dockermagic.sandbox import syscalls
-
-        syscalls.send(self.channel, wire.dump(message), fds)
+        packets.send(self.channel, wire.dump(message), fds)
 
     def fail(self, error: BaseException) -> None:
         """Say what went wrong, to somebody who may be gone."""
@@ -60,12 +58,10 @@ class Line:
 
     def receive(self) -> tuple[dict[str, Any], list[int]]:
         """What is said, and the descriptors that came with it; nothing at the end. Raises the error that was sent."""
-        from dockermagic.sandbox import syscalls
-
         found: list[int] = []
         while b"\n" not in self._rest:
             try:
-                piece, fds = syscalls.receive(self.channel)
+                piece, fds = packets.receive(self.channel)
             except ConnectionResetError:
                 return {}, found
             found += fds

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -82,7 +81,10 @@ def process_of(supervisor: Supervisor, stack: contextlib.ExitStack) -> tuple[Pro
 def _network(supervisor: Supervisor, stack: contextlib.ExitStack) -> Network | None:
     """The network of a container that has one of its own, with its ports taken; the state says which."""
     container = supervisor.container
-    shutil.rmtree(_ports_of(supervisor), ignore_errors=True)
+    if _ports_of(supervisor).exists():  # of a run before
+        import shutil
+
+        shutil.rmtree(_ports_of(supervisor), ignore_errors=True)
     if container.network != "bridge":
         supervisor.note(network=container.network, ports=(), address="")
         return None

@@ -23,7 +23,7 @@ __all__ = [
     "unusable_name",
 ]
 
-VOLUME_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
+VOLUME_NAME = r"[a-zA-Z0-9][a-zA-Z0-9_.-]+"
 _PROPAGATION = ("private", "rprivate", "shared", "rshared", "slave", "rslave")
 _OPTIONS = frozenset(("ro", "rw", "z", "Z", "nocopy", "consistent", "cached", "delegated", *_PROPAGATION))
 
@@ -203,6 +203,6 @@ def parse_volume(text: str, directory: Path) -> Bind:
     source = parts[0]
     if source.startswith(("/", ".", "~")):
         return Bind(target, path=directory / Path(source).expanduser(), readonly=readonly, copy=False)
-    if not VOLUME_NAME.fullmatch(source):
+    if not re.fullmatch(VOLUME_NAME, source):
         raise ValueError(unusable_name(source))
     return Bind(target, volume=source, readonly=readonly, copy="nocopy" not in options)

@@ -13,7 +13,6 @@ from typing import Any
 
 from dockermagic.containers import control, logs
 from dockermagic.containers.container import Container, ContainerResult, Usage
-from dockermagic.containers.keeper import delegate
 from dockermagic.containers.limits import enter_groups
 from dockermagic.containers.processes import pids, usage
 from dockermagic.containers.request import ExecRequest, RunRequest
@@ -48,7 +47,12 @@ class Containers:
         self.volumes = self.shelf.volumes
 
     def _delete(self, path: Path) -> None:
-        self.sandbox.call("dockermagic.containers.writable:remove", path=str(path))
+        import shutil
+
+        try:
+            shutil.rmtree(path)
+        except OSError:  # it has files of other ids, or somebody else removes it, too
+            self.sandbox.call("dockermagic.containers.writable:remove", path=str(path))
 
     # -- running -------------------------------------------------------------------------------------------------------
 
@@ -89,6 +93,8 @@ class Containers:
         self, request: RunRequest, config: Mapping[str, Any], lowers: tuple[Path, ...], *, image_id: str = ""
     ) -> str:
         """Run a container that outlives this process, and return its id when its process has begun."""
+        from dockermagic.containers.keeper import delegate
+
         place, container, held = self.shelf.create(request, config, lowers, image_id)
         try:
             line, _ = delegate(self.home, self.sandbox.mode, place, held)
@@ -103,10 +109,12 @@ class Containers:
             begun[0].channel.close()
 
     def _start(self, place: Place, reader: logs.Reader | None = None) -> tuple[control.Line, int | None] | None:
-        """Start a container: what :func:`delegate` gives; None where it runs. Of several who want to, one starts it.
+        """Start a container: what keeper.delegate gives; None where it runs. Of several who want to, one starts it.
 
         ``reader`` will read what it writes from its start on.
         """
+        from dockermagic.containers.keeper import delegate
+
         with place.unchanged() as container:
             while not container.is_running:
                 held = place.try_to_hold()

@@ -26,7 +26,6 @@ import contextlib
 import json
 import os
 import re
-import secrets
 import stat
 import time
 import types
@@ -49,7 +48,7 @@ from dockermagic.wholefile import write_whole
 __all__ = ["Place", "Shelf", "decode"]
 
 Value = TypeVar("Value")
-_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
+_NAME = r"[a-zA-Z0-9][a-zA-Z0-9_.-]+"
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +179,7 @@ class Shelf:
 
         Raises ContainerError for a name that is none or is taken, and for a request that comes to no process.
         """
-        identity = secrets.token_hex(32)
+        identity = os.urandom(32).hex()
         place = Place(self.root / (f"rm-{identity}" if request.remove else identity))
         asked = replace(request, stdin=None, open_stdin=request.open_stdin or request.stdin is not None)
         container = Container(identity, request.name, time.time(), image_id, asked, config, lowers)
@@ -205,7 +204,7 @@ class Shelf:
     def _take_name(self, wanted: str, place: Place) -> str:
         """Give a name to a container that is being made; '' is any. The lock is held."""
         wanted = wanted.removeprefix("/")
-        if wanted and not _NAME.fullmatch(wanted):
+        if wanted and not re.fullmatch(_NAME, wanted):
             raise ContainerError(
                 f"Invalid container name ({wanted}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed",
                 hint="A name has at least two characters.",
@@ -225,7 +224,7 @@ class Shelf:
                     "that name.",
                     hint=f"`rm -f {wanted}` removes it. One that is run with --rm gives its name back at its end.",
                 )
-        return self._take_name(secrets.token_hex(6), place)
+        return self._take_name(os.urandom(6).hex(), place)
 
     def rename(self, place: Place, name: str) -> None:
         """Give a container another name. Raises ContainerError where it is taken."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-import secrets
+import os
+import re
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -34,7 +35,7 @@ class Volumes:
 
     def get(self, name: str) -> Volume:
         """The volume of that name. Raises ContainerError, with 1."""
-        found = self._read(self.root / name) if _NAME.fullmatch(name) else None
+        found = self._read(self.root / name) if re.fullmatch(_NAME, name) else None
         if found is None:
             raise ContainerError(f"get {name}: no such volume", exit_code=1, hint="`volume ls` lists them.")
         return found
@@ -42,8 +43,8 @@ class Volumes:
     def create(self, name: str = "", labels: Mapping[str, str] | None = None) -> str:
         """Make a volume, under a name of its own where none is given; nothing happens where it is there."""
         given = {**(labels or {}), **({} if name else {ANONYMOUS: ""})}
-        name = name or secrets.token_hex(32)
-        if not _NAME.fullmatch(name):
+        name = name or os.urandom(32).hex()
+        if not re.fullmatch(_NAME, name):
             raise ContainerError(unusable_name(name), exit_code=1)
         self.make(name, given)
         return name

@@ -29,7 +29,7 @@ _ARCHITECTURES = {
     "armv8l": ("arm", "v8"),
 }
 _SYSTEMS = {"macos": "darwin", "win32": "windows"}
-_WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_WORD = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Platform(Document):
     def parse(cls, text: str) -> Platform:
         """``os/arch[/variant]``, an operating system or an architecture alone; raises UsageError."""
         words = text.strip().lower().split("/")
-        if not 1 <= len(words) <= 3 or not all(_WORD.fullmatch(word) for word in words):
+        if not 1 <= len(words) <= 3 or not all(re.fullmatch(_WORD, word) for word in words):
             raise UsageError(f"invalid platform {text!r}", hint="Write it as os/arch or os/arch/variant: linux/arm64.")
         here = cls.host()
         if len(words) == 1:

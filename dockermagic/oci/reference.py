@@ -14,22 +14,22 @@ DEFAULT_TAG = "latest"
 _OFFICIAL = "library/"
 
 _LABEL = r"(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])"
-_REGISTRY = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[a-fA-F0-9:]+\])(?::[0-9]+)?")
+_REGISTRY = rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[a-fA-F0-9:]+\])(?::[0-9]+)?"
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
-_REPOSITORY = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
-_TAG = re.compile(r"\w[\w.-]{0,127}", re.ASCII)
-_DIGEST = re.compile(r"[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,}")
-_KNOWN_DIGESTS = {"sha256": re.compile(r"[0-9a-f]{64}"), "sha512": re.compile(r"[0-9a-f]{128}")}
+_REPOSITORY = rf"{_COMPONENT}(?:/{_COMPONENT})*"
+_TAG = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
+_DIGEST = r"[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,}"
+_KNOWN_DIGESTS = {"sha256": r"[0-9a-f]{64}", "sha512": r"[0-9a-f]{128}"}
 _LONGEST_NAME = 255
 
 
 def is_digest(text: str) -> bool:
     """Whether the text is a whole digest, such as ``sha256:`` and 64 hex digits."""
-    if not _DIGEST.fullmatch(text):
+    if not re.fullmatch(_DIGEST, text):
         return False
     algorithm, _, encoded = text.partition(":")
     known = _KNOWN_DIGESTS.get(algorithm)
-    return known is None or known.fullmatch(encoded) is not None
+    return known is None or re.fullmatch(known, encoded) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +60,12 @@ class Reference:
         else:
             registry, path = DEFAULT_REGISTRY, name
         path, colon, tag = path.partition(":")
-        if colon and not _TAG.fullmatch(tag):
+        if colon and not re.fullmatch(_TAG, tag):
             raise _invalid(text, f"{tag!r} is not a tag (letters, digits, '_', '.' and '-', at most 128)")
-        if not _REGISTRY.fullmatch(registry):
+        if not re.fullmatch(_REGISTRY, registry):
             raise _invalid(text, f"{registry!r} is not a registry")
-        if not _REPOSITORY.fullmatch(path):
-            if _REPOSITORY.fullmatch(path.lower()):
+        if not re.fullmatch(_REPOSITORY, path):
+            if re.fullmatch(_REPOSITORY, path.lower()):
                 raise _invalid(text, "the repository name must be in lower case", hint=f"Try {text.lower()!r}.")
             raise _invalid(text, f"{path!r} is not a repository name" if path else "the repository name is empty")
         if re.fullmatch(r"[0-9a-f]{64}", name):

@@ -11,7 +11,6 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 from dockermagic.errors import ArchiveError
@@ -72,7 +71,7 @@ DOCKER_LAYER_GZIP = f"{DOCKER_LAYER}.gzip"
 ANNOTATION_REF_NAME = "org.opencontainers.image.ref.name"
 ANNOTATION_IMAGE_NAME = "io.containerd.image.name"
 
-_SURROGATE = re.compile("[\ud800-\udfff]")
+_SURROGATE = "[\ud800-\udfff]"
 
 
 def digest(data: bytes) -> str:
@@ -84,7 +83,7 @@ def encode(value: Document | Any) -> bytes:
     """Canonical JSON: compact UTF-8, members in the order given; what is not Unicode becomes U+FFFD, as in Go."""
     plain = value.to_json() if isinstance(value, Document) else value
     text = json.dumps(plain, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return _SURROGATE.sub("\ufffd", text).encode()
+    return re.sub(_SURROGATE, "\ufffd", text).encode()
 
 
 def decode(data: bytes, what: str) -> Any:
@@ -105,6 +104,8 @@ def chain_ids(diff_ids: Iterable[str]) -> tuple[str, ...]:
 
 def timestamp(seconds: float | None = None) -> str:
     """Seconds since the epoch (None: now) as the specification writes times: RFC 3339 in UTC, no needless digits."""
+    from datetime import UTC, datetime
+
     moment = datetime.now(UTC) if seconds is None else datetime.fromtimestamp(seconds, UTC)
     text = moment.strftime("%Y-%m-%dT%H:%M:%S.%f").rstrip("0").rstrip(".")
     return text + "Z"

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from dockermagic.errors import SandboxError
-from dockermagic.sandbox import mounts, ownership, stage, syscalls, tree_requests, trees, wire
+from dockermagic.sandbox import mounts, ownership, packets, stage, syscalls, trees, wire
 
 __all__ = ["Caller", "load"]
 
@@ -33,7 +33,7 @@ class Caller:
         """Give it its request; the first descriptor is that of the client. ``fds`` are closed."""
         self.number = number
         try:
-            syscalls.send(self.channel, data, fds)
+            packets.send(self.channel, data, fds)
         except OSError:
             pass  # it was killed; the client sees its socket close
         for fd in fds:
@@ -46,7 +46,7 @@ def _serve(setting: stage.Setting, channel: socket.socket) -> NoReturn:
     try:
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
         gc.enable()
-        data, fds = syscalls.receive(channel)
+        data, fds = packets.receive(channel)
         channel.close()
         if data:
             head, _, payload = data.partition(b"\n")
@@ -70,6 +70,8 @@ def _result(
         arguments["emit"] = lambda value: control.sendall(wire.dump({"output": value}))
     function = load(request["function"])
     if not setting.overlay:
+        from dockermagic.sandbox import tree_requests
+
         return tree_requests.call(setting, function, request["mounts"], arguments)
     places = {name: f"{setting.mount_point}/call-{name}" for name in request["mounts"]}
     if places:

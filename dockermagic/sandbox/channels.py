@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from typing import Any
 
-from dockermagic.sandbox import syscalls, wire
+from dockermagic.sandbox import packets, wire
 
 __all__ = ["Records", "Status"]
 
@@ -19,14 +19,14 @@ class Status:
     def send(self, data: bytes, fds: list[int] | None = None) -> None:
         """Write all of ``data``, and pass descriptors with it."""
         channel = socket.socket(fileno=self.fd)
-        syscalls.send(channel, data, fds)
+        packets.send(channel, data, fds)
         channel.detach()
 
     def receive(self) -> tuple[bytes, list[int]]:
         """Some bytes and the descriptors that came with them; nothing at the end."""
         channel = socket.socket(fileno=self.fd)
         try:
-            return syscalls.receive(channel)
+            return packets.receive(channel)
         finally:
             channel.detach()
 

@@ -13,7 +13,7 @@ import stat
 from pathlib import Path
 
 from dockermagic.errors import SandboxError
-from dockermagic.sandbox import seccomp, syscalls
+from dockermagic.sandbox import packets, seccomp, syscalls
 from dockermagic.sandbox.base import Process
 from dockermagic.sandbox.hosts import network_files
 from dockermagic.sandbox.proot import Traced
@@ -111,7 +111,7 @@ class Chrooted(Traced):
     def _filter(self, environment: dict[str, str], fds: list[int], start: socket.socket, words: int) -> dict[str, str]:
         if listens():
             listener = seccomp.install(seccomp.proot_listener_program(False), listen=True)
-            syscalls.send(start, b"start", [listener])
+            packets.send(start, b"start", [listener])
         return environment
 
     def _execute(self, command: list[str], environment: dict[str, str]) -> None:

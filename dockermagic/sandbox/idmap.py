@@ -5,8 +5,6 @@ newgidmap.
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
 from pathlib import Path
 
 from dockermagic.errors import SandboxUnavailableError
@@ -70,11 +68,15 @@ def _name() -> str:
 
 
 def _tool(name: str) -> str | None:
+    import shutil
+
     return shutil.which(name) or shutil.which(name, path="/usr/bin:/usr/sbin:/bin")
 
 
 def write_ranges(pid: int) -> None:
     """Map the ids of the user namespace of ``pid``. Raises SandboxUnavailableError with the tool's own words."""
+    import subprocess
+
     for tool, own, file in (
         ("newuidmap", os.getuid(), "/etc/subuid"),
         ("newgidmap", os.getgid(), "/etc/subgid"),

@@ -14,6 +14,7 @@ import socket
 import termios
 from collections.abc import Sequence
 from pathlib import Path
+from sys import meta_path
 from typing import Any, NoReturn
 
 from dockermagic.errors import SandboxError
@@ -54,6 +55,7 @@ def start(
     companion where there is a single id, which knows the run by its ``number``. ``group`` is entered first.
     ``beside`` is a process (a pidfd) whose namespaces are entered instead of new ones.
     """
+    meta_path.clear()  # a module that is not imported by now would be the container's
     try:
         known = Records(records, number) if records else None
         if beside is None:

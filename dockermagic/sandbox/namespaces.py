@@ -49,6 +49,10 @@ class NamespaceSandbox:
 
         return Worker(self.mode, self.home / "snapshots", self.home / "mnt", fresh_proc=self.fresh_proc)
 
+    def begin(self) -> None:
+        """Start the resident process and do not wait for it: there will be something to run."""
+        self.worker.begin()
+
     def close(self) -> None:
         """End the resident process and everything in it. Idempotent."""
         if "worker" in self.__dict__:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import socket
 import threading
 from collections.abc import Sequence
@@ -61,6 +60,8 @@ def ways() -> tuple[str, ...]:
 
 
 def _pasta() -> str | None:
+    import shutil
+
     return shutil.which("pasta") or shutil.which("pasta", path="/usr/bin:/usr/local/bin")
 
 

@@ -25,7 +25,7 @@ from typing import Any, NoReturn
 
 from dockermagic.errors import BuildInterruptedError, DockermagicError, SandboxError
 from dockermagic.oci.lock import temporary_directory
-from dockermagic.sandbox import descendants, launch, seccomp, syscalls, users, wire
+from dockermagic.sandbox import descendants, launch, packets, seccomp, syscalls, users, wire
 from dockermagic.sandbox.base import Process
 from dockermagic.sandbox.command import CannotRunError, find_command, not_executed
 from dockermagic.sandbox.moved_ports import MovedPorts
@@ -227,7 +227,7 @@ class Traced:
         """Put the filters on this process; the environment and the streams that PRoot is to have."""
         if listens():
             listener = seccomp.install(seccomp.proot_listener_program(True), listen=True)
-            syscalls.send(start, b"start", [listener, fds[2]])
+            packets.send(start, b"start", [listener, fds[2]])
             environment = {f"{MARK}{name}": value for name, value in environment.items()}
             fds[2] = words
         elif self.stderr >= 0:
@@ -245,7 +245,7 @@ class Traced:
         if any(self.process.window):
             termios.tcsetwinsize(slave, self.process.window)
         fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
-        syscalls.send(start, b"terminal", [master])
+        packets.send(start, b"terminal", [master])
         os.close(master)
         return [slave, slave, slave]
 
@@ -253,7 +253,7 @@ class Traced:
 
     def _hear(self) -> None:
         """What the child says before exec, and its exec."""
-        data, fds = syscalls.receive(self.start)
+        data, fds = packets.receive(self.start)
         if data.startswith(b"terminal"):
             self._tell({"terminal": True}, fds[:1])
             os.close(fds.pop(0))
@@ -341,7 +341,7 @@ class Traced:
 
     def _tell(self, message: dict[str, Any], fds: list[int] | None = None) -> None:
         try:
-            syscalls.send(self.control, wire.dump(message), fds)
+            packets.send(self.control, wire.dump(message), fds)
         except OSError:
             pass  # it is gone, and so will be the process
 

@@ -13,7 +13,6 @@ import os
 import select
 import signal
 import socket
-import traceback
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -21,16 +20,13 @@ from dockermagic.errors import SandboxError
 from dockermagic.sandbox import (
     calls,
     capabilities,
-    companion,
     descendants,
-    listener,
-    proot_calls,
+    packets,
     seccomp,
     stage,
     supervise,
     syscalls,
     tasks,
-    tree_requests,
     wire,
 )
 from dockermagic.sandbox.profile import Profile
@@ -59,10 +55,14 @@ class Settings:
 def main(arguments: str) -> NoReturn:
     """Enter the namespaces and serve until the client is gone."""
     settings = Settings(**json.loads(arguments))
+    syscalls.close_all_but({0, 1, 2, settings.socket, settings.client})
+    os.chdir("/")
     channel = socket.socket(fileno=settings.socket)
     try:
         _enter(settings, channel)
     except BaseException as error:
+        import traceback
+
         traceback.print_exc()
         channel.send(wire.dump({"error": wire.encode_error(error)}))
         os._exit(1)
@@ -70,7 +70,10 @@ def main(arguments: str) -> NoReturn:
 
 def _enter(settings: Settings, channel: socket.socket) -> NoReturn:
     way = WAYS[settings.mode]
+    _import_for(way)
     if not way.namespaces:
+        from dockermagic.sandbox import proot_calls
+
         # What is left of a RUN that was killed comes to us, and ends with us.
         syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
         os.chdir(settings.base)
@@ -100,11 +103,20 @@ def _enter(settings: Settings, channel: socket.socket) -> NoReturn:
     Server(settings, way, channel).serve()
 
 
+def _import_for(way: Way) -> None:
+    """Import now what only some ways need. A child that stands in a container's root must not: it would be its file."""
+    if not way.overlay:
+        from dockermagic.sandbox import tree_requests  # noqa: F401
+    if way.ids == "single":
+        from dockermagic.sandbox import companion  # noqa: F401
+
+
 class Server:
     """The loop, and what it knows: whom to call for which descriptor and which child.
 
     For a RUN it is the parent of pid 1, see :class:`dockermagic.sandbox.supervise.Run`. Other requests are served by a
-    child each, see :class:`dockermagic.sandbox.calls.Caller`. One of both kinds is ready before it is asked for.
+    child each, see :class:`dockermagic.sandbox.calls.Caller`. One of both kinds is ready before it is asked for, and
+    another one for a RUN when there were two: a command that runs one container need not wait for more.
     """
 
     def __init__(self, settings: Settings, way: Way, channel: socket.socket) -> None:
@@ -126,6 +138,7 @@ class Server:
         self.spare: supervise.Run | None = None
         self.caller: calls.Caller | None = None
         self.wanted: list[Callable[[], None]] = [self._have_spare] if way.overlay else []
+        self.runs = 0
 
     def serve(self) -> NoReturn:
         """Answer requests until the client is gone."""
@@ -137,9 +150,10 @@ class Server:
         if self.setting.mode == "root":
             tasks.Group.sweep()
         if self.setting.mode == "single":
+            from dockermagic.sandbox import listener
+
             seccomp.notify_program()
             listener.known_calls()
-        gc.collect()
         gc.freeze()
         gc.disable()
         while True:
@@ -238,7 +252,7 @@ class Server:
             self.spare = None
 
     def _take(self) -> None:
-        data, fds = syscalls.receive(self.channel)
+        data, fds = packets.receive(self.channel)
         if not data:
             self._end()
         head, _, payload = data.partition(b"\n")
@@ -255,7 +269,9 @@ class Server:
                 self.spare = None
             else:
                 run = self._run(profile)
-            self.want(self._have_spare)
+            self.runs += 1
+            if self.runs > 1:
+                self.want(self._have_spare)
             run.assign(request["upper"], data, fds)
         elif request["function"] == "exec" and not self.way.namespaces:
             os.close(fds.pop())
@@ -285,6 +301,8 @@ class Server:
 
         if self.fork(ended) == 0:
             self.start_anew()
+            from dockermagic.sandbox import tree_requests
+
             tree_requests.serve(self, self.way, profile, payload, fds, beside=beside)
         for fd in fds:
             os.close(fd)
@@ -319,6 +337,8 @@ class Server:
         if self.fork(lost) == 0:
             # Not a descriptor of the request that is being looked at may live on in it.
             syscalls.close_all_but({0, 1, 2, theirs.fileno(), answering.fileno()})
+            from dockermagic.sandbox import companion
+
             companion.serve(theirs, answering)
         theirs.close()
         answering.close()
@@ -394,6 +414,7 @@ def _relay(process: int | None) -> int:
     pid = os.fork()
     if pid == 0:
         return 0
+    syscalls.close_all_but({0, 1, 2})  # that the command has begun is seen by the end of a channel
     signal.signal(signal.SIGTERM, lambda *_: os.kill(pid, signal.SIGKILL))
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     if code < 0:

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Mapping
 
 from dockermagic.errors import BuildInterruptedError, SandboxError
-from dockermagic.sandbox import wire
+from dockermagic.sandbox import packets, wire
 from dockermagic.sandbox.base import Cancel, Output
 from dockermagic.sandbox.terminal import Terminal
 from dockermagic.sandbox.worker import result, wait_for_end
@@ -187,10 +187,8 @@ class Running:
 
     def _hear(self) -> bool:
         """Take in what the supervisor says; False after the last of it."""
-        from dockermagic.sandbox import syscalls
-
         try:
-            piece, fds = syscalls.receive(self.control)
+            piece, fds = packets.receive(self.control)
         except ConnectionResetError:
             piece, fds = b"", []
         *lines, self.answer = (self.answer + piece).split(b"\n")

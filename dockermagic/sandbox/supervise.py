@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from dockermagic.errors import BuildInterruptedError, DockermagicError, SandboxError
-from dockermagic.sandbox import leftovers, syscalls, trees, wire
+from dockermagic.sandbox import leftovers, packets, trees, wire
 from dockermagic.sandbox.channels import Status
 from dockermagic.sandbox.launch import start
 from dockermagic.sandbox.profile import Profile
@@ -100,7 +100,7 @@ class Run:
         """
         self.upper = Path(upper) if upper else None
         try:
-            syscalls.send(self.status, job, fds)
+            packets.send(self.status, job, fds)
         except OSError:
             pass  # it has ended while it built the stage, and said why
         self.control = socket.socket(fileno=fds[0])
@@ -117,7 +117,7 @@ class Run:
 
     def _read(self) -> bool:
         """Take in what pid 1 says before exec; False at the end."""
-        piece, fds = syscalls.receive(self.status)
+        piece, fds = packets.receive(self.status)
         *lines, self.partial = (self.partial + piece).split(b"\n")
         for line in lines:
             self.messages.update(wire.load(line))
@@ -138,7 +138,7 @@ class Run:
         """Pass a message on to the client."""
         if self.control is not None:
             try:
-                syscalls.send(self.control, line + b"\n", fds)
+                packets.send(self.control, line + b"\n", fds)
             except OSError:
                 pass  # it is gone, and so will be the process
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,6 +39,8 @@ def make_mount_points(base: Path) -> None:
 
 def delete(paths: list[str]) -> None:
     """Remove whole trees. Idempotent. One that cannot be removed does not keep the others; its error is raised last."""
+    import shutil
+
     failed: OSError | None = None
     for path in paths:
         for last in (False, False, True):
@@ -60,6 +61,8 @@ def open_up(function: object, path: str, info: object) -> None:
     """For rmtree: a directory that its own mode closes is opened, and tried again once. Another process may be removing
     it, too.
     """
+    import shutil
+
     with contextlib.suppress(FileNotFoundError):
         for place in (os.path.dirname(path), path):
             if not os.path.islink(place):
@@ -146,5 +149,5 @@ def remove_work(work: str) -> None:
                 os.rmdir(inner)
             except OSError:
                 os.chmod(inner, 0o700)
-                shutil.rmtree(inner, onerror=open_up)
+                delete([inner])
         os.rmdir(work)

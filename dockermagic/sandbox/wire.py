@@ -114,9 +114,13 @@ def encode_error(error: BaseException) -> dict[str, Any]:
 
 
 def _trace(error: BaseException) -> str:
-    import traceback
-
-    return "".join(traceback.format_exception(error))
+    """Where it was raised. No source is read: what has the path of a file of ours may be a container's by now."""
+    lines, step = [], error.__traceback__
+    while step is not None:
+        code = step.tb_frame.f_code
+        lines.append(f'  File "{code.co_filename}", line {step.tb_lineno}, in {code.co_qualname}')
+        step = step.tb_next
+    return "\n".join((*lines, f"{type(error).__name__}: {error}"))
 
 
 def decode_error(value: dict[str, Any]) -> errors.DockermagicError:

@@ -12,22 +12,24 @@ import json
 import os
 import select
 import socket
-import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 from dockermagic.errors import BuildInterruptedError, SandboxError, SandboxUnavailableError
-from dockermagic.sandbox import idmap, wire
+from dockermagic.sandbox import idmap, packets, wire
 from dockermagic.sandbox.base import Cancel, Rootfs
 from dockermagic.sandbox.trees import make_mount_points
 
 __all__ = ["Worker", "python"]
 
-_BOOT = "import sys; sys.path[:] = {path!r}; from {module} import main; main(*sys.argv[1:])"
+# Nothing is thrown away while modules are imported.
+_BOOT = (
+    "import gc, sys; gc.disable(); sys.path[:] = {path!r}; from {module} import main; gc.enable(); main(*sys.argv[1:])"
+)
 # Requests up to this size travel in the packet that announces them.
 _INLINE = 32 << 10
 _START_SECONDS = 30.0
@@ -55,14 +57,21 @@ class Worker:
         self.fresh_proc = fresh_proc
         self._lock = threading.Lock()
         self._channel: socket.socket | None = None
-        self._process: subprocess.Popen[bytes] | None = None
+        self._ready = False
+        self._pid: int | None = None
         self._numbers = itertools.count(1)
         self._owner = os.getpid()
 
     @property
     def pid(self) -> int | None:
         """The process id of what was started, None before it was needed."""
-        return self._process.pid if self._process else None
+        return self._pid
+
+    def begin(self) -> None:
+        """Start the resident process if it does not run, and do not wait for it. What goes wrong, a request says."""
+        with self._lock:
+            if self._channel is None:
+                self._channel = self._start()
 
     def call(
         self,
@@ -152,13 +161,14 @@ class Worker:
         return ours, number
 
     def _send(self, packet: bytes, fds: list[int]) -> None:
-        from dockermagic.sandbox import syscalls
-
         with self._lock:
             for attempt in (1, 2):
-                channel = self._channel or self._start()
+                if self._channel is None:
+                    self._channel = self._start()
+                if not self._ready:
+                    self._await(self._channel)
                 try:
-                    syscalls.send(channel, packet, fds)
+                    packets.send(self._channel, packet, fds)
                     return
                 except (BrokenPipeError, ConnectionResetError):
                     self._forget()
@@ -180,7 +190,7 @@ class Worker:
     def _start(self) -> socket.socket:
         if os.getpid() != self._owner:
             # A fork of the client starts its own: the parent's socket is not ours to use.
-            self._process, self._channel, self._owner = None, None, os.getpid()
+            self._pid, self._channel, self._owner = None, None, os.getpid()
         make_mount_points(self.base)
         # Set-id programs and device nodes of images are for nobody outside.
         self.base.chmod(0o700)
@@ -196,30 +206,35 @@ class Worker:
                 "client": client,
                 "fresh_proc": self.fresh_proc,
             }
-            debug = os.environ.get("DOCKERMAGIC_DEBUG")
-            self._process = subprocess.Popen(
-                [*python("dockermagic.sandbox.resident"), json.dumps(settings)],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=None if debug else subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(), client),
-                env={"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "LC_ALL": "C.UTF-8"},
-                cwd="/",
-                start_new_session=True,
+            words = [*python("dockermagic.sandbox.resident"), json.dumps(settings)]
+            silent = (0, 1) if os.environ.get("DOCKERMAGIC_DEBUG") else (0, 1, 2)
+            self._pid = os.posix_spawn(
+                words[0],
+                words,
+                {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "LC_ALL": "C.UTF-8"},
+                file_actions=[
+                    *((os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in silent),
+                    *((os.POSIX_SPAWN_DUP2, fd, fd) for fd in (theirs.fileno(), client)),  # these it inherits
+                ],
+                setsid=True,
             )
+        except BaseException:
+            ours.close()
+            raise
         finally:
             theirs.close()
             os.close(client)
-        try:
-            self._handshake(ours)
-        except BaseException:
-            ours.close()
-            self._process.wait()
-            self._process = None
-            raise
-        self._channel = ours
+        self._ready = False
         atexit.register(self.close)
         return ours
+
+    def _await(self, channel: socket.socket) -> None:
+        try:
+            self._handshake(channel)
+        except BaseException:
+            self._forget()
+            raise
+        self._ready = True
 
     def _handshake(self, channel: socket.socket) -> None:
         while True:
@@ -243,9 +258,10 @@ class Worker:
         if self._channel is not None:
             self._channel.close()
             self._channel = None
-        if self._process is not None:
-            self._process.wait()
-            self._process = None
+        if self._pid is not None:
+            with suppress(ChildProcessError):
+                os.waitpid(self._pid, 0)
+            self._pid = None
         atexit.unregister(self.close)
 
     def close(self) -> None:

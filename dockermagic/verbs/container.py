@@ -10,13 +10,12 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from typing import TYPE_CHECKING
 
 from dockermagic.containers.request import ExecRequest, RunRequest
-from dockermagic.errors import ContainerError, UsageError
+from dockermagic.errors import ContainerError, DockermagicError, UsageError
 from dockermagic.sandbox.terminal import LetGoError
 from dockermagic.values import replace
 from dockermagic.verbs.base import Console, Shown, Verb
 from dockermagic.verbs.container_options import OPTIONS, env_file, environment, request_for
 from dockermagic.verbs.options import Arguments, flag, many, text
-from dockermagic.verbs.registry import at_hand
 
 if TYPE_CHECKING:
     from dockermagic.sandbox.running import Running
@@ -99,6 +98,8 @@ def run(console: Console, arguments: Arguments) -> int:
             return 0
         console.write(f"{identity}\n")
         return 0
+    if not arguments.flag("tty"):
+        console.engine.begin()
     stdin, keyboard = _keyboard(console, arguments.flag("interactive"), arguments.flag("tty"))
     request = _request(console, arguments, stdin)
     if request.tty and stdin is not None:
@@ -142,7 +143,16 @@ def _request(console: Console, arguments: Arguments, stdin: int | None, *, exit_
     except UsageError as error:
         error.exit_code = exit_code
         raise
-    return at_hand(console, request, arguments.flag("quiet"), exit_code=exit_code)
+    for name in filter(None, (request.image, request.debug_image)):
+        if request.pull == "always" or (request.pull == "missing" and not console.engine.is_here(name)):
+            from dockermagic.verbs.registry import fetch
+
+            try:
+                fetch(console, name, missing=request.pull == "missing", quiet=arguments.flag("quiet"))
+            except DockermagicError as error:
+                error.exit_code = exit_code
+                raise
+    return replace(request, pull="never")
 
 
 def create(console: Console, arguments: Arguments) -> int:

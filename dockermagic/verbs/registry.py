@@ -7,16 +7,14 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import TextIO
 
-from dockermagic.containers.request import RunRequest
-from dockermagic.errors import DockermagicError, ImageNotFoundError, UsageError
+from dockermagic.errors import ImageNotFoundError, UsageError
 from dockermagic.events import Emit
 from dockermagic.oci.reference import DEFAULT_TAG, Reference
 from dockermagic.terminal.transfers import PULLING, PUSHING, transfers
-from dockermagic.values import replace
 from dockermagic.verbs.base import Console, Verb
 from dockermagic.verbs.options import Arguments, flag, text
 
-__all__ = ["PULL", "PUSH", "at_hand"]
+__all__ = ["PULL", "PUSH", "fetch"]
 
 
 def _shown(stream: TextIO, words: Mapping[str, str], quiet: bool) -> AbstractContextManager[Emit]:
@@ -64,23 +62,12 @@ def _pull(console: Console, reference: Reference, stream: TextIO, quiet: bool, *
         stream.flush()
 
 
-def at_hand(console: Console, request: RunRequest, quiet: bool, *, exit_code: int) -> RunRequest:
-    """The request with what ``--pull`` asks for pulled already, which is told of beside the answer.
-
-    Errors have ``exit_code``.
-    """
-    for name in filter(None, (request.image, request.debug_image)):
-        if request.pull == "never" or (request.pull == "missing" and console.engine.is_here(name)):
-            continue
-        try:
-            reference = Reference.parse(name)
-            if request.pull == "missing" and not quiet:
-                console.note(f"Unable to find image '{reference.familiar()}' locally")
-            _pull(console, reference, console.beside, quiet)
-        except DockermagicError as error:
-            error.exit_code = exit_code
-            raise
-    return replace(request, pull="never")
+def fetch(console: Console, name: str, *, missing: bool, quiet: bool) -> None:
+    """Pull an image for a container, which is told of beside the answer; ``missing``: because it is not here."""
+    reference = Reference.parse(name)
+    if missing and not quiet:
+        console.note(f"Unable to find image '{reference.familiar()}' locally")
+    _pull(console, reference, console.beside, quiet)
 
 
 def push(console: Console, arguments: Arguments) -> int:

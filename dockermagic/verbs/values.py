@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from dockermagic.build.request import CacheOption, Output, Secret
 from dockermagic.settings import parse_size as size
+
+if TYPE_CHECKING:
+    from dockermagic.build.request import CacheOption, Output, Secret
 
 __all__ = [
     "cache",
@@ -27,6 +29,8 @@ __all__ = [
 
 def comma_fields(text: str) -> dict[str, str]:
     """``type=oci,dest=F``, quoted as CSV is; raises ValueError where a field has no '='."""
+    import csv
+
     found = {}
     for field in next(csv.reader([text]), []):
         key, equals, value = field.partition("=")
@@ -95,6 +99,8 @@ def host_entry(text: str) -> tuple[str, str]:
 
 def secret(text: str, environment: Mapping[str, str] | None = None) -> tuple[str, Secret]:
     """``id=ID[,src=FILE|,env=NAME]``; an id alone is an environment variable of that name, else a file."""
+    from dockermagic.build.request import Secret
+
     known = os.environ if environment is None else environment
     fields = comma_fields(text)
     kind = fields.pop("type", "")
@@ -131,6 +137,8 @@ def ssh_agent(text: str, environment: Mapping[str, str] | None = None) -> tuple[
 
 def cache(text: str) -> CacheOption:
     """``type=registry,ref=NAME`` and the like; a name alone is one of a registry. Raises ValueError."""
+    from dockermagic.build.request import CacheOption
+
     if "=" not in text:
         return CacheOption("registry", {"ref": text})
     fields = comma_fields(text)
@@ -145,6 +153,8 @@ def output(text: str) -> Output:
 
     ``registry`` is an ``image`` that is pushed.
     """
+    from dockermagic.build.request import Output
+
     if "=" not in text and "," not in text:
         return Output("tar" if text == "-" else "local", text)
     fields = comma_fields(text)

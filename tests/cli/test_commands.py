@@ -5,8 +5,6 @@ from __future__ import annotations
 import io
 import json
 import re
-import subprocess
-import sys
 import tarfile
 from pathlib import Path
 
@@ -59,28 +57,6 @@ def test_build_look_run_and_remove(busybox: Commands) -> None:
     assert removed == "Untagged: first:latest\n"
     assert f"Deleted: {identity}" in busybox("rmi", "second:v1").out
     assert "first" not in busybox("images").out
-
-
-BUILDS = (
-    "concurrent.futures logging subprocess ctypes shutil socket dockermagic.sandbox.worker dockermagic.build.remote"
-)
-IMPORTED = """
-import sys
-from dockermagic.cli import main
-code = main(["build", "-q", "-t", "cached", "."])
-print(*(name for name in {names!r}.split() if name in sys.modules))
-sys.exit(code)
-"""
-
-
-def test_where_all_is_cached_nothing_is_imported_that_builds(busybox: Commands) -> None:
-    """The start of the process is what such a build takes."""
-    busybox.file("Dockerfile", FROM + "RUN true\nWORKDIR /w\n")
-    program = [sys.executable, "-c", IMPORTED.format(names=BUILDS)]
-
-    done = [subprocess.run(program, env=busybox.env, cwd=busybox.directory, capture_output=True) for _ in range(2)]
-
-    assert [bool(one.stdout.split(b"\n")[1]) for one in done] == [True, False]
 
 
 def test_an_image_stays_while_a_container_stands_on_it(busybox: Commands) -> None:
