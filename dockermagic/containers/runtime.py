@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -22,6 +23,7 @@ from dockermagic.errors import ContainerError, ContainerNotFoundError, SandboxEr
 from dockermagic.sandbox.base import Cancel, Output, Rootfs, Sandbox
 from dockermagic.sandbox.running import Hooks, Running
 from dockermagic.sandbox.terminal import LetGoError, Terminal
+from dockermagic.sandbox.ways import WAYS
 from dockermagic.values import replace
 
 __all__ = ["Containers"]
@@ -337,24 +339,42 @@ class Containers:
         found = usage(state.pid, state.groups, state.network) if state.pid else Usage()
         return found if found.processes else None
 
+    @contextlib.contextmanager
+    def _layer(self, name: str) -> Iterator[tuple[str, list[str]]]:
+        """What a container changed, as a layer, and those below it.
+
+        Where no overlay can be mounted one that runs has it in its working tree, from which it is copied here.
+        """
+        place, container = self._find(name)
+        lowers, layer = list(map(str, container.lowers)), str(place.fs)
+        if WAYS[self.sandbox.mode].overlay or container.status != "running":
+            yield layer, lowers
+            return
+        with tempfile.TemporaryDirectory(dir=place.path, prefix="seen-") as folder:
+            seen = f"{folder}/fs"
+            try:
+                function, mounts = (
+                    "dockermagic.sandbox.worktree:copy_changes",
+                    {"root": Rootfs(container.lowers, place.fs)},
+                )
+                self.sandbox.call(function, mounts=mounts, lowers=lowers, upper=layer, target=seen)
+                yield seen, lowers
+            finally:
+                self._delete(Path(seen))
+
     def changes(self, name: str) -> list[dict[str, Any]]:
         """What a container changed: ``path`` and ``state`` (added, modified, removed), sorted by path."""
-        place, container = self._find(name)
-        stack = [*map(str, container.lowers), str(place.fs)]
-        found = self.sandbox.call("dockermagic.oci.filetree:changes", layers=stack, base=len(container.lowers))
+        with self._layer(name) as (layer, lowers):
+            found = self.sandbox.call("dockermagic.oci.filetree:changes", layers=[*lowers, layer], base=len(lowers))
         paths: list[dict[str, Any]] = found["paths"]
         return paths
 
     def pack(self, name: str, out: int) -> dict[str, Any]:
         """Write what a container changed to ``out`` as a layer; what :func:`dockermagic.oci.pack.pack` says of it."""
-        place, container = self._find(name)
-        done: dict[str, Any] = self.sandbox.call(
-            "dockermagic.oci.pack:pack",
-            fds={"out": out},
-            directory=str(place.fs),
-            lowers=[str(path) for path in container.lowers],
-            compression="gzip",
-        )
+        with self._layer(name) as (layer, lowers):
+            done: dict[str, Any] = self.sandbox.call(
+                "dockermagic.oci.pack:pack", fds={"out": out}, directory=layer, lowers=lowers, compression="gzip"
+            )
         return done
 
     def _inside(self, function: str, name: str, fds: Mapping[str, int], **arguments: Any) -> Any:

@@ -30,9 +30,9 @@ from dockermagic.oci.overlay import Stack, is_opaque, ownership_file
 from dockermagic.sandbox.base import Rootfs
 from dockermagic.sandbox.leftovers import own_files
 from dockermagic.sandbox.transplant import Transplant, same
-from dockermagic.sandbox.trees import open_up, walk
+from dockermagic.sandbox.trees import NETWORK_FILES, open_up, walk
 
-__all__ = ["Row", "WorkTree", "check_out", "find_used"]
+__all__ = ["Row", "WorkTree", "check_out", "copy_changes", "find_used"]
 
 Row = tuple[int, ...]
 """What a path looked like: mode, size, mtime, inode, uid, gid, and last its ctime."""
@@ -63,6 +63,13 @@ def check_out(base: str, way: str, rootfs: Rootfs, check: Callable[[], object] =
     except BaseException:
         tree.release()
         raise
+
+
+def copy_changes(root: str, lowers: list[str], upper: str, target: str) -> None:
+    """:meth:`WorkTree.copy_changes` of the tree at ``root``, which was checked out by whoever works in it."""
+    tree = WorkTree(Path(root).parent, -1)
+    tree.stack, tree.upper = lowers, upper
+    tree.copy_changes(target)
 
 
 def find_used(base: str, way: str, rootfs: Rootfs) -> Path | None:
@@ -254,7 +261,10 @@ class WorkTree:
             folder = pending.pop()
             prefix = f"{folder}/" if folder else ""
             for entry in self._scan(folder):
-                found = entry.stat(follow_symlinks=False)
+                try:
+                    found = entry.stat(follow_symlinks=False)
+                except FileNotFoundError:  # somebody works here
+                    continue
                 path = prefix + entry.name
                 rows[path] = _row(found)
                 if stat.S_ISDIR(found.st_mode):
@@ -266,6 +276,8 @@ class WorkTree:
         try:
             with os.scandir(place) as entries:
                 return list(entries)
+        except FileNotFoundError:
+            return []
         except PermissionError:  # closed by its own mode, to an owner without privileges
             mode = stat.S_IMODE(os.lstat(place).st_mode)
             os.chmod(place, 0o700)
@@ -294,11 +306,7 @@ class WorkTree:
                 self.path, [path for path in changed if self._is_new(path, now) and f"/{path}" not in spared], own
             )
             now = self._walk()
-        with contextlib.closing(Stack(self.stack)) as below, contextlib.closing(Stack([self.path])) as source:
-            transplant = Transplant(source, self.upper, ownership_file(self.upper), lambda: None, below)
-            for path in changed:
-                transplant.put(path)
-            transplant.finish()
+        self._copy_out(changed, self.upper)
         is_same = now == self._record
         self._record = now
         identities = self.layers[: len(self.stack)]
@@ -307,6 +315,26 @@ class WorkTree:
         self._touched[identities[-1]] = sorted({*before, *changed})
         self._remember(identities, [*self.stack, self.upper], record=not is_same)
         self._clean = True
+
+    def copy_changes(self, target: str) -> None:
+        """Make ``target`` a layer of what this tree has besides its stack, though somebody works in it.
+
+        What comes and goes meanwhile may be missing there, and what the sandbox itself put there is.
+        """
+        assert self.upper is not None
+        self._read_record()
+        os.mkdir(target, 0o755)
+        paths = {*self._changed(self._walk()), *_touched(self.upper)}
+        theirs = [path for path in paths if path.split("/")[0] != "dev" and f"/{path}" not in NETWORK_FILES]
+        self._copy_out(sorted(theirs), target)
+
+    def _copy_out(self, paths: Sequence[str], layer: str) -> None:
+        with contextlib.closing(Stack(self.stack)) as below, contextlib.closing(Stack([self.path])) as source:
+            transplant = Transplant(source, layer, ownership_file(layer), lambda: None, below)
+            for path in paths:
+                with contextlib.suppress(FileNotFoundError):  # somebody works here, and has just removed it
+                    transplant.put(path)
+            transplant.finish()
 
     def _changed(self, now: dict[str, Row]) -> list[str]:
         differing = self._differing(now)

@@ -233,6 +233,19 @@ def test_keys_let_go_of_a_terminal(busybox: Commands) -> None:
     busybox("rm", "-f", "tty")
 
 
+@pytest.mark.plain
+def test_a_container_that_runs_is_compared_and_committed(busybox: Commands) -> None:
+    script = "echo 1 > /made; rm /etc/group; echo ready; exec sleep 1000"
+    busybox("run", "-d", "--name", "busy", "busybox", "sh", "-c", script)
+    until_logged(busybox, "busy", "ready")
+
+    assert sorted(busybox("diff", "busy").out.splitlines()) == ["A /made", "C /etc", "D /etc/group"]
+    busybox("commit", "busy", "made")
+    assert busybox("run", "--rm", "made", "sh", "-c", "cat /made; test -e /etc/group || echo gone").out == "1\ngone\n"
+    assert status(busybox, "busy").startswith("Up ")
+    busybox("rm", "-f", "busy")
+
+
 def test_who_waits_hears_the_exit_code_of_one_that_goes(busybox: Commands) -> None:
     script = "while [ ! -e /go ]; do echo here; sleep 0.05; done; echo bye; exit 3"
     busybox("run", "-d", "--rm", "--name", "gone", "busybox", "sh", "-c", script)
