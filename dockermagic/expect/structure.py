@@ -23,9 +23,11 @@ __all__ = ["is_structure", "read_structure"]
 
 _KNOWN = {
     *("schemaVersion", "globalEnvVars", "containerRunOptions"),
-    *("commandTests", "fileExistenceTests", "fileContentTests", "metadataTest"),
+    *("commandTests", "fileExistenceTests", "fileContentTests", "licenseTests", "metadataTest"),
 }
 _OPTIONS = {"user", "envVars", "capabilities", "bindMounts", "privileged", "allocateTty"}
+_DOCUMENTATION = "/usr/share/doc"
+_REFUSED_LICENSES, _EXEMPT_PACKAGES = ("AGPL", "WTFPL"), ("libgnutls30",)
 _LETTERS = {"directory": "d", "link": "l", "fifo": "p", "socket": "s"}
 
 
@@ -61,6 +63,8 @@ def _checks(document: Mapping[str, Any]) -> Iterator[Check]:
         yield Check(f"file: {one['name']}", _existence(one))
     for one in document.get("fileContentTests") or ():
         yield Check(f"content: {one['name']}", _content(one))
+    for one in document.get("licenseTests") or ():
+        yield Check("licenses", _licenses(one))
     if document.get("metadataTest"):
         yield from _metadata(document["metadataTest"])
 
@@ -174,6 +178,25 @@ def _content(one: Mapping[str, Any]) -> Test:
         if subject.entry(path) is None:
             return f"there is no {path}."
         return _texts(subject.read(path, 16 << 20).decode("utf-8", "replace"), path, expected, excluded)
+
+    return test
+
+
+def _licenses(one: Mapping[str, Any]) -> Test:
+    """With ``debian``, every package has a copyright file; neither those nor ``files`` name a license to be refused."""
+    files, debian = [str(path) for path in one.get("files") or ()], bool(one.get("debian"))
+
+    def test(subject: Subject) -> str:
+        packages = subject.folders(_DOCUMENTATION) if debian else []
+        paths = [f"{_DOCUMENTATION}/{name}/copyright" for name in packages if name not in _EXEMPT_PACKAGES]
+        for path in [*paths, *files]:
+            if subject.entry(path) is None:
+                return f"there is no {path}."
+            text = subject.read(path, 16 << 20).upper()
+            for name in _REFUSED_LICENSES:
+                if name.encode() in text:
+                    return f"{path} names {name}."
+        return ""
 
     return test
 

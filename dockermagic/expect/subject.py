@@ -97,6 +97,10 @@ class Subject:
             raise UsageError(f"there is no {path}")
         return self.engine.read_file(self._snapshots, self._place, limit=limit)
 
+    def folders(self, path: str) -> list[str]:
+        """The names of the directories in a directory, links not followed. Raises UsageError if there is none."""
+        return [entry.name for entry in self.engine.tree(self._snapshots, path) if entry.kind == "directory"]
+
     def run(self, command: tuple[str, ...] = (), **more: Any) -> Ran:
         """A container with these words behind the image; the same question is asked once. Raises ContainerError."""
         request = RunRequest(self.image, command, remove=True, **more)

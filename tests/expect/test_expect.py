@@ -16,7 +16,8 @@ from tests.notebook.kernels import Kernel
 DOCKERFILE = """\
 FROM busybox
 RUN mkdir /app && echo 'print("hi there")' > /app/main.py && ln -s ../app /srv && chmod 640 /app/main.py
-RUN chown 7:8 /app/main.py
+RUN chown 7:8 /app/main.py && echo "Under the agpl" > /app/LICENSE \\
+ && mkdir -p /usr/share/doc/fine /usr/share/doc/libgnutls30 && echo MIT > /usr/share/doc/fine/copyright
 WORKDIR /app
 ENV GREETING="good day"
 LABEL version=2
@@ -99,6 +100,9 @@ fileExistenceTests:
   - {name: wrong, path: /none}
 fileContentTests:
   - {name: text, path: /etc/passwd, expectedContents: ["^root:.*:/root"], excludedContents: [alice]}
+licenseTests:
+  - {debian: true, files: [/etc/passwd]}
+  - {files: [/app/LICENSE]}
 metadataTest:
   envVars: [{key: GREETING, value: "good .*", isRegex: true}]
   labels: [{key: version, value: "2"}]
@@ -131,6 +135,7 @@ def test_what_is_right_passes_and_what_is_wrong_is_said(id_mode: str, engine_hom
     assert [str(outcome) for outcome in structure.outcomes if not outcome.passed] == [
         "✗ command: wrong: its output has no 'x'.",
         "✗ file: wrong: there is no /none.",
+        "✗ licenses: /app/LICENSE names AGPL.",
     ]
 
 
@@ -161,7 +166,7 @@ def test_a_sentence_that_is_none_is_said_with_its_line(text: str, problem: str) 
     ("text", "problem"),
     [
         ("schemaVersion: 1.0.0", "does not say schemaVersion: 2.0.0"),
-        ("schemaVersion: 2.0.0\nlicenseTests: []", "licenseTests, which dockermagic does not check"),
+        ("schemaVersion: 2.0.0\notherTests: []", "otherTests, which dockermagic does not check"),
         ("schemaVersion: 2.0.0\ncontainerRunOptions: {privileged: true}", "privileged is not possible here"),
         ("schemaVersion: 2.0.0\ncommandTests: [{name: x}]", "KeyError: 'command'"),
         ("schemaVersion: [", "neither YAML nor JSON"),
