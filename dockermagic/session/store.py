@@ -101,10 +101,10 @@ class SessionFile:
     def read(self) -> State:
         """The session as it stands, an empty one where there is no file; raises SessionError for a damaged one."""
         try:
+            if _which(os.stat(self.path)) == self._known[0]:
+                return self._known[1]
             with self.path.open("rb") as file:
                 which = _which(os.fstat(file.fileno()))
-                if which == self._known[0]:
-                    return self._known[1]
                 text = file.read()
         except FileNotFoundError:
             return State()
