@@ -90,7 +90,12 @@ class Images:
         reference = Reference.parse(name)
         wanted = Platform.parse(platform)
         descriptor = None if always_pull else self.store.resolve(reference)
-        if descriptor is None and self.pull is not None:
+        image = None
+        if descriptor is not None:
+            self.store.use(descriptor)
+            with contextlib.suppress(ImageNotFoundError):  # of several platforms another one may be here alone
+                image = Image.load(self.store, descriptor, wanted)
+        if image is None and self.pull is not None:
             try:
                 descriptor = self.pull(reference, wanted, emit)
             except RegistryError as error:
@@ -100,10 +105,10 @@ class Images:
                 ) from error
         if descriptor is None:
             raise ImageNotFoundError(f"{reference}: not found", hint=_advice(reference))
-        self.store.use(descriptor)
-        image = Image.load(self.store, descriptor, wanted)
-        shown = str(reference)
-        return BaseImage(shown, descriptor.digest, image)
+        if image is None:
+            self.store.use(descriptor)
+            image = Image.load(self.store, descriptor, wanted)
+        return BaseImage(str(reference), descriptor.digest, image)
 
     def resolve_layout(self, place: str, platform: str) -> BaseImage:
         """The image of a layout directory: ``DIR``, ``DIR:TAG`` or ``DIR@DIGEST``. It stays in the store, unnamed."""

@@ -11,14 +11,15 @@ from typing import Any
 
 import pytest
 
-from dockermagic.errors import RegistryError, UsageError
+from dockermagic.engine import Engine
+from dockermagic.errors import ImageNotFoundError, RegistryError, UsageError
 from dockermagic.oci import auth
 from dockermagic.oci.image import Image
 from dockermagic.oci.platform import Platform
 from dockermagic.oci.reference import Reference
 from dockermagic.oci.registry import Repository
 from dockermagic.oci.serve import StoreServer
-from dockermagic.oci.spec import LAYER, Descriptor, HistoryEntry, digest, timestamp
+from dockermagic.oci.spec import INDEX, LAYER, Descriptor, HistoryEntry, Index, digest, encode, timestamp
 from dockermagic.oci.store import LayerBlob, Store
 from dockermagic.oci.transfer import log_in, pull, push
 from dockermagic.records import Records
@@ -92,6 +93,25 @@ def test_everybody_pulls_and_who_has_the_token_pushes(store: Store, other: Store
     push(other, target, new)
     assert store.resolve(Reference.parse("mine/new:2")) == new
     assert all(store.verify(each.digest) for each in store.reachable([new]))
+
+
+def test_a_build_fetches_its_platform_where_another_one_is_here(
+    store: Store, served: StoreServer, tmp_path: Path
+) -> None:
+    with store.lease():
+        parts = []
+        for name in ("linux/amd64", "linux/arm64"):
+            made = Image.empty(Platform.parse(name)).with_created(timestamp(0)).write(store)
+            parts.append(Descriptor(made.media_type, made.digest, made.size, platform=Platform.parse(name)))
+        store.tag(Reference.parse("multi"), store.put(encode(Index(manifests=tuple(parts))), INDEX))
+    name = f"{served.address}/multi:latest"
+    with Engine(tmp_path / "third") as engine:
+        engine.pull(name, lambda event: None, platform="linux/arm64")
+        with pytest.raises(ImageNotFoundError):
+            Image.load(engine.store, engine.store.find(name).descriptor, Platform.parse("linux/amd64"))
+        found = engine.images_.resolve(name, "linux/amd64", lambda event: None)
+
+    assert found.image.config.architecture == "amd64"
 
 
 def test_nobody_pushes_without_a_token_and_nothing_unnamed_is_given(store: Store, other: Store) -> None:
