@@ -75,13 +75,15 @@ class GrowingLayer:
         self._lowers, self._await = Stack(self._await()), None
         self._resolved.clear()
         for path, is_open in self._implied.items():
-            if path and (path not in self._made or self.is_alone(path)):
+            if path and self.is_alone(path):
                 continue
             found = self._lowers.lookup(path)
+            if found is not None and not stat.S_ISDIR(found[1].st_mode):
+                raise Displaced(path)
+            if path and path not in self._made:  # something else has taken its place meanwhile
+                continue
             if found is None:
                 self._alone.add(path)
-            elif not stat.S_ISDIR(found[1].st_mode):
-                raise Displaced(path)
             elif is_open:
                 self._like_lower(path, *found)
         return True

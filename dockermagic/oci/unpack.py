@@ -224,16 +224,20 @@ class Maker:
         above, _, base = target.rpartition("/")
         source = layer.existing(above, self._top)
         found = layer.find(source, base) if source is not None and base else None
-        if found is None and layer.arrive():
-            self._link(parent, name, entry)
-            return
         if source is None or found is None or stat.S_ISDIR(found[1].st_mode):
+            if layer.arrive():
+                self._link(parent, name, entry)
+                return
             raise ArchiveError(
                 f"the {self._what}'s hard link {entry.name!r:.300} leads to {entry.link!r:.300}, which is no file"
             )
-        path = join(parent, name)
-        if join(source, base) == path:
+        path, place = join(parent, name), join(source, base)
+        if place == path:
             return
+        if place.startswith(f"{path}/"):
+            raise ArchiveError(
+                f"the {self._what}'s hard link {entry.name!r:.300} takes the place of the directory with its file"
+            )
         if found[0] >= 0:
             layer.copy_up(source, base)
         here = os.dup(layer.tree.fd(parent))  # asking for the other directory may close this one

@@ -124,6 +124,7 @@ def test_what_a_changeset_makes(tmp_path: Path, entries: list[Any], expected: di
         pytest.param([("file", "d/.wh.", b"")], id="whiteout of nothing"),
         pytest.param([("file", ".wh.d/a", b"")], id="below a whiteout"),
         pytest.param([("file", "a", b""), ("file", "a/b", b"")], id="below a file"),
+        pytest.param([("file", "d/a", b""), ("link", "d", "d/a")], id="a link in place of its file's directory"),
         pytest.param([("symlink", "a", "b"), ("symlink", "b", "a"), ("file", "a/x", b"")], id="links in a circle"),
         pytest.param([("symlink", "etc", "/etc"), ("file", "etc/passwd", b"x")], id="a link to itself"),
         pytest.param([("symlink", "a", "")], id="link to nowhere"),
@@ -281,12 +282,16 @@ def test_layers_below_that_come_late_make_no_difference(entries: list[Any], tmp_
     assert (tmp_path / "2/fs").stat().st_mode == (tmp_path / "1/fs").stat().st_mode == stat.S_IFDIR | 0o750
 
 
-@pytest.mark.parametrize("name", ["lib/a", "lib/.wh..wh..opq"])
-def test_a_layer_whose_paths_lead_through_a_late_link_is_unpacked_again(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "entry",
+    [("file", "lib/a", b""), ("file", "lib/.wh..wh..opq", b""), ("link", "way", "lib"), ("file", "lib", b"")],
+    ids=["below", "hidden", "a link to it", "in its place"],
+)
+def test_a_layer_whose_paths_lead_through_a_late_link_is_unpacked_again(entry: Any, tmp_path: Path) -> None:
     unpack_bytes(tar(("dir", "usr"), ("symlink", "lib", "usr")), tmp_path / "0/fs")
     late = told(tmp_path / "0/fs")
 
-    assert unpack_bytes(tar(("file", name, b"")), tmp_path / "1/fs", below=late) is None
+    assert unpack_bytes(tar(("file", "lib/b", b""), entry), tmp_path / "1/fs", below=late) is None
     os.close(late)
 
 
