@@ -1,6 +1,7 @@
 """How the Dockerfile kernel reads a cell: plain text is Dockerfile, ``%``, ``!`` and ``?`` are IPython's.
 
 Lines of IPython may stand above a Dockerfile in one cell; a cell that begins with ``%%`` is that magic's altogether.
+``exit`` and ``quit`` by themselves leave a console, as everywhere.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dockermagic.values import dataclass
 __all__ = ["KernelCell", "asked_about", "is_complete", "read_cell"]
 
 _QUESTION = re.compile(r"\s*(\?{0,2})\s*([^\s?%!]+?)\s*(\?{0,2})\s*")
+_LEAVES = re.compile(r"\s*(exit|quit)\s*(\(\s*\))?\s*")
 _END = "ARG end_of_cell"
 
 
@@ -30,7 +32,7 @@ def read_cell(text: str) -> KernelCell:
     """The parts of a cell. ``%%python`` alone on the first line hands all below it to the kernel's own Python."""
     lines = text.split("\n")
     first = next((number for number, line in enumerate(lines) if line.strip()), None)
-    if first is None:
+    if first is None or _LEAVES.fullmatch(text):
         return KernelCell(text, "")
     if lines[first].startswith("%%"):
         if lines[first].rstrip() in ("%%python", "%%python3"):

@@ -228,7 +228,7 @@ class CellShow:
             kept = failed is not None and not stopped
             self.display.failed(
                 notes=(LOOK,) if kept else (),
-                stale=[cell.label for cell in self.session.chain.off if cell.id != self.cell.id],
+                stale=[cell.label for cell in self.session.chain.behind(self.cell.id) if cell.built is not None],
                 acts=Acts(chain=True, kept=kept, shell=kept, cell=self.cell.id),
                 handlers=self._failed_handlers(self.cell, failed if kept else None, self.display),
                 explorer=failed_explorer(self.engine, failed) if kept and failed is not None else None,

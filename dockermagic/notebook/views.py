@@ -165,7 +165,8 @@ def _listed(engine: Engine, layers: Layers, base: Layers, path: str, title: str,
         below = next((one.children or () for one in below if one.name == part), below if not part else ())
     inside = {one.name: one.children for one in below if one.children}
     entries = tuple(replace(one, children=inside.get(one.name, one.children)) for one in page.entries)
-    return _counted(view.TreeView(entries, path, title, against, more=page.total - len(entries)), changed)
+    shown = view.TreeView(entries, path, title, against, more=page.total - len(entries))
+    return shown if path.strip("/") else _counted(shown, changed)  # the counts are those of the whole tree
 
 
 def _counted(shown: view.TreeView, changed: Changed) -> view.TreeView:

@@ -74,6 +74,11 @@ class Chain:
         """The cells that are known and not on the chain."""
         return tuple(cell for cell in self.cells if cell.id not in self.ids)
 
+    def behind(self, identity: str) -> tuple[Cell, ...]:
+        """The cells off the chain that stand below a cell."""
+        ids = [cell.id for cell in self.cells]
+        return tuple(cell for cell in self.off if identity in ids and ids.index(cell.id) > ids.index(identity))
+
     @property
     def head(self) -> Cell | None:
         """The last cell on the chain."""

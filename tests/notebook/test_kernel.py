@@ -79,6 +79,7 @@ def test_a_console_runs_instruction_by_instruction(home: Path, tmp_path: Path) -
     done = subprocess.run(words, input=typed, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=90)
 
     assert "FROM busybox\n\nRUN echo console > /from" in done.stdout, done.stderr
+    assert "unknown instruction" not in done.stdout  # exit leaves
 
 
 @pytest.mark.parametrize(
@@ -91,6 +92,8 @@ def test_a_console_runs_instruction_by_instruction(home: Path, tmp_path: Path) -
         ("%%dockerfile -t x\nFROM a", "%%dockerfile -t x\nFROM a", ""),
         ("%%python\n1 + 1", "\n1 + 1", ""),
         ("%dockerfile?", "%dockerfile?", ""),
+        ("exit", "exit", ""),
+        (" quit()\n", " quit()", ""),
         ("", "", ""),
     ],
 )
