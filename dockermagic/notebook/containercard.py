@@ -223,4 +223,4 @@ def _port(host: int, inside: int) -> Html:
     """A published port as a link; behind a hub through jupyter-server-proxy."""
     prefix = os.environ.get("JUPYTERHUB_SERVICE_PREFIX", "")
     address = f"{prefix}proxy/{host}/" if prefix else f"http://127.0.0.1:{host}/"
-    return el("a", f"port {inside}", href=address, target="_blank", rel="noopener", style="color:@key")
+    return el("a", f"port {host} → {inside}", href=address, target="_blank", rel="noopener", style="color:@key")
