@@ -41,13 +41,16 @@ def in_kernel() -> bool:
 
 
 def draws_again() -> bool:
-    """Whether the front end changes an output that it has shown. Notebooks do, which say which cell runs or, as
-    nbclient, take no input; a console does not."""
+    """Whether the front end changes an output that it has shown. A console does not: it takes input, says of no cell
+    which one runs, and speaks by jupyter_client, which numbers its messages within its session as no page does."""
     from IPython.core.getipython import get_ipython
 
     parent: dict[str, Any] = getattr(get_ipython(), "get_parent", dict)() or {}
     takes_input = (parent.get("content") or {}).get("allow_stdin", False)
-    return not takes_input or bool((parent.get("metadata") or {}).get("cellId")) or _forgetful is not None
+    header = parent.get("header") or {}
+    is_client = str(header.get("msg_id")).startswith(f"{header.get('session')}_")
+    has_id = bool((parent.get("metadata") or {}).get("cellId"))
+    return not (takes_input and is_client) or has_id or _forgetful is not None
 
 
 class Output:

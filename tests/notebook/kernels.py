@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -110,11 +111,14 @@ class Kernel:
         watch: Callable[[Reply], None] = lambda reply: None,
         metadata: dict[str, Any] | None = None,
         allow_stdin: bool = False,
+        page: bool = False,
     ) -> Reply:
-        """Run a cell to its end. ``watch`` is called with what there is after each message."""
+        """Run a cell to its end. ``watch`` hears what there is after each message. ``page``: a browser runs it."""
         content = {"code": code, "silent": False, "store_history": True, "user_expressions": {}}
         content["allow_stdin"] = allow_stdin
         message = self.client.session.msg("execute_request", {**content, "stop_on_error": True})
+        if page:
+            message["msg_id"] = message["header"]["msg_id"] = uuid.uuid4().hex
         message["metadata"] = metadata if metadata is not None else {}
         if cell:
             message["metadata"] |= {"cellId": cell, "deletedCells": list(deleted)}

@@ -41,6 +41,13 @@ def test_a_console_which_changes_no_output_is_shown_the_end(kernel: Kernel, code
     assert len(reply.displays) == (2 if "pause" in code else 1)
 
 
+def test_a_page_whose_cells_have_no_ids_is_shown_one_card(kernel: Kernel) -> None:
+    """As the classic notebook's."""
+    reply = kernel.run("build(lines=60, pause=0.01);", allow_stdin=True, page=True)
+
+    assert [text["text/plain"].split(":")[0] for text in reply.displays] == ["Cell [2] built"]
+
+
 def test_what_a_thread_shows_belongs_to_the_cell(kernel: Kernel) -> None:
     """Also when the kernel has heard another message since, as from a widget's view."""
     reply = kernel.run(
