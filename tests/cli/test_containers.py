@@ -26,6 +26,7 @@ EXIT_CODES = [
 ]
 
 
+@pytest.mark.alike
 @pytest.mark.parametrize(("words", "code"), EXIT_CODES)
 def test_exit_codes(busybox: Commands, words: tuple[str, ...], code: int) -> None:
     done = busybox("run", "--rm", *words, code=code)
@@ -33,12 +34,14 @@ def test_exit_codes(busybox: Commands, words: tuple[str, ...], code: int) -> Non
     assert bool(done.err) == (code >= 125)
 
 
+@pytest.mark.alike
 def test_streams_are_apart(busybox: Commands) -> None:
     done = busybox("run", "--rm", "busybox", "sh", "-c", "echo out; echo err >&2")
 
     assert (done.out, done.err) == ("out\n", "err\n")
 
 
+@pytest.mark.alike
 def test_stdin_only_with_i(busybox: Commands) -> None:
     assert busybox("run", "--rm", "-i", "busybox", "cat", stdin=b"typed\n").out == "typed\n"
     assert busybox("run", "--rm", "busybox", "cat", stdin=b"typed\n").out == ""
@@ -95,6 +98,7 @@ def test_no_network(busybox: Commands) -> None:
     assert done.out.split() == ["lo"]
 
 
+@pytest.mark.alike
 def test_a_name_is_taken_by_a_container_that_stays(busybox: Commands) -> None:
     busybox("run", "--name", "one", "busybox", "true")
     done = busybox("run", "--name", "one", "busybox", "true", code=125)
@@ -139,6 +143,7 @@ def test_kill_9_leaves_nothing_behind_for_long(busybox: Commands) -> None:
     assert list((busybox.home / "containers").glob("[!.]*")) == []
 
 
+@pytest.mark.alike
 def test_an_interrupted_build_is_130(busybox: Commands) -> None:
     busybox.file("Dockerfile", "FROM busybox\nRUN echo started; sleep 1000\n")
     process = busybox.start("build", "--progress=plain", ".", stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
@@ -150,6 +155,7 @@ def test_an_interrupted_build_is_130(busybox: Commands) -> None:
     assert b"Traceback" not in out
 
 
+@pytest.mark.alike
 def test_a_reader_that_goes_away_is_no_error(busybox: Commands) -> None:
     process = busybox.start("save", "busybox", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout is not None
@@ -204,14 +210,17 @@ def test_a_terminal_of_its_own(busybox: Commands, tmp_path: Path) -> None:
         os.close(fd)
 
 
+@pytest.mark.alike
 def test_it_without_a_terminal(busybox: Commands) -> None:
     assert "the input device is not a TTY" in busybox("run", "--rm", "-it", "busybox", "true", code=1).err
 
 
+@pytest.mark.alike
 def test_a_terminal_for_output_alone(busybox: Commands) -> None:
     assert busybox("run", "--rm", "-t", "busybox", "sh", "-c", "test -t 1 && echo yes").out == "yes\r\n"
 
 
+@pytest.mark.alike
 def test_save_refuses_a_terminal(busybox: Commands) -> None:
     process, fd = terminal(busybox, "save", "busybox")
     try:
@@ -230,6 +239,7 @@ def test_a_full_disk_is_said_in_words(busybox: Commands) -> None:
     assert err.startswith(b"ERROR: the disk is full")
 
 
+@pytest.mark.alike
 def test_a_container_that_stays_is_listed_and_removed(busybox: Commands) -> None:
     """ps shows what ran, rm takes it away and gives its name free."""
     busybox("run", "--name", "kept", "busybox", "true")
@@ -240,6 +250,7 @@ def test_a_container_that_stays_is_listed_and_removed(busybox: Commands) -> None
     assert busybox("ps", "-aq").out == ""
 
 
+@pytest.mark.alike
 def test_create_and_start_fail_as_any_command_does(busybox: Commands) -> None:
     """125 and 127 are ``run``'s own; a container that could not be started is there, and its name taken."""
     assert busybox("create", "--name", "wrong", "busybox", "nosuch").err == ""

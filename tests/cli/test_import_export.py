@@ -63,6 +63,7 @@ def test_every_kind_of_file_comes_back(id_mode: str, engine_home: Path) -> None:
     assert merged_tree([out.read_bytes()]) == merged_tree([data])
 
 
+@pytest.mark.alike
 def test_what_is_no_root_filesystem_is_refused(busybox: Commands) -> None:
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w") as archive:
@@ -82,6 +83,7 @@ def test_what_is_no_root_filesystem_is_refused(busybox: Commands) -> None:
     assert "RUN is not a valid change command" in done.err
 
 
+@pytest.mark.alike
 def test_archives_go_through_pipes(busybox: Commands) -> None:
     """`save | load` into another store: the same image."""
     fresh = Commands(busybox.home.parent / "fresh", busybox.directory)

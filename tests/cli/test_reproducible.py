@@ -59,6 +59,7 @@ def loaded(commands: Commands) -> Commands:
     return commands
 
 
+@pytest.mark.alike
 @pytest.mark.engine
 def test_the_digest_is_the_same(loaded: Commands, tmp_path_factory: pytest.TempPathFactory) -> None:
     """In another store, from files in another order with other times, without the cache, with another epoch not."""
@@ -80,6 +81,7 @@ def test_the_digest_is_the_same(loaded: Commands, tmp_path_factory: pytest.TempP
     assert first in loaded("images", "-a", "--digests", "--no-trunc").out
 
 
+@pytest.mark.alike
 @pytest.mark.engine
 def test_what_is_not_the_same_is_named(loaded: Commands) -> None:
     text = "FROM busybox\nRUN head -c 20 /dev/urandom | od > /random; echo same > /same\n"

@@ -59,6 +59,7 @@ def test_a_container_from_its_start_to_its_end(busybox: Commands) -> None:
     assert busybox("ps", "-aq").out == ""
 
 
+@pytest.mark.alike
 def test_the_keeper_goes_with_its_last_container(busybox: Commands) -> None:
     """No process, no socket and no directory is left of a container that was run with --rm."""
     busybox("run", "-d", "--rm", "--name", "one", "busybox", "sleep", "1000")
@@ -72,6 +73,7 @@ def test_the_keeper_goes_with_its_last_container(busybox: Commands) -> None:
     assert list((containers / ".names").iterdir()) == []
 
 
+@pytest.mark.alike
 def test_the_keeper_uses_the_sandbox_that_was_asked_for(busybox: Commands) -> None:
     """Layers belong to the sandbox that made them; one keeper has containers of several."""
     plain = "root-plain" if os.geteuid() == 0 else "single-plain"
@@ -118,6 +120,7 @@ def _is_keeper(entry: Path, home: Path) -> bool:
         return False
 
 
+@pytest.mark.alike
 def test_a_command_that_is_not_there(busybox: Commands) -> None:
     done = busybox("run", "-d", "--name", "wrong", "busybox", "nosuch", code=127)
 
@@ -139,6 +142,7 @@ def test_stop_takes_the_signal_that_was_asked_for_and_then_kills(busybox: Comman
     assert status(busybox, "deaf").startswith("Exited (137)")
 
 
+@pytest.mark.alike
 def test_kill_with_a_signal_leaves_it_running(busybox: Commands) -> None:
     busybox(
         "run",
@@ -246,6 +250,7 @@ def test_a_container_that_runs_is_compared_and_committed(busybox: Commands) -> N
     busybox("rm", "-f", "busy")
 
 
+@pytest.mark.alike
 def test_who_waits_hears_the_exit_code_of_one_that_goes(busybox: Commands) -> None:
     script = "while [ ! -e /go ]; do echo here; sleep 0.05; done; echo bye; exit 3"
     busybox("run", "-d", "--rm", "--name", "gone", "busybox", "sh", "-c", script)
@@ -258,6 +263,7 @@ def test_who_waits_hears_the_exit_code_of_one_that_goes(busybox: Commands) -> No
         assert process.returncode == code
 
 
+@pytest.mark.alike
 def test_of_several_who_start_it_one_does(busybox: Commands) -> None:
     """The others find it running, and do not wait for its end."""
     busybox("create", "--name", "one", "busybox", "sh", "-c", "echo begun; exec sleep 1000")
@@ -267,6 +273,7 @@ def test_of_several_who_start_it_one_does(busybox: Commands) -> None:
     assert busybox("logs", "one").out == "begun\n"
 
 
+@pytest.mark.alike
 def test_restart_policies(busybox: Commands) -> None:
     """on-failure counts; what ends well or is stopped is not started again."""
     busybox("run", "-d", "--name", "bad", "--restart", "on-failure:2", "busybox", "sh", "-c", "echo try; exit 3")
@@ -296,6 +303,7 @@ def test_restart_returns_when_it_has_begun(engine: Engine, bad: bool) -> None:
     assert containers.execute(identity, ExecRequest(("true",)), output=None) == 0
 
 
+@pytest.mark.alike
 def test_logs_by_time_and_line(busybox: Commands) -> None:
     busybox("run", "--name", "log", "busybox", "sh", "-c", "echo one; echo two; printf three")
     stamped = busybox("logs", "-t", "log").out.splitlines()
@@ -307,6 +315,7 @@ def test_logs_by_time_and_line(busybox: Commands) -> None:
     assert "invalid argument" in busybox("logs", "--tail", "x", "log", code=125).err
 
 
+@pytest.mark.alike
 @pytest.mark.parametrize("detached", [True, False])
 def test_a_foreground_container_can_be_reached_too(busybox: Commands, detached: bool) -> None:
     """ps, exec, logs and stop do not care who runs it."""

@@ -96,6 +96,7 @@ def test_volumes(busybox: Commands) -> None:
     assert busybox("volume").out.startswith("Usage:  dockermagic volume COMMAND")
 
 
+@pytest.mark.alike
 def test_inspect_top_and_stats(box: Commands) -> None:
     found = json.loads(box("inspect", "box").out)[0]
     assert (found["Name"], found["State"]["Status"], found["Path"]) == ("/box", "running", "sh")
@@ -127,6 +128,7 @@ def test_limits_hold_or_are_said_not_to(busybox: Commands) -> None:
     assert done.err in ("", "WARNING: --cpus has no effect: no control group can be made here\n")
 
 
+@pytest.mark.alike
 def test_health(busybox: Commands) -> None:
     """starting, unhealthy after its retries, healthy again."""
     words = (

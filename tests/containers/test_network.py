@@ -101,6 +101,7 @@ def test_ports_without_a_namespace(busybox: Commands) -> None:
     assert busybox("wait", "web").out == "143\n"
 
 
+@pytest.mark.alike
 def test_much_data_and_many_connections(net: Commands) -> None:
     """Nothing is lost on the way, however many come at once and however slowly they read."""
     size = 8 << 20
@@ -153,6 +154,7 @@ def test_a_network_of_its_own(net: Commands) -> None:
         assert net(*words).out == "nameserver 10.0.2.3\n", "pasta answers for the host's resolver there"
 
 
+@pytest.mark.alike
 def test_port_options(busybox: Commands) -> None:
     """Ranges, -P for what the image exposes, none without a port; wrong ones in Docker's words."""
     busybox.build("FROM busybox\nEXPOSE 80 8125/udp\n", "-q", "-t", "web")

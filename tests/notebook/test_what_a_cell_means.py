@@ -83,6 +83,7 @@ def test_the_chain(id_mode: str, kernel: Kernel, tmp_path: Path) -> None:
     assert "The chain is empty" in ok(kernel, "%dockerfile reset") and states(kernel) == []
 
 
+@pytest.mark.alike
 def test_failure_and_interrupt(id_mode: str, kernel: Kernel) -> None:
     run_all(kernel)
 

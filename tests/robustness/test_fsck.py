@@ -94,6 +94,7 @@ DAMAGED_CONTENT: dict[str, Change] = {
 }
 
 
+@pytest.mark.alike
 def test_damaged_content_is_said_with_what_to_do_and_stays(engine: Engine) -> None:
     for damage, change in DAMAGED_CONTENT.items():
         change(engine)
@@ -214,6 +215,7 @@ def test_what_a_living_process_holds_is_left_alone(engine: Engine) -> None:
     assert process.returncode == 0
 
 
+@pytest.mark.alike
 def test_an_alias_that_names_another_chain_is_forgotten(engine: Engine) -> None:
     sql(engine, "UPDATE snapshot_aliases SET id = id - 1 WHERE id = (SELECT max(id) FROM snapshots)")
 
@@ -221,6 +223,7 @@ def test_an_alias_that_names_another_chain_is_forgotten(engine: Engine) -> None:
     assert engine.fsck().findings == ()
 
 
+@pytest.mark.alike
 def test_a_session_that_cannot_be_read_is_said(engine: Engine) -> None:
     (_mkdir(engine.home / "sessions") / "a-0123.json").write_text('{"chain"')
 
@@ -229,6 +232,7 @@ def test_a_session_that_cannot_be_read_is_said(engine: Engine) -> None:
     assert "reset" in report.findings[0].hint
 
 
+@pytest.mark.alike
 def test_records_that_sqlite_cannot_read_are_said(engine: Engine) -> None:
     engine.close()
     with sqlite3.connect(engine.home / "store.db") as records:
@@ -253,6 +257,7 @@ def test_a_store_in_which_nothing_was_built_is_clean(tmp_path: Path) -> None:
     assert done.stdout.endswith(": clean (0 blobs, 0 cache mounts, 0 images, 0 snapshots)\n")
 
 
+@pytest.mark.alike
 def test_the_verb_says_it_and_its_exit_code_tells_damage(engine: Engine) -> None:
     def fsck(*words: str) -> subprocess.CompletedProcess[str]:
         environment = os.environ | {"DOCKERMAGIC_HOME": str(engine.home), "PYTHONPATH": str(REPO)}

@@ -21,6 +21,7 @@ pytestmark = pytest.mark.plain
 REPO = Path(__file__).parents[2]
 
 
+@pytest.mark.alike
 def test_output_and_exit_code(room: Room) -> None:
     code = room.run("echo out; echo err >&2; exit 3")
 
@@ -33,6 +34,7 @@ def test_no_byte_is_lost(room: Room) -> None:
     assert room.out.endswith("end")
 
 
+@pytest.mark.alike
 @pytest.mark.parametrize(
     ("command", "code"),
     [
@@ -73,6 +75,7 @@ def _command(entry: Path) -> bytes:
         return b""
 
 
+@pytest.mark.alike
 @pytest.mark.parametrize(
     ("args", "code", "words"),
     [
@@ -92,6 +95,7 @@ def test_what_cannot_be_executed(room: Room, args: list[str], code: int, words: 
     assert words in room.err
 
 
+@pytest.mark.alike
 @pytest.mark.isolated
 def test_environment_is_what_was_given(room: Room) -> None:
     os.environ["DOCKERMAGIC_TEST_LEAK"] = "leak"
@@ -125,6 +129,7 @@ def test_user(room: Room, user: str, ids: str, home: str) -> None:
     assert printed[1] == home
 
 
+@pytest.mark.alike
 @pytest.mark.parametrize(
     ("user", "words"),
     [
@@ -154,6 +159,7 @@ def test_working_directory_umask_and_hostname(room: Room) -> None:
     assert room.printed("umask", umask=0o077) == "0077\n"
 
 
+@pytest.mark.alike
 def test_standard_input(room: Room, tmp_path: Path) -> None:
     assert room.printed("cat; echo end") == "end\n"
     (tmp_path / "text").write_text("from a file")
@@ -161,6 +167,7 @@ def test_standard_input(room: Room, tmp_path: Path) -> None:
         assert room.printed("cat", stdin=file.fileno()) == "from a file"
 
 
+@pytest.mark.alike
 def test_descriptors(room: Room) -> None:
     """Nothing but the three standard ones arrives."""
     assert room.printed(["ls", "/proc/self/fd"]).split() == ["0", "1", "2", "3"]  # 3 is the directory that ls reads
@@ -281,6 +288,7 @@ def test_no_network(room: Room) -> None:
     assert room.run("ping -c 1 -w 1 192.0.2.1", network="none") != 0
 
 
+@pytest.mark.alike
 def test_host_network(room: Room) -> None:
     assert set(room.printed("ls /sys/class/net").split()) == set(os.listdir("/sys/class/net"))
 
@@ -329,12 +337,14 @@ def test_a_mount_point_behind_a_link_stays_inside(room: Room, tmp_path: Path) ->
     assert os.listdir(tmp_path) == ["dockermagic"]
 
 
+@pytest.mark.alike
 @pytest.mark.parametrize("target", ["/", "/..", "."])
 def test_a_mount_cannot_cover_the_root(room: Room, target: str) -> None:
     with pytest.raises(SandboxError, match="cannot cover the root"):
         room.run("true", mounts=(Mount("tmpfs", target),))
 
 
+@pytest.mark.alike
 def test_a_mount_whose_source_is_missing(room: Room) -> None:
     with pytest.raises(SandboxError, match="/no/such"):
         room.run("true", mounts=(Mount("bind", "/x", Path("/no/such")),))
@@ -431,6 +441,7 @@ def test_hostile_links_do_not_divert_the_cleaning(room: Room, tmp_path: Path) ->
     assert (victim / "covered").is_dir()
 
 
+@pytest.mark.alike
 def test_a_chain_of_layers(room: Room) -> None:
     for number in range(30):
         room.step(f"echo {number} > /n{number}; echo {number} > /last")
@@ -438,6 +449,7 @@ def test_a_chain_of_layers(room: Room) -> None:
     assert room.printed("ls -d /n* | wc -l; cat /last") == "30\n29\n"
 
 
+@pytest.mark.alike
 def test_a_very_deep_chain(room: Room) -> None:
     """More than a page of mount options: the layers are given one by one."""
     layers = []
@@ -478,6 +490,7 @@ def test_cancel(room: Room) -> None:
     assert room.printed("echo again") == "again\n"
 
 
+@pytest.mark.alike
 def test_cancel_before_the_start(room: Room) -> None:
     cancel = Cancel()
     cancel.set()
@@ -486,6 +499,7 @@ def test_cancel_before_the_start(room: Room) -> None:
         room.run("sleep 300", cancel=cancel)
 
 
+@pytest.mark.alike
 def test_an_error_of_the_output_function_stops_the_process(room: Room) -> None:
     def fail(stream: int, data: bytes) -> None:
         raise KeyboardInterrupt
@@ -511,6 +525,7 @@ def test_terminal(room: Room) -> None:
     assert "got typed\r\n" in room.out
 
 
+@pytest.mark.alike
 def test_many_at_once(room: Room) -> None:
     results: dict[int, str] = {}
     rootfs = room.snapshots.rootfs(room.top)

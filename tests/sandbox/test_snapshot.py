@@ -43,6 +43,7 @@ def test_the_root_directory_is_like_the_one_below(room: Room) -> None:
     assert room.printed("stat -c '%u:%g' /") == ("0:0\n" if room.mode == "single" else "5:6\n")
 
 
+@pytest.mark.alike
 def test_the_same_key_twice_is_one_snapshot(room: Room) -> None:
     """Two processes that made the same layer: the first commit counts."""
     one, two = room.snapshots.prepare(room.top), room.snapshots.prepare(room.top)
@@ -52,6 +53,7 @@ def test_the_same_key_twice_is_one_snapshot(room: Room) -> None:
     assert not two.directory.exists()
 
 
+@pytest.mark.alike
 def test_commit_is_undone_with_its_transaction(room: Room) -> None:
     active = room.snapshots.prepare(room.top)
     with pytest.raises(ZeroDivisionError), room.records.transaction():
@@ -71,6 +73,7 @@ def test_discard(room: Room) -> None:
     assert not active.directory.exists()
 
 
+@pytest.mark.alike
 def test_size(room: Room) -> None:
     snapshot = room.step("head -c 1000 /dev/zero > /a; ln /a /b; mkdir /c; echo 1 > /c/d")
 
@@ -88,6 +91,7 @@ def test_remove(room: Room) -> None:
     assert directories(room) == {str(room.snapshots.find("base").id)}  # type: ignore[union-attr]
 
 
+@pytest.mark.alike
 def test_what_is_in_use_stays(room: Room) -> None:
     first, second = room.step("echo > /1"), room.step("echo > /2")
     active = room.snapshots.prepare(first)
@@ -99,6 +103,7 @@ def test_what_is_in_use_stays(room: Room) -> None:
     assert room.snapshots.remove([first.id]) == [first.id]
 
 
+@pytest.mark.alike
 def test_a_removed_parent_is_said(room: Room) -> None:
     first = room.step("echo > /1")
     room.snapshots.remove([first.id])
@@ -131,6 +136,7 @@ def test_a_restart_of_the_machine_drops_what_was_not_synced(room: Room) -> None:
     assert [room.snapshots.get(one.id) for one in (lost, above)] == [None, None]
 
 
+@pytest.mark.alike
 def test_ids_are_never_used_again(room: Room) -> None:
     first = room.step("echo > /1")
     room.snapshots.remove([first.id])

@@ -44,6 +44,7 @@ def test_nothing_but_layers_is_an_empty_root(room: Room) -> None:
     assert room.sandbox.call(MEASURE, mounts={"path": Rootfs()}) == 0
 
 
+@pytest.mark.alike
 def test_large_requests_and_answers(room: Room) -> None:
     """Far more than a packet holds, both ways."""
     words = ["x" * 1000] * 3000
@@ -51,6 +52,7 @@ def test_large_requests_and_answers(room: Room) -> None:
     assert room.sandbox.call("dockermagic.dockerfile.shell:expand", word=" ".join(words), env={}) == " ".join(words)
 
 
+@pytest.mark.alike
 def test_errors_keep_type_and_fields(room: Room) -> None:
     with pytest.raises(DockerfileSyntaxError) as caught:
         room.sandbox.call("dockermagic.dockerfile.stages:parse_dockerfile", text="FROM x\nNOSUCH thing\n")
@@ -59,6 +61,7 @@ def test_errors_keep_type_and_fields(room: Room) -> None:
     assert "unknown instruction: NOSUCH" in caught.value.message
 
 
+@pytest.mark.alike
 @pytest.mark.parametrize(
     ("function", "words"),
     [
@@ -75,6 +78,7 @@ def test_a_request_that_cannot_be_served(room: Room, function: str, words: str) 
     assert room.sandbox.call(MEASURE, mounts={"path": Rootfs()}) == 0
 
 
+@pytest.mark.alike
 def test_a_missing_layer_is_named(room: Room, tmp_path: Path) -> None:
     with pytest.raises(SandboxError, match=r"a layer's directory is gone: .*nowhere"):
         room.sandbox.call(MEASURE, mounts={"path": Rootfs((tmp_path, tmp_path / "nowhere"))})
@@ -112,6 +116,7 @@ def test_a_dead_resident_process_is_replaced(room: Room) -> None:
     assert room.sandbox.worker.pid != first
 
 
+@pytest.mark.alike
 def test_close_and_use_again(room: Room) -> None:
     room.sandbox.close()
     room.sandbox.close()
@@ -140,6 +145,7 @@ def _read(path: Path) -> bytes:
         return b"VmRSS: 0"
 
 
+@pytest.mark.alike
 def test_a_fork_of_the_client_has_its_own(room: Room) -> None:
     """As with multiprocessing: parent and child do not share a connection."""
     room.printed("true")
