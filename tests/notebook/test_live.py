@@ -83,13 +83,13 @@ def test_an_interrupt_is_shown_as_a_stop(kernel: Kernel) -> None:
 
 
 def test_a_flood_is_sent_in_few_messages(kernel: Kernel) -> None:
-    """Batches: some dozens of messages for a hundred thousand lines, and no card that grows with them."""
+    """Batches: some dozens of messages for thirty thousand lines, and no card that grows with them."""
     count = [0]
 
     def watch(reply: object) -> None:
         count[0] += 1
 
-    reply = kernel.run("build(lines=100_000);", watch=watch)  # type: ignore[arg-type]
+    reply = kernel.run("build(lines=30_000);", watch=watch)  # type: ignore[arg-type]
 
     assert reply.status == "ok"
     assert count[0] < 40 + 15 * reply.seconds

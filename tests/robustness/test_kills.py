@@ -13,13 +13,11 @@ from tests.robustness.kit import Store
 pytestmark = pytest.mark.alike
 
 SEED = 20260
-# Kills of one store.
-TIMES = 7
 # The slow tests do it for so many seeds more.
 SEEDS = int(os.environ.get("DOCKERMAGIC_SOAK", "1"))
 
 
-def killed(store: Store, seed: int) -> None:
+def killed(store: Store, seed: int, times: int) -> None:
     """Kill so many times, look after each, and let everything run to its end now and then."""
     expected = store.tree("measured")
     whole = store.start(store.loop("timed")).seconds
@@ -27,7 +25,7 @@ def killed(store: Store, seed: int) -> None:
     calls = int((store.directory / "count").read_text())
     dice = random.Random(seed)
     stopped = 0
-    for number in range(TIMES):
+    for number in range(times):
         salt = f"salt{number}"
         way = ("calls", "time", "worker", "calls")[number % 4]
         at, after = dice.randrange(1, calls), dice.uniform(0, whole)
@@ -42,17 +40,17 @@ def killed(store: Store, seed: int) -> None:
             assert "Traceback" not in done.err, done.err
             assert way == "time" or done.code in (0, 1, 125), done.err
         store.check()
-        if number % 4 == 3 or number == TIMES - 1:
+        if number % 4 == 3 or number == times - 1:
             assert store.tree(salt) == expected
             store.check()
-    assert stopped > TIMES / 2, "most had ended before their moment came"
+    assert stopped > times / 2, "most had ended before their moment came"
 
 
 def test_killed_at_random_moments(store: Store) -> None:
-    killed(store, SEED)
+    killed(store, SEED, 4)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", range(1, SEEDS + 1))
 def test_killed_at_very_many_random_moments(store: Store, number: int) -> None:
-    killed(store, SEED + number)
+    killed(store, SEED + number, 7)

@@ -10,7 +10,10 @@ from tests.peers.pod import Pod
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-CORE = ("tests/sandbox/test_run.py", "tests/sandbox/test_worker.py", "tests/build/test_build.py")
+CORE = (
+    *("tests/sandbox/test_run.py", "tests/sandbox/test_what_a_run_sees.py", "tests/sandbox/test_worker.py"),
+    "tests/build/test_build.py",
+)
 
 
 @pytest.fixture(scope="module")
