@@ -213,9 +213,9 @@ class Blobs:
             return os.fstat(file.fileno()).st_size
 
     def put(self, data: bytes, media_type: str) -> Descriptor:
-        """Store these bytes. Idempotent."""
+        """Store these bytes, also in place of what a power cut left of them. Idempotent."""
         descriptor = Descriptor.of(media_type, data)
-        if not self.has(descriptor.digest):
+        if not self.has(descriptor.digest) or self.size(descriptor.digest) != len(data):
             with self.writer() as writer:
                 writer.write(data)
                 writer.commit(media_type)

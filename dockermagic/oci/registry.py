@@ -61,6 +61,8 @@ class Repository:
     def manifest(self, wanted: str) -> tuple[Descriptor, bytes]:
         """The manifest or index of a tag or digest, with its exact bytes; the digest is checked."""
         is_digest = ":" in wanted
+        if is_digest and not wanted.startswith("sha256:"):
+            raise RegistryError(f"{self._title}@{wanted:.100}: only digests of sha256 can be checked here")
         what = f"{self._title}{'@' if is_digest else ':'}{wanted}"
         answer = self._call("GET", f"manifests/{wanted}", headers={"Accept": _ACCEPT}, what=what)
         data = self._whole(answer, what)
@@ -148,9 +150,9 @@ class Repository:
             document = decode(self._whole(answer, self._title), self._title)
             found += [str(tag) for tag in (document.get("tags") or [] if isinstance(document, dict) else [])]
             link = answer.headers.get("Link", "")
-            if 'rel="next"' not in link.replace("'", '"') or not link.startswith("<"):
+            path, more, _ = link.removeprefix("<").partition(">")
+            if 'rel="next"' not in link.replace("'", '"') or not more or path == link:
                 break
-            path = link[1 : link.index(">")]
         return sorted(found)
 
     def _whole(self, answer: Answer, what: str) -> bytes:
@@ -238,7 +240,7 @@ class Repository:
 
     def _upload_in_chunks(self, blobs: Blobs, descriptor: Descriptor, progress: Progress | None, what: str) -> None:
         target, least = self._begin(what)
-        size, done, failures = blobs.size(descriptor.digest), 0, 0
+        size, done, furthest, failures = blobs.size(descriptor.digest), 0, 0, 0
         with blobs.open(descriptor.digest) as file:
             while done < size:
                 file.seek(done)
@@ -250,20 +252,20 @@ class Repository:
                 }
                 options: dict[str, Any] = {"headers": headers, "body": piece, "push": True, "what": what, "tries": 1}
                 try:
-                    answer = self._call("PATCH", target, allow=(201, 202, 204, 416), **options)
+                    answer = self._call("PATCH", target, allow=(201, 202, 204), **options)
                 except RegistryError:
                     failures += 1
                     if failures == _TRIES:
                         raise
                     self._http.wait(failures)
-                else:
-                    discard(answer)
-                    if answer.status != 416:
-                        target, done, failures = self._location(answer, what), done + len(piece), 0
-                        if progress is not None:
-                            progress(done)
-                        continue
-                target, done = self._arrived(target, what)
+                    target, done = self._arrived(target, what)
+                    continue
+                discard(answer)
+                target, done = self._location(answer, what), done + len(piece)
+                if done > furthest:  # a registry that forgets what it took gets no further
+                    furthest, failures = done, 0
+                if progress is not None:
+                    progress(done)
         answer = self._call(
             "PUT",
             _with_digest(target, descriptor),

@@ -415,7 +415,8 @@ def _replace(path: Path, data: bytes) -> None:
     """Write a file aside and rename it in; what a killed process leaves is swept."""
     descriptor, temporary = lock.new_file(path.parent / "ingest")
     try:
-        os.write(descriptor, data)
+        with os.fdopen(descriptor, "wb", closefd=False) as file:
+            file.write(data)
         os.fchmod(descriptor, 0o644)
         temporary.replace(path)
     finally:

@@ -266,6 +266,7 @@ def _text(data: bytes) -> bytes:
 
 def _pax_records(body: bytes) -> dict[str, bytes]:
     records: dict[str, bytes] = {}
+    sparse: list[bytes] = []
     at = 0
     while at < len(body) and body[at] != 0:
         space = body.find(b" ", at, at + 20)
@@ -276,10 +277,12 @@ def _pax_records(body: bytes) -> dict[str, bytes]:
             raise ArchiveError("an extended tar header is damaged")
         key = record[:equals].decode("utf-8", "surrogateescape")
         if key in ("GNU.sparse.offset", "GNU.sparse.numbytes"):  # one record for each number, in order
-            records["GNU.sparse.map"] = b",".join((records.get("GNU.sparse.map", b""), record[equals + 1 :]))
+            sparse.append(record[equals + 1 :])
         else:
             records[key] = record[equals + 1 :]
         at += length
+    if sparse:
+        records["GNU.sparse.map"] = b",".join(sparse)
     return records
 
 

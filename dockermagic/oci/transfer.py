@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol
 
-from dockermagic.errors import RegistryError
+from dockermagic.errors import RegistryError, StoreError
 from dockermagic.oci import auth, lock
 from dockermagic.oci.arrival import Arrival, Reading
 from dockermagic.oci.image import Image
@@ -177,18 +177,29 @@ def _fetch_blob(store: Store, repository: Repository, descriptor: Descriptor, ar
         arrival.grown(done)
         notify(digest, "transfer", done, size)
 
-    if not store.has(digest):
+    if not _is_whole(store, descriptor):
         # Whoever comes second waits for the first, then finds the blob.
         with lock.hold(store.home / "locks" / store.blob(digest).name):
-            if not store.has(digest):
+            if not _is_whole(store, descriptor):
                 repository.fetch(store, descriptor, progress, arrival.begin)
                 notify(digest, "done", size, size)
                 return
-    if store.size(digest) != size:
-        raise RegistryError(f"{digest} has {store.size(digest)} bytes, announced were {size}")
     with store.open(digest) as file:
         arrival.begin(file.fileno())
     notify(digest, "exists", size, size)
+
+
+def _is_whole(store: Store, descriptor: Descriptor) -> bool:
+    """Whether the blob is here; one that a power cut left short is not. Raises RegistryError for a wrong descriptor."""
+    if not store.has(descriptor.digest):
+        return False
+    if (size := store.size(descriptor.digest)) == descriptor.size:
+        return True
+    try:
+        store.verify(descriptor.digest)
+    except StoreError:
+        return False
+    raise RegistryError(f"{descriptor.digest} has {size} bytes, announced were {descriptor.size}")
 
 
 def push(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 import threading
@@ -261,6 +262,25 @@ def test_what_does_not_go_in_one_piece_goes_in_chunks(store: Store, server: Serv
     assert server.blobs[layer.digest] == store.blob(layer.digest).read_bytes()
     assert len(cuts) == 1
     assert len(server.paths("PATCH")) == 4
+
+
+@pytest.mark.parametrize("forgets", [False, True])
+def test_a_registry_that_takes_no_chunks_is_given_up(store: Store, server: Server, forgets: bool) -> None:
+    """Whether it takes none at all, or forgets each time what it has taken."""
+    made = image(store, layers=1, size=10_000_000)
+    chunks = itertools.count()
+
+    def trouble(request: Handler) -> bool:
+        refused = request.command == "PATCH" and not (forgets and next(chunks) % 2 == 0)
+        if refused or (request.command == "PUT" and len(request.content) > 9_000_000):
+            server.pending = b""
+            request.reply(416 if refused else 413)
+            return True
+        return False
+
+    server.trouble = trouble
+    with pytest.raises(RegistryError, match="416"):
+        push(store, Reference.parse(f"{server.address}/x:1"), made, **patient([]))
 
 
 def test_an_image_that_is_not_whole_is_not_pushed(store: Store, server: Server) -> None:

@@ -222,6 +222,23 @@ def test_changed_bytes_are_not_stored(store: Store, other: Store, server: Server
     assert other.references() == {}
 
 
+def test_what_a_power_cut_left_short_is_fetched_again(store: Store, other: Store, server: Server) -> None:
+    reference, made = stocked(server, store)
+    pull(other, reference, Platform.parse("linux/amd64"))
+    blobs = [each.digest for each in other.reachable([made])]
+    for each in blobs:
+        os.truncate(other.blob(each), 5)
+
+    pull(other, reference, Platform.parse("linux/amd64"))
+
+    assert [other.verify(each) for each in blobs] == [store.size(each) for each in blobs]
+
+
+def test_a_digest_that_cannot_be_checked_is_refused(other: Store, server: Server) -> None:
+    with pytest.raises(RegistryError, match="only digests of sha256"):
+        pull(other, Reference.parse(f"{server.address}/x@sha512:{'0' * 128}"))
+
+
 def test_an_index_that_names_itself_ends(store: Store, other: Store, server: Server) -> None:
     nested = encode(Index())
     for _ in range(5):
