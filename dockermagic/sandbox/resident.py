@@ -411,13 +411,20 @@ def _relay(process: int | None) -> int:
     """Fork a child into the other namespace, and in between live and die with it."""
     syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
     _change_pid_namespace(process)
+    # Waited for, not handled: Python would run no handler in a wait for the child that has just begun.
+    awaited = {signal.SIGTERM, signal.SIGCHLD}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, awaited)
     pid = os.fork()
     if pid == 0:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return 0
     syscalls.close_all_but({0, 1, 2})  # that the command has begun is seen by the end of a channel
-    signal.signal(signal.SIGTERM, lambda *_: os.kill(pid, signal.SIGKILL))
-    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    while not (ended := os.waitpid(pid, os.WNOHANG))[0]:
+        if signal.sigwait(awaited) == signal.SIGTERM:
+            os.kill(pid, signal.SIGKILL)
+    code = os.waitstatus_to_exitcode(ended[1])
     if code < 0:
         signal.signal(-code, signal.SIG_DFL) if -code not in (signal.SIGKILL, signal.SIGSTOP) else None
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {-code})
         os.kill(os.getpid(), -code)
     os._exit(code)
