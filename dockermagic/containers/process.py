@@ -41,7 +41,7 @@ def process_of(supervisor: Supervisor, stack: contextlib.ExitStack) -> tuple[Pro
     network = _network(supervisor, stack)
     resolver = resolv_conf(network.way if network else "", request.dns, request.dns_search, request.dns_options)
     if resolver is not None and all(mount.target != "/etc/resolv.conf" for mount in mounts):
-        mounts.append(Mount("file", "/etc/resolv.conf", content=resolver, mode=0o644))
+        mounts.append(Mount("file", "/etc/resolv.conf", content=resolver, mode=0o644, readonly=request.read_only))
     limits = Limits(f"dockermagic-{container.id[:12]}", request.memory, request.cpus, request.pids)
     stack.callback(limits.close)
     limits.prepare()
@@ -67,6 +67,7 @@ def process_of(supervisor: Supervisor, stack: contextlib.ExitStack) -> tuple[Pro
         shm_size=request.shm_size,
         extra_hosts=request.add_hosts,
         readonly_root=request.read_only,
+        writable_hosts=not request.read_only,
         window=request.window,
         init=request.init,
         ports=str(_ports_of(supervisor)),

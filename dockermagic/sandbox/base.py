@@ -144,6 +144,7 @@ class Process:
     set up from outside before the command begins. ``window`` is the size of its terminal in rows and columns. With
     ``init`` its parent is a small first process that passes signals on and reaps. ``security`` ``insecure`` keeps every
     capability and no seccomp filter. ``stdin`` is a file descriptor; without it the process reads end of file.
+    Its own /etc/hosts, /etc/hostname and /etc/resolv.conf can be written to with ``writable_hosts``.
     ``ports`` is a directory in which its ports stand where no namespace keeps them apart (:mod:`.moved_ports`).
     """
 
@@ -162,6 +163,7 @@ class Process:
     ulimits: tuple[Ulimit, ...] = ()
     extra_hosts: tuple[tuple[str, str], ...] = ()
     readonly_root: bool = False
+    writable_hosts: bool = False
     cap_add: tuple[str, ...] = ()
     cap_drop: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()

@@ -39,6 +39,7 @@ _MASKED = (
     "/proc/timer_stats",
     "/sys/devices/virtual/powercap",
     "/sys/firmware",
+    "/sys/fs/cgroup",
 )
 _READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 _HARMLESS = sys.MS_NOSUID | sys.MS_NODEV | sys.MS_NOEXEC

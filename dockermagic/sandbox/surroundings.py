@@ -40,7 +40,7 @@ class Surroundings:
         taken = {target for target, _ in wanted}
         for path, content in network_files(self.process):
             if path not in taken:
-                self.trees.append((path, self._file(content, 0o644, 0, 0, True), False))
+                self.trees.append((path, self._file(content, 0o644, 0, 0, not self.process.writable_hosts), False))
         for target, mount in wanted:
             if mount.type == "tmpfs":
                 self.trees.append((target, self._memory(mount), True))

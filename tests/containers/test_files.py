@@ -112,6 +112,9 @@ def test_options_of_a_process(busybox: Commands) -> None:
     words = ("--tmpfs", "/t:size=1m", "--ulimit", "nofile=99", "--cap-drop", "ALL", "--dns", "9.9.9.9")
     done = busybox("run", "--rm", *words, "busybox", "sh", "-c", script)
     assert done.out.splitlines() == ["1", "99", "CapEff:\t0000000000000000", "nameserver 9.9.9.9"]
+    script = "echo 1.2.3.4 x >> /etc/hosts && tail -n 1 /etc/hosts"
+    assert busybox("run", "--rm", "busybox", "sh", "-c", script).out == "1.2.3.4 x\n"
+    assert "Read-only" in busybox("run", "--rm", "--read-only", "busybox", "sh", "-c", script, code=1).err
     done = busybox("run", "--rm", "--init", "busybox", "sh", "-c", "head -c 11 /proc/1/cmdline; echo; exit 5", code=5)
     assert done.out == "docker-init\n"
     assert "bin" in busybox("run", "--rm", "--debug-image", "busybox", "busybox", "ls", "/.debug").out
