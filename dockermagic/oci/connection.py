@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import io
-import ipaddress
 import os
 import ssl
 import time
@@ -16,8 +15,9 @@ from typing import Any
 import urllib3
 
 from dockermagic.errors import RegistryError
+from dockermagic.oci.reference import is_loopback
 
-__all__ = ["LEAST", "PATIENCE", "cause", "is_loopback", "open_pool", "trusted"]
+__all__ = ["LEAST", "PATIENCE", "cause", "open_pool", "trusted"]
 
 PATIENCE = 60.0
 """How many seconds a connection may be silent."""
@@ -116,17 +116,6 @@ def _proxy(url: str) -> str:
     proxies = urllib.request.getproxies()
     proxy = proxies.get(parts.scheme) or proxies.get("all") or ""
     return proxy if not proxy or "://" in proxy else f"http://{proxy}"
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a registry's name means this machine, so that plain HTTP will do."""
-    name = urllib.parse.urlsplit(f"//{host}").hostname or ""
-    if name == "localhost" or name.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
 
 
 def trusted(host: str) -> ssl.SSLContext:

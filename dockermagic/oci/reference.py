@@ -7,7 +7,7 @@ import re
 from dockermagic.errors import InvalidReferenceError
 from dockermagic.values import dataclass, replace
 
-__all__ = ["DEFAULT_REGISTRY", "DEFAULT_TAG", "Reference", "is_digest"]
+__all__ = ["DEFAULT_REGISTRY", "DEFAULT_TAG", "Reference", "is_digest", "is_loopback"]
 
 DEFAULT_REGISTRY = "docker.io"
 DEFAULT_TAG = "latest"
@@ -108,3 +108,17 @@ class Reference:
 
 def _invalid(text: str, why: str, *, hint: str = "") -> InvalidReferenceError:
     return InvalidReferenceError(f"invalid image name {text!r}: {why}", hint=hint)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a registry's name means this machine, so that plain HTTP will do."""
+    import ipaddress
+    import urllib.parse
+
+    name = urllib.parse.urlsplit(f"//{host}").hostname or ""
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False

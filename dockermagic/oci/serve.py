@@ -118,15 +118,20 @@ class StoreServer:
 
     # -- who may what
 
+    @property
+    def is_read_only(self) -> bool:
+        """Whether nobody may push."""
+        return not self._token
+
     def new_token(self, authorization: str, wants_push: bool) -> str:
-        """A bearer token; '' where the password is wrong."""
+        """A bearer token; '' where the password is wrong. Where nobody may push there is none to be wrong."""
         may_push = False
-        if authorization:
+        if authorization and not self.is_read_only:
             try:
                 given = base64.b64decode(authorization.removeprefix("Basic "), validate=True).partition(b":")[2]
             except ValueError:
                 return ""
-            may_push = bool(self._token) and hmac.compare_digest(given, self._token.encode())
+            may_push = hmac.compare_digest(given, self._token.encode())
             if not may_push:
                 return ""
         if not (may_push and wants_push):

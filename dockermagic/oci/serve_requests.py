@@ -89,6 +89,8 @@ class Handler(BaseHTTPRequestHandler):
         changes = self.command not in ("GET", "HEAD")
         if not path.startswith("/v2"):
             raise Refused("NAME_UNKNOWN")
+        if changes and self.registry.is_read_only:
+            raise Refused("DENIED", "nobody may push here")
         if not self.registry.may(self.headers.get("Authorization", ""), push=changes):
             self._challenge(path, changes)
             return

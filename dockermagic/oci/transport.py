@@ -19,8 +19,8 @@ import urllib3
 
 from dockermagic.errors import RegistryError
 from dockermagic.oci import auth
-from dockermagic.oci.connection import PATIENCE, cause, is_loopback, open_pool, trusted
-from dockermagic.oci.reference import DEFAULT_REGISTRY
+from dockermagic.oci.connection import PATIENCE, cause, open_pool, trusted
+from dockermagic.oci.reference import DEFAULT_REGISTRY, is_loopback
 
 __all__ = ["TRY_AGAIN", "Answer", "BrokenOff", "Transport", "discard", "reason"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 
+from dockermagic.oci.reference import is_loopback
 from dockermagic.verbs.base import Console, Verb
 from dockermagic.verbs.options import Arguments, flag, text
 
@@ -31,8 +32,14 @@ def registry(console: Console, arguments: Arguments) -> int:
     )
     console.write(f"The images of {console.engine.home} are at http://{address}\npull:   docker pull {address}/NAME\n")
     if token:
-        shown = f"the one of ${_VARIABLE}" if os.environ.get(_VARIABLE) else token
-        console.write(f"push:   docker login -u anybody {address}, with the password {shown}\n")
+        shown = f"${_VARIABLE} as the password" if os.environ.get(_VARIABLE) else f"the password {token}"
+        console.write(f"push:   docker login -u anybody {address}, with {shown}\n")
+    if not is_loopback(server.address):
+        console.write(
+            "It speaks plain HTTP, which others must be told:"
+            f' [registries] insecure = ["{address}"] in the config file,\n'
+            f'for Docker "insecure-registries": ["{address}"] in daemon.json.\n'
+        )
     if console.stdin is None:  # a cell: it goes on beside the kernel
         return 0
     console.stdout().flush()

@@ -121,7 +121,7 @@ def test_nobody_pushes_without_a_token_and_nothing_unnamed_is_given(store: Store
     server = StoreServer(store)
     try:
         auth.keep(server.address, auth.Credentials("anybody", ""))
-        with pytest.raises(RegistryError):
+        with pytest.raises(RegistryError, match="nobody may push here"):
             push(other, Reference.parse(f"{server.address}/x:1"), image(other))
         repository = Repository(Reference.parse(f"{server.address}/app:1"), credentials=lambda: None)
         with pytest.raises(RegistryError, match="not found"):
