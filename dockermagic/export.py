@@ -6,7 +6,11 @@ import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from dockermagic.build.request import BuildRequest
 from dockermagic.conversion import with_comments
+from dockermagic.dockerfile.instructions import instruction
+from dockermagic.dockerfile.model import Add, Copy
+from dockermagic.dockerfile.parser import parse
 from dockermagic.errors import SessionError
 from dockermagic.session import Session
 from dockermagic.wholefile import write_whole
@@ -19,8 +23,8 @@ def export(
 ) -> Path:
     """Write the session's Dockerfile and return where. The bytes are those that ``show`` prints.
 
-    With ``notes``, texts by the id of the cell that they stand above, those are comments in it. A .dockerignore of the
-    context goes beside a Dockerfile that is written elsewhere, as ``NAME.dockerignore``. A file that is there and holds
+    With ``notes``, texts by the id of the cell that they stand above, those are comments in it. ``NAME.dockerignore``
+    goes beside it where a build of the file would see other files than the cells did. A file that is there and holds
     something else is replaced only with ``force``. Raises SessionError.
     """
     script = session.script()
@@ -35,11 +39,34 @@ def export(
         )
         text = "\n".join(bodies) + "\n"
     write_atomically(path, text, force=force)
-    context = session.request().context
-    ignore = context / ".dockerignore" if context else None
-    if ignore and ignore.is_file() and path.resolve().parent != ignore.resolve().parent:
-        write_atomically(path.with_name(f"{path.name}.dockerignore"), ignore.read_text("utf-8"), force=force)
+    if ignored := _ignored(session.request(), path):
+        write_atomically(path.with_name(f"{path.name}.dockerignore"), ignored, force=force)
     return path
+
+
+def _ignored(request: BuildRequest, path: Path) -> str:
+    """What keeps from a build of the file what no cell saw; '' where nothing has to.
+
+    That is the context's own .dockerignore for a Dockerfile that is written elsewhere, and, where a step copies the
+    whole folder of the notebook, the notebook and the files that are written here.
+    """
+    if request.context is None:
+        return ""
+    context = Path(request.context).resolve()
+    folder, own = path.resolve().parent, context / ".dockerignore"
+    text = own.read_text("utf-8") if own.is_file() else ""
+    if request.left_out and _copies_everything(request.text):
+        name = (folder / path.name).relative_to(context).as_posix() if folder.is_relative_to(context) else ""
+        written = (name, f"{name}.dockerignore") if name else ()
+        return "\n".join([*request.left_out, *written, text])
+    return text if folder != context else ""
+
+
+def _copies_everything(text: str) -> bool:
+    """Whether a COPY or ADD takes all that is in the build context."""
+    steps = [instruction(node) for node in parse(text).nodes if node.keyword in ("add", "copy")]
+    own = [step for step in steps if isinstance(step, Add) or (isinstance(step, Copy) and not step.from_)]
+    return any(source.strip("./") in ("", "*") for step in own for source in step.sources)
 
 
 def docker_command(session: Session, path: Path) -> str:

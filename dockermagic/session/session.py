@@ -93,7 +93,7 @@ class Session:
     def request(self) -> BuildRequest:
         """The build of the chain as it stands, as ``docker build`` would do it: the last stage of the Dockerfile."""
         cells = self.chain.on
-        request = request_for(Script.of(cells), inputs_of(cells, self.folder))
+        request = request_for(Script.of(cells), inputs_of(cells, self.folder, self.notebook))
         return replace(request, target="", stages=(), first=0)
 
     # ---- what changes the chain -------------------------------------------------------------------------------------

@@ -76,3 +76,27 @@ def test_an_empty_session_has_nothing_to_export(session: Session, tmp_path: Path
 
     with pytest.raises(SessionError, match="nothing to export"):
         export(session, tmp_path / "Dockerfile")
+
+
+@pytest.mark.parametrize(
+    ("step", "own", "ignored"),
+    [
+        ("ADD . .", "", "lesson.ipynb\n**/.ipynb_checkpoints\nOut\nOut.dockerignore\n"),
+        ("ADD ./* /", "*.log\n", "lesson.ipynb\n**/.ipynb_checkpoints\nOut\nOut.dockerignore\n*.log\n"),
+        ("COPY main.py .", "*.log\n", None),
+    ],
+)
+def test_a_build_of_the_file_sees_what_the_cells_saw(tmp_path: Path, step: str, own: str, ignored: str | None) -> None:
+    session = Session(
+        SessionName("named", "x"), FakeEngine(tmp_path / "home"), folder=tmp_path, notebook="lesson.ipynb"
+    )
+    (tmp_path / "main.py").touch()
+    if own:
+        (tmp_path / ".dockerignore").write_text(own)
+    session.run(Cell("a", "FROM busybox"))
+    session.run(Cell("b", step))
+
+    export(session, tmp_path / "Out")
+
+    beside = tmp_path / "Out.dockerignore"
+    assert (beside.read_text() if beside.exists() else None) == ignored
