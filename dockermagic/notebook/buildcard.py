@@ -37,7 +37,6 @@ __all__ = [
     "part_name",
     "shown_steps",
     "stale_names",
-    "step_row",
     "summary",
 ]
 
@@ -50,7 +49,7 @@ STATE = "display:inline-block;min-width:64px;margin-left:10px"
 
 def build_card(view: BuildView, acts: Acts = NOTHING) -> Html:
     """The whole card; a widget's one has buttons for what it ``acts`` on."""
-    rows = [one for step in shown_steps(view) for one in (step_row(step, acts=acts), *_workplace(step, acts))]
+    rows = [one for step in shown_steps(view) for one in _step_rows(step, acts)]
     steps = table(*rows, label="instructions") if rows else ""
     return card(heading(view), outdated_note(view, acts), steps, foot(view, acts))
 
@@ -62,7 +61,8 @@ def live_parts(view: BuildView, button: Html) -> dict[str, Html]:
     """
     parts = {"head": heading(view, button=button)}
     for step in shown_steps(view):
-        parts[part_name(step)] = step_row(step, live=True)
+        below = [] if step.state == "running" else _output(step, NOTHING)
+        parts[part_name(step)] = _step_row(step, *below, live=True)
     return parts | {"foot": foot(view)}
 
 
@@ -157,17 +157,32 @@ def _sentence(name: str, word: str) -> str:
 # ---- a row ----------------------------------------------------------------------------------------------------------
 
 
-def step_row(step: StepView, *, live: bool = False, acts: Acts = NOTHING) -> Html:
-    """One instruction. While it is ``live`` its clock and its output are left to the widget where there is one."""
-    tint = "background:@badtint" if step.state == "failed" else ""
+def _step_rows(step: StepView, acts: Acts) -> list[Html]:
+    """One instruction, and below it, to the card's right edge, what it printed and what can be done about it."""
+    output = _output(step, acts)
+    if not output:
+        return [_step_row(step), *_workplace(step, acts)]
+    below = row(cell(style=f"padding:0;{_tint(step)}"), cell(*output, style=_BELOW + _tint(step), colspan="2"))
+    return [_step_row(step, style="border-bottom:0;padding-bottom:0"), below, *_workplace(step, acts)]
+
+
+_BELOW = "padding:0 12px 8px;"
+
+
+def _tint(step: StepView) -> str:
+    return "background:@badtint" if step.state == "failed" else ""
+
+
+def _step_row(step: StepView, *below: Html, live: bool = False, style: str = "") -> Html:
+    """While it is ``live`` its clock and its output are left to the widget where there is one."""
+    style = f"{_tint(step)};{style}"
     number = cell(
         muted(str(step.number)),
-        style=f"width:1%;padding-right:0;text-align:right;{tint};font-variant-numeric:tabular-nums",
+        style=f"width:1%;padding-right:0;text-align:right;font-variant-numeric:tabular-nums;{style}",
     )
-    text = _instruction(step)
-    body = cell(text, *_below(step, live, acts), style=tint)
+    body = cell(_instruction(step), *_about(step, live), *below, style=style)
     figures = el("div", _size(step), _state(step, live), class_="dm-figures")
-    right = cell(figures, style=f"width:1%;white-space:nowrap;text-align:right;padding-left:0;{tint}")
+    right = cell(figures, style=f"width:1%;white-space:nowrap;text-align:right;padding-left:0;{style}")
     return row(number, body, right, class_="dm-whole")
 
 
@@ -248,7 +263,8 @@ def reason_words(step: StepView) -> str:
     return f"not CACHED: {step.reason}"
 
 
-def _below(step: StepView, live: bool, acts: Acts) -> list[Html]:
+def _about(step: StepView, live: bool) -> list[Html]:
+    """What changed, why it is not cached, what is on its way, what went wrong."""
     out = []
     files: list[object] = []
     if step.state in ("done", "cached"):
@@ -262,11 +278,11 @@ def _below(step: StepView, live: bool, acts: Acts) -> list[Html]:
         out.append(_transfers(moving))
     if step.error and step.state == "failed":
         out.append(el("div", step.error, style="color:@bad;overflow-wrap:anywhere"))
-    if step.state == "running" and live:
-        return out
-    if step.log.strip():
-        out.append(log_block(step))
-    return [*out, *_buttons(step, acts)]
+    return out
+
+
+def _output(step: StepView, acts: Acts) -> list[Html]:
+    return [*([log_block(step)] if step.log.strip() else []), *_buttons(step, acts)]
 
 
 def _buttons(step: StepView, acts: Acts) -> list[Html]:
