@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import stat
 import threading
+import time
 import zlib
 from collections.abc import Callable, Sequence
+from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dockermagic.build.selection import Entry, Group, Tree, clean, digest_files, digest_groups, file_digest, select
+from dockermagic.build.selection import (
+    Entry,
+    Group,
+    Tree,
+    clean,
+    digest_files,
+    digest_groups,
+    file_digest,
+    is_pattern,
+    resolve,
+    select,
+)
 from dockermagic.dockerfile import ignore
 from dockermagic.errors import ContextError
 from dockermagic.records import Records, declare
@@ -20,9 +35,20 @@ from dockermagic.values import dataclass
 if TYPE_CHECKING:
     from dockermagic.sandbox.base import Cancel
 
-__all__ = ["Context", "Selection", "StatCache", "ignore_patterns", "path_matcher", "selected"]
+__all__ = ["Context", "Recalled", "Selection", "StatCache", "ignore_patterns", "path_matcher", "selected"]
 
-declare("contexts", "CREATE TABLE IF NOT EXISTS contexts(root TEXT PRIMARY KEY, files BLOB NOT NULL);")
+declare(
+    "contexts",
+    """
+    CREATE TABLE IF NOT EXISTS contexts(root TEXT PRIMARY KEY, files BLOB NOT NULL);
+    CREATE TABLE IF NOT EXISTS selections(
+        root TEXT, wanted TEXT, stamp TEXT NOT NULL, digest TEXT NOT NULL, PRIMARY KEY (root, wanted)
+    );
+    """,
+)
+
+_SETTLED = 2_000_000_000
+"""A file that changed less than that many nanoseconds ago could change again, within one tick, without a trace."""
 
 
 def ignore_patterns(directory: Path, filename: str = "Dockerfile") -> tuple[list[str], str]:
@@ -58,22 +84,25 @@ def path_matcher(patterns: Sequence[str], file: str) -> ignore.Matcher | None:
 class StatCache:
     """Digests of files, remembered under device, inode, size and both times; one row a context in the records.
 
-    A file that changed less than two seconds before it was hashed is not remembered: within one tick of the clock it
-    could change again without a trace.
+    The digest of a selection is remembered, too, under all of that about all of its files: where none has changed, that
+    row is all that is read. Nothing is remembered of a file before it has settled.
     """
 
     def __init__(self, records: Records, root: str) -> None:
         self.records = records
         self.root = root
-        self.files: dict[str, list[object]] = {}
         self.changed = False
         self.lock = threading.Lock()
-        row = records.row("SELECT files FROM contexts WHERE root = ?", (root,))
-        if row is not None:
-            try:
-                self.files = json.loads(zlib.decompress(row[0]))
-            except (ValueError, zlib.error):
-                self.files = {}
+
+    @cached_property
+    def files(self) -> dict[str, list[object]]:
+        """What is known of each path: the digest, and what it was taken under."""
+        row = self.records.row("SELECT files FROM contexts WHERE root = ?", (self.root,))
+        try:
+            known: dict[str, list[object]] = json.loads(zlib.decompress(row[0])) if row is not None else {}
+        except (ValueError, zlib.error):
+            known = {}
+        return known
 
     def digest(self, path: str, entry: Entry, now: int, cancel: Cancel | None = None) -> tuple[str, bool]:
         """The digest of a regular file and whether it had to be read."""
@@ -82,10 +111,22 @@ class StatCache:
         if known is not None and known[1:] == stamp:
             return str(known[0]), False
         found = file_digest(path, cancel)
-        if now - max(entry.mtime, entry.ctime) > 2_000_000_000:
+        if now - max(entry.mtime, entry.ctime) > _SETTLED:
             self.files[entry.path] = [found, *stamp]
             self.changed = True
         return found, True
+
+    def recall(self, wanted: str, stamp: str) -> str | None:
+        """The digest of a selection that was remembered under this stamp."""
+        known = self.records.row(
+            "SELECT stamp, digest FROM selections WHERE root = ? AND wanted = ?", (self.root, wanted)
+        )
+        return str(known["digest"]) if known is not None and known["stamp"] == stamp else None
+
+    def remember(self, wanted: str, stamp: str, digest: str) -> None:
+        """Remember the digest of a selection whose stamp was taken before the files were read."""
+        with self.records.transaction() as tx:
+            tx.execute("INSERT OR REPLACE INTO selections VALUES (?, ?, ?, ?)", (self.root, wanted, stamp, digest))
 
     def save(self) -> None:
         """Write what was learnt."""
@@ -112,6 +153,27 @@ class Selection:
         return digest_files(self.groups, self.content, owners=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Recalled:
+    """A selection whose files are all as they were: the digest is known, and they are read if more is asked for."""
+
+    digest: str
+    read: Callable[[], Selection]
+    transferred: int = 0
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        """The files. Raises :class:`ContextError` where the digest is not theirs any more."""
+        found = self.read()
+        if found.digest != self.digest:
+            raise ContextError("files of the build context changed while it was built", hint="Build again.")
+        return found.groups
+
+    def files(self) -> dict[str, str]:
+        """As of a selection."""
+        return self.read().files()
+
+
 class Context:
     """A directory as a build context. Every build makes one anew; the stat cache is what stays."""
 
@@ -125,15 +187,52 @@ class Context:
     ) -> None:
         self.directory = str(directory)
         self.ignore_name = ignore_name or ".dockerignore"
+        self.patterns = list(patterns)
         self.matcher = path_matcher(patterns, self.ignore_name)
         self.tree = Tree(self.directory, self.matcher)
         self.cache = cache
         self.cancel = cancel
 
-    def select(self, patterns: Sequence[str], *, excludes: Sequence[str] = (), parents: bool = False) -> Selection:
+    def select(
+        self, patterns: Sequence[str], *, excludes: Sequence[str] = (), parents: bool = False
+    ) -> Selection | Recalled:
         """What the patterns select. Raises :class:`ContextError` in the reference's words where a path is missing."""
-        import time
+        stamp = self._stamp(patterns) if self.cache is not None and not parents else ""
+        if self.cache is None or not stamp:
+            return self._read(patterns, excludes, parents)
+        wanted = json.dumps([self.patterns, list(patterns), list(excludes)])
+        known = self.cache.recall(wanted, stamp)
+        if known is not None:
+            return Recalled(known, lambda: self._read(patterns, excludes, parents))
+        found = self._read(patterns, excludes, parents)
+        self.cache.remember(wanted, stamp, found.digest)
+        return found
 
+    def _stamp(self, patterns: Sequence[str]) -> str:
+        """A digest of the status of every file below what the patterns name; '' for wildcards, and before they settle.
+
+        Taken before the files are read, so that what changes meanwhile is seen the next time.
+        """
+        lines, newest = [], 0
+        try:
+            for pattern in map(clean, patterns):
+                top = None if is_pattern(pattern) else resolve(self.tree, pattern)
+                status = self.tree.lstat(top) if top is not None else None
+                if top is None or status is None:
+                    return ""
+                below = self.tree.walk(top) if stat.S_ISDIR(status.st_mode) else ()
+                for target, _, each in chain(((top, top, status),), below):
+                    mode, size = each.st_mode, each.st_size if stat.S_ISREG(each.st_mode) else 0
+                    modified, changed = each.st_mtime_ns, each.st_ctime_ns
+                    newest = max(newest, modified, changed)
+                    lines.append(f"{target}\0{mode} {each.st_dev} {each.st_ino} {size} {modified} {changed}")
+        except OSError:
+            return ""
+        if time.time_ns() - newest <= _SETTLED:
+            return ""
+        return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
+
+    def _read(self, patterns: Sequence[str], excludes: Sequence[str], parents: bool) -> Selection:
         matcher = ignore.Matcher(list(excludes)) if excludes else None
         groups: list[Group] = []
         for pattern in patterns:

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from dockermagic.build.context import Context, Selection
+from dockermagic.build.context import Context, Recalled, Selection
 from dockermagic.build.graph import Copy, LocalSource, Source, Vertex
 from dockermagic.build.request import BuildRequest
 from dockermagic.sandbox.base import Cancel, Rootfs, Sandbox
@@ -52,7 +52,7 @@ class Workshop:
     context: Callable[[str], Context]
     home: Path
     cancel: Cancel | None = None
-    selections: dict[tuple[Any, ...], Selection] = field(default_factory=dict)
+    selections: dict[tuple[Any, ...], Selection | Recalled] = field(default_factory=dict)
     contents: dict[tuple[Any, ...], tuple[str, dict[str, str], int]] = field(default_factory=dict)
 
     @cached_property
@@ -76,7 +76,7 @@ class Workshop:
         snapshot = self.solve(source).snapshot
         return Rootfs(self.snapshotter.chain(snapshot) if snapshot is not None else ())
 
-    def select(self, op: Copy) -> Selection:
+    def select(self, op: Copy) -> Selection | Recalled:
         """What a COPY takes of a context, looked at once a build."""
         assert isinstance(op.source, LocalSource)
         patterns = op.patterns
