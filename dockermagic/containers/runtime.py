@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -345,6 +344,8 @@ class Containers:
 
         Where no overlay can be mounted one that runs has it in its working tree, from which it is copied here.
         """
+        import tempfile
+
         place, container = self._find(name)
         lowers, layer = list(map(str, container.lowers)), str(place.fs)
         if WAYS[self.sandbox.mode].overlay or container.status != "running":

@@ -66,6 +66,14 @@ class Place:
     def id(self) -> str:
         return self.path.name.removeprefix("rm-")
 
+    @property
+    def name(self) -> str:
+        """The name of the container; '' where there is none any more."""
+        try:
+            return str(json.loads((self.path / "container.json").read_text(encoding="utf-8"))["name"])
+        except (OSError, ValueError, TypeError, KeyError):
+            return ""
+
     def read(self) -> Container | None:
         """The container, with the state that is true now; None where there is none any more.
 
@@ -278,11 +286,11 @@ class Shelf:
 
     def remove(self, place: Place) -> None:
         """Delete a container that nobody runs, and its name. Idempotent."""
-        container = place.read()
+        name = place.name
         self._delete(place.path)
-        if container is not None:
+        if name:
             with lock.hold(self.root / ".lock"):
-                self._give_up(container.name, place)
+                self._give_up(name, place)
 
     def _named(self, name: str) -> str:
         """The directory of the container that has the name, '' where none has it."""
@@ -301,10 +309,10 @@ class Shelf:
         for path in self.root.glob("rm-*"):
             place = Place(path)
             if not place.is_held():
-                container = place.read()
+                name = place.name
                 self._delete(path)
-                if container is not None:
-                    self._give_up(container.name, place)
+                if name:
+                    self._give_up(name, place)
 
 
 @cache
