@@ -134,7 +134,7 @@ def unbundle(engine: Engine, source: IO[bytes], directory: Path, *, tell: Tell) 
                 if member.name == "bundle.json" and member.size <= _LARGEST_LIST:
                     document = _document(content.read())
                 elif member.name == "images.tar" and document:
-                    for line in engine.load(content):  # type: ignore[arg-type]
+                    for line in engine.load(content):
                         if "dockermagic.invalid" not in line:
                             tell(line)
                 else:

@@ -130,11 +130,11 @@ def _write_pages(notebook: NotebookNode, folder: Path, source: Path) -> list[Pat
     from traitlets.config import Config
 
     pages = [folder / f"{IMAGE}.ipynb", folder / f"{IMAGE}.html"]
-    exporter = HTMLExporter(template_name="lab", config=Config(COLOURS))  # type: ignore[no-untyped-call]
+    exporter = HTMLExporter(template_name="lab", config=Config(COLOURS))
     html, _ = exporter.from_notebook_node(notebook, {"metadata": {"name": _title(notebook, source)}})
     html = SCRIPT.sub("", html)  # the page needs none, and they would be fetched from a network
     try:
-        nbformat.write(notebook, pages[0])  # type: ignore[no-untyped-call]
+        nbformat.write(notebook, pages[0])
         pages[1].write_text(html, encoding="utf-8")
     except OSError as error:
         raise DockermagicError(f"cannot write {error.filename}: {error.strerror}") from None

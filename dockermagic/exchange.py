@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, BinaryIO
+from typing import IO, TYPE_CHECKING, BinaryIO
 
 from dockermagic.errors import ContainerNotFoundError, ImageNotFoundError, RegistryError, SandboxError, UsageError
 from dockermagic.rooms import Rooms, silence
@@ -115,7 +115,7 @@ class Exchange(Rooms):
 
         save(self.store, names, file, format=format)
 
-    def load(self, file: BinaryIO) -> list[str]:
+    def load(self, file: IO[bytes]) -> list[str]:
         """Read the images of an archive; the lines that Docker prints."""
         from dockermagic.oci.archive import load
 

@@ -21,7 +21,7 @@ def read_notebook(path: Path) -> NotebookNode:
     """The notebook of a file, as format 4."""
     import nbformat
 
-    return nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call, no-any-return]
+    return nbformat.read(path, as_version=4)  # type: ignore[no-any-return]
 
 
 def execute(

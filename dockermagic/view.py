@@ -16,6 +16,7 @@ __all__ = [
     "METADATA",
     "BuildView",
     "CellRow",
+    "CellState",
     "ChangesView",
     "CheckView",
     "ContainerRow",
@@ -50,6 +51,7 @@ __all__ = [
 
 StepState = Literal["waiting", "running", "done", "cached", "failed", "stopped", "skipped"]
 State = Literal["", "added", "modified", "removed"]
+CellState = Literal["built", "stale", "failed"]
 Kind = Literal["file", "directory", "link", "hardlink", "device", "fifo", "socket"]
 
 _METADATA = "ARG CMD ENTRYPOINT ENV EXPOSE HEALTHCHECK LABEL MAINTAINER ONBUILD SHELL STOPSIGNAL USER VOLUME"
@@ -313,7 +315,7 @@ class CellRow:
 
     label: str
     text: str
-    state: Literal["built", "stale", "failed"] = "built"
+    state: CellState = "built"
     layers: int = 0
     size: int = 0
     why: str = ""

@@ -9,6 +9,7 @@ import posixpath
 import queue
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
@@ -64,7 +65,7 @@ def abandonable(call: Callable[[], T], cancel: Cancel | None) -> T:
         try:
             found = call()
         except BaseException as error:
-            answers.put(lambda error=error: fail(error))  # type: ignore[misc]
+            answers.put(partial(fail, error))
         else:
             answers.put(lambda: found)
 

@@ -186,7 +186,7 @@ class Solver:
                 error.place = place_of(vertex, self.request.filename)
             raise
 
-    def _event(self, vertex: Vertex, digest: str, **state: object) -> VertexEvent:
+    def _event(self, vertex: Vertex, digest: str, **state: Any) -> VertexEvent:
         event = VertexEvent(
             digest,
             vertex.name,
@@ -194,7 +194,7 @@ class Solver:
             instruction=vertex.instruction,
             line=vertex.line,
             stage=vertex.stage_name,
-            **state,  # type: ignore[arg-type]
+            **state,
         )
         return event
 

@@ -19,7 +19,7 @@ class IgnorePattern(RegexPattern):
     __slots__ = ()
 
     @classmethod
-    def pattern_to_regex(cls, pattern: str) -> tuple[str, bool]:  # type: ignore[override]
+    def pattern_to_regex(cls, pattern: str) -> tuple[str, bool]:  # type: ignore[override]  # bytes there
         """Raises PatternError."""
         taken_back = pattern.startswith("!")
         body = pattern[1:] if taken_back else pattern

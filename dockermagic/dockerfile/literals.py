@@ -36,7 +36,7 @@ def duration(text: str) -> int:
         if not number or not (number[1] or number[2]):
             raise ValueError(f"time: invalid duration {quote(text)}")
         rest = rest[number.end() :]
-        unit = _UNIT.match(rest).group()  # type: ignore[union-attr]
+        unit = _UNIT.match(rest).group()  # type: ignore[union-attr]  # it fits anything
         if not unit:
             raise ValueError(f"time: missing unit in duration {quote(text)}")
         if unit not in _UNITS:

@@ -92,12 +92,12 @@ class Node:
 
     def flag_ranges(self) -> tuple[Range, ...]:
         """Where each of ``flags`` stands."""
-        start = _KEYWORD.match(self.original).end()  # type: ignore[union-attr]
+        start = _KEYWORD.match(self.original).end()  # type: ignore[union-attr]  # it fits anything
         return tuple(between(self.segments, span) for _, span in flag_words(self.original, start)[0])
 
     def word_ranges(self) -> tuple[Range, ...]:
         """Where each word stands as written: one range a pair for ENV and LABEL, quotes included for JSON strings."""
-        start = _KEYWORD.match(self.original).end()  # type: ignore[union-attr]
+        start = _KEYWORD.match(self.original).end()  # type: ignore[union-attr]  # it fits anything
         text = self.original.rstrip(SPACE)
         _, start = flag_words(text, start)
         return tuple(between(self.segments, span) for span in self._spans(text, start))
@@ -122,7 +122,7 @@ class Node:
     def flags_of_bytes(self) -> tuple[str, ...]:
         """The flags as BuildKit has them, the bytes of their UTF-8 taken for characters. Only its dump wants that."""
         text = self.original.encode("utf-8", "surrogatepass").decode("latin-1")
-        start = _KEYWORD.match(text).end()  # type: ignore[union-attr]
+        start = _KEYWORD.match(text).end()  # type: ignore[union-attr]  # it fits anything
         return tuple(word for word, _ in flag_words(text, start)[0])
 
     def flag_place(self, flag: str) -> Place:
@@ -188,7 +188,7 @@ def _words(keyword: str, rest: str, escape: str, depth: int) -> tuple[tuple[str,
     if shape == "quoted":
         return tuple(_quoted(rest, escape)), False, None
     if shape == "check":
-        kind = _FIRST_WORD.match(rest).group()  # type: ignore[union-attr]
+        kind = _FIRST_WORD.match(rest).group()  # type: ignore[union-attr]  # it fits anything
         words, json, _ = _words("cmd", rest[len(kind) :].lstrip(SPACE), escape, depth)
         return (kind, *words), json, None
     if depth >= _MAX_ONBUILD:

@@ -130,7 +130,7 @@ def flag_words(text: str, start: int = 0) -> tuple[list[tuple[str, Span]], int]:
     flags: list[tuple[str, Span]] = []
     position = start
     while True:
-        position = _BLANKS.match(text, position).end()  # type: ignore[union-attr]
+        position = _BLANKS.match(text, position).end()  # type: ignore[union-attr]  # it fits anything
         if not text.startswith("--", position):
             return flags, position
         match = _FLAG.match(text, position)
@@ -193,7 +193,7 @@ def string_array_spans(text: str, start: int = 0) -> list[Span]:
 
 def _is_json_array(text: str, start: int) -> bool:
     """Whether the rest is a valid JSON array, of anything. Iterative, so that depth does not matter."""
-    position = _BLANKS.match(text, start).end()  # type: ignore[union-attr]
+    position = _BLANKS.match(text, start).end()  # type: ignore[union-attr]  # it fits anything
     if not text.startswith("[", position):
         return False
     stack: list[str] = []

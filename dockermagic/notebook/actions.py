@@ -281,4 +281,4 @@ def _help(magics: DockerMagics, session: Session, arguments: Namespace) -> None:
         )
     from IPython.core.display_functions import display
 
-    display(found.bundle(), raw=True)  # type: ignore[no-untyped-call]
+    display(found.bundle(), raw=True)

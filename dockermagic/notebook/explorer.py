@@ -153,13 +153,13 @@ class Explorer:
         """Paths by name and state, at most so many; a row's name is its whole path."""
         layers, base = self._trees(message)
         states = [str(one) for one in message.get("states", ())]
-        asked = {"text": str(message.get("text", "")), "regex": bool(message.get("regex"))}
+        asked: dict[str, Any] = {"text": str(message.get("text", "")), "regex": bool(message.get("regex"))}
         compared = self._differences(layers, base)
         if compared is None:
-            found = self.files().find(layers, base=base, states=states, limit=FOUND, **asked)  # type: ignore[arg-type]
+            found = self.files().find(layers, base=base, states=states, limit=FOUND, **asked)
             return {"rows": [row_of(one, path) for path, one in found.entries], "truncated": found.truncated}
-        everything = self.files().find(layers, limit=FOUND, **asked)  # type: ignore[arg-type]
-        gone = self.files().find(base, limit=FOUND, **asked) if "removed" in states else None  # type: ignore[arg-type]
+        everything = self.files().find(layers, limit=FOUND, **asked)
+        gone = self.files().find(base, limit=FOUND, **asked) if "removed" in states else None
         rows = []
         for path, one in everything.entries:
             state = compared[path].state if path in compared else ""

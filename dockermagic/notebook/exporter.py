@@ -23,7 +23,7 @@ class DockerfileExporter(Exporter):
     def _file_extension_default(self) -> str:
         return ".dockerfile"
 
-    def from_notebook_node(  # type: ignore[override]
+    def from_notebook_node(  # type: ignore[override]  # nbconvert has no types
         self, nb: Any, resources: dict[str, Any] | None = None, **options: Any
     ) -> tuple[str, dict[str, Any]]:
         """The Dockerfile and nbconvert's resources. Raises UsageError for a notebook without any."""

@@ -203,7 +203,7 @@ class DockerMagics(magic.Magics):
 
     def _parse(self, function: Callable[..., object], line: str, name: str) -> Namespace:
         try:
-            parsed: Namespace = function.parser.parse_intermixed_args(_words(line))  # type: ignore[attr-defined]
+            parsed: Namespace = function.parser.parse_intermixed_args(_words(line))  # type: ignore[attr-defined]  # of its decorator
         except IPythonUsageError as error:
             raise UsageError(f"{name}: {error}", hint=f"{name}? shows what it takes.") from None
         return parsed

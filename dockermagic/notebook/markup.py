@@ -8,6 +8,7 @@ page's theme. Nothing here depends on what is shown.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from functools import lru_cache
 from html import escape
 
@@ -121,9 +122,9 @@ def esc(text: object) -> Html:
     return text if isinstance(text, Html) else Html(escape(str(text), quote=False))
 
 
-def join(parts: object, between: str = "") -> Html:
+def join(parts: Iterable[object], between: str = "") -> Html:
     """Parts one behind the other; ``between`` is markup."""
-    return Html(between.join([esc(part) for part in parts]))  # type: ignore[attr-defined]
+    return Html(between.join([esc(part) for part in parts]))
 
 
 def el(name: str, *children: object, style: str = "", **attributes: str | bool | None) -> Html:

@@ -56,10 +56,10 @@ def as_text(data: bytes, *, whole: bool) -> str | None:
 
 def highlighted(name: str, text: str) -> Html:
     """Text in quiet colours, after its name or its first line."""
-    from pygments.lexers import get_lexer_for_filename, guess_lexer  # type: ignore[import-untyped]
-    from pygments.lexers.special import TextLexer  # type: ignore[import-untyped]
-    from pygments.token import Comment, Keyword, Name, Number, Operator, String  # type: ignore[import-untyped]
-    from pygments.util import ClassNotFound  # type: ignore[import-untyped]
+    from pygments.lexers import get_lexer_for_filename, guess_lexer
+    from pygments.lexers.special import TextLexer
+    from pygments.token import Comment, Keyword, Name, Number, Operator, String
+    from pygments.util import ClassNotFound
 
     tones = {Comment: "soft", Keyword: "key", Operator.Word: "key", String: "ok", Number: "warn"}
     tones |= {Name.Function: "run", Name.Class: "run", Name.Tag: "key", Name.Attribute: "run", Name.Variable: "warn"}

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
-from dockermagic.build.request import FailedStep
+from dockermagic.build.request import FailedStep, StageResult
 from dockermagic.engine import Engine
 from dockermagic.errors import SessionError
 from dockermagic.files import Layers
@@ -36,9 +37,7 @@ def run_explorer(engine: Engine, session: Session, run: Run) -> Explorer:
         found = run.result.stages if run.result else {}
         here = run.stage.index if run.stage else -1
         return {
-            f"stage {one.name or one.index}": (lambda layers=one.snapshots: layers)  # type: ignore[misc]
-            for one in found.values()
-            if one.index != here
+            f"stage {one.name or one.index}": partial(_files_of, one) for one in found.values() if one.index != here
         }
 
     return Explorer(
@@ -81,16 +80,13 @@ def _cells(session: Session, own: str) -> Mapping[str, Callable[[], Layers]]:
             raise SessionError("this cell has no files: a FROM comes first")
         return stage.snapshots
 
-    return {
-        f"after {cell.label}": (lambda word=cell.id: layers(word))  # type: ignore[misc]
-        for cell in session.chain.on
-        if cell.id != own
-    }
+    return {f"after {cell.label}": partial(layers, cell.id) for cell in session.chain.on if cell.id != own}
+
+
+def _files_of(stage: StageResult) -> Layers:
+    return stage.snapshots
 
 
 def _images(engine: Engine) -> Mapping[str, Callable[[], Layers]]:
     names = [f"{one.repository}:{one.tag}" for one in engine.images() if one.repository != "<none>"]
-    return {
-        f"image {name}": (lambda name=name: engine.snapshots_of(name))  # type: ignore[misc]
-        for name in names[:MOST_IMAGES]
-    }
+    return {f"image {name}": partial(engine.snapshots_of, name) for name in names[:MOST_IMAGES]}

@@ -69,9 +69,9 @@ class Output:
         self._bundle = bundle
         if not self._display_id:
             self._display_id = uuid.uuid4().hex
-            display(bundle, display_id=self._display_id, raw=True)  # type: ignore[no-untyped-call]
+            display(bundle, display_id=self._display_id, raw=True)
         elif in_kernel():  # a terminal cannot take back what it has printed
-            update_display(bundle, display_id=self._display_id, raw=True)  # type: ignore[no-untyped-call]
+            update_display(bundle, display_id=self._display_id, raw=True)
 
     def live(
         self, html: str, still: dict[str, Any], handlers: Mapping[str, Callable[..., Any]], *, insists: bool = False

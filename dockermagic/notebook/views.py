@@ -274,8 +274,7 @@ def inspect_view(documents: Sequence[Mapping[str, Any]], text: str) -> view.Insp
 def session_view(session: Session) -> view.SessionView:
     """The cells of a session as they stand."""
     rows = tuple(
-        view.CellRow(one.cell.label, one.cell.text.strip("\n"), one.state, why=one.reason)  # type: ignore[arg-type]
-        for one in session.status()
+        view.CellRow(one.cell.label, one.cell.text.strip("\n"), one.state, why=one.reason) for one in session.status()
     )
     names = tuple(dict.fromkeys(tag for cell in session.chain.on for tag in cell.tags))
     name = "of this kernel" if session.name.kind == "kernel" else str(session.name)

@@ -75,7 +75,7 @@ class _Zlib:
 
 def _zstd() -> Any:
     try:
-        from compression import zstd  # type: ignore[import-not-found, unused-ignore]
+        from compression import zstd  # type: ignore[import-not-found, unused-ignore]  # new in 3.14
     except ImportError:
         from backports import zstd
     return zstd

@@ -11,6 +11,7 @@ import os
 import queue
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from dockermagic.errors import ArchiveError, DockermagicError
 from dockermagic.oci.blobs import full_disk
@@ -177,8 +178,11 @@ class Sink:
 
     def _compress(self) -> None:
         while (block := self._to_compress.get()) is not None:
-            self._guarded(lambda block=block: self._emit(self._compressor.compress(block)))  # type: ignore[misc]
+            self._guarded(partial(self._compress_one, block))
         self._guarded(lambda: self._emit(self._compressor.flush()))
+
+    def _compress_one(self, block: memoryview) -> None:
+        self._emit(self._compressor.compress(block))
 
     def _guarded(self, call: Callable[[], None]) -> None:
         """After an error blocks are only taken off the queue, so that the other side never waits for ever."""

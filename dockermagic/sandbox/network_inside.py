@@ -44,12 +44,16 @@ def pasta(*, namespace: int, command: list[str], emit: Callable[[Any], None]) ->
             stderr=said,
             preexec_fn=lambda: syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL),
         )
-        signal.signal(signal.SIGTERM, lambda *_: process.kill())
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # it would go along
         os.close(write)
         poll = select.poll()
         poll.register(ready, select.POLLIN)
         poll.register(os.pidfd_open(process.pid), select.POLLIN)
         if dict(poll.poll(_SECONDS * 1000)).get(ready, 0) & select.POLLIN:
+            # From now on this process ends after it, when its ports are free. A handler would not do: Python runs none
+            # in a wait that has just begun.
+            awaited = {signal.SIGTERM, signal.SIGCHLD}
+            signal.pthread_sigmask(signal.SIG_BLOCK, awaited)
             emit("ready")
         else:
             process.kill()
@@ -59,7 +63,9 @@ def pasta(*, namespace: int, command: list[str], emit: Callable[[Any], None]) ->
                 f"pasta cannot give the container a network: {lines[-1] if lines else 'no answer'}",
                 hint="DOCKERMAGIC_NETWORK=forwarder does without it, and without the outside network.",
             )
-        process.wait()
+        while process.poll() is None:
+            if signal.sigwait(awaited) == signal.SIGTERM:
+                process.kill()
 
 
 def forward(

@@ -11,6 +11,7 @@ from dockermagic.errors import SessionError
 from dockermagic.session.chain import Cell
 from dockermagic.session.script import Part, Script
 from dockermagic.values import dataclass, replace
+from dockermagic.view import CellState
 
 __all__ = ["Inputs", "Run", "Standing", "inputs_of", "keys_of", "request_for", "run_of", "standing_of"]
 
@@ -50,7 +51,7 @@ class Standing:
     """How a cell stands now: ``state`` is built, stale or failed, and ``reason`` says why it is not built."""
 
     cell: Cell
-    state: str
+    state: CellState
     reason: str = ""
 
 
