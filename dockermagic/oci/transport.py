@@ -14,6 +14,7 @@ import threading
 import time
 import urllib.parse
 from collections.abc import Callable, Generator, Iterable, Mapping
+from email.utils import parsedate_to_datetime
 
 import urllib3
 
@@ -276,9 +277,7 @@ class Transport:
     def wait(self, number: int, retry_after: str = "") -> None:
         """Wait before the next try, longer after each one, or as long as the registry asks for."""
         seconds = min(2.0 ** (number - 1), 16.0) * (0.5 + random.random() / 2)
-        if retry_after.isdigit():
-            seconds = float(retry_after)
-        self._sleep(min(seconds, _LONGEST_WAIT))
+        self._sleep(min(_asked_for(retry_after, seconds), _LONGEST_WAIT))
 
     def _said(self, answer: Answer) -> str:
         try:
@@ -302,6 +301,16 @@ class Transport:
         elif answer.status == 407:
             hint = "HTTP_PROXY takes a name and a password: http://NAME:PASSWORD@HOST:PORT."
         return RegistryError(f"{what}: {reason}" + (f" ({said})" if said else ""), hint=hint)
+
+
+def _asked_for(retry_after: str, otherwise: float) -> float:
+    """The seconds that a Retry-After header asks for, as a number or as a date (RFC 9110, 10.2.3)."""
+    if retry_after.isdigit():
+        return float(retry_after)
+    try:
+        return max(0.0, parsedate_to_datetime(retry_after).timestamp() - time.time())
+    except (TypeError, ValueError):
+        return otherwise
 
 
 def _is_final(error: Exception) -> bool:

@@ -9,7 +9,9 @@ import json
 import os
 import subprocess
 import threading
+import time
 from collections.abc import Callable
+from email.utils import formatdate
 from pathlib import Path
 
 import pytest
@@ -143,14 +145,15 @@ def test_a_registry_that_asks_us_to_wait_is_asked_again_then(store: Store, other
     def trouble(request: Handler) -> bool:
         if "manifests" in request.path and len(refused) < 3:
             refused.append((429, 503, 500)[len(refused)])
-            request.reply(refused[-1], Retry_After="7" if len(refused) == 1 else "")
+            asked = {1: "7", 2: formatdate(time.time() + 3600, usegmt=True)}
+            request.reply(refused[-1], Retry_After=asked.get(len(refused), ""))
             return True
         return False
 
     server.trouble = trouble
     waits: list[float] = []
     assert pull(other, reference, Platform.parse("linux/amd64"), **patient(waits)) == made
-    assert waits[0] == 7
+    assert waits[:2] == [7, 60]
     assert len(waits) == 3
 
 
