@@ -63,6 +63,7 @@ class Transport:
         self._host = urllib.parse.urlsplit(self.base).netloc
         self._find = credentials
         self._sleep = sleep
+        self._has_answered = False
         self._known: list[auth.Credentials | None] = []
         self._tokens: dict[str, str] = {}
         self._lock = threading.Lock()
@@ -96,10 +97,11 @@ class Transport:
             try:
                 answer = self._follow(method, url, scope, dict(headers or {}), body)
             except (urllib3.exceptions.HTTPError, OSError) as error:
-                if _is_final(error) or number >= tries:
+                if _is_final(error, self._has_answered) or number >= tries:
                     raise BrokenOff(f"{what}: {reason(error)}", hint=_hint(error)) from error
                 self.wait(number, "")
                 continue
+            self._has_answered = True
             if answer.status in allowed:
                 return answer
             if answer.status == 401 and not challenged:
@@ -313,15 +315,15 @@ def _asked_for(retry_after: str, otherwise: float) -> float:
         return otherwise
 
 
-def _is_final(error: Exception) -> bool:
-    """Whether trying again is of no use."""
+def _is_final(error: Exception, has_answered: bool = False) -> bool:
+    """Whether trying again is of no use. A registry that has answered before may be starting again."""
     behind: BaseException | None = error
     while behind is not None:
         if isinstance(behind, (ssl.SSLCertVerificationError, urllib3.exceptions.LocationValueError)):
             return True
         if _speaks_plainly(behind):
             return True
-        if isinstance(behind, (urllib3.exceptions.NameResolutionError, ConnectionRefusedError)):
+        if isinstance(behind, (urllib3.exceptions.NameResolutionError, ConnectionRefusedError)) and not has_answered:
             return True
         if str(behind).startswith("Tunnel connection failed: 4"):  # so says http.client where a proxy refuses
             return True

@@ -271,6 +271,24 @@ def test_a_registry_nobody_answers_at_is_said_at_once(other: Store) -> None:
     assert waits == []
 
 
+def test_a_registry_that_goes_away_is_waited_for(store: Store, other: Store, server: Server) -> None:
+    reference, _ = stocked(server, store)
+
+    def trouble(request: Handler) -> bool:
+        if "blobs" not in request.path:
+            return False
+        server.http.server_close()  # nobody listens any more
+        request.close_connection = True
+        return True
+
+    server.trouble = trouble
+    waits: list[float] = []
+    with pytest.raises(RegistryError, match="refused"):
+        pull(other, reference, Platform.parse("linux/amd64"), **patient(waits))
+
+    assert len(waits) >= 4
+
+
 def test_a_registry_that_speaks_plain_http_is_said_to(other: Store, server: Server) -> None:
     waits: list[float] = []
     with pytest.raises(RegistryError, match="speaks HTTP, not HTTPS") as caught:
