@@ -158,7 +158,10 @@ class Server:
         gc.disable()
         while True:
             if not self.turn(0 if self.wanted else None):
-                self.wanted.pop(0)()
+                try:
+                    self.wanted.pop(0)()
+                except OSError:
+                    pass  # no room for one more process: it is made when it is needed
 
     def turn(self, timeout: int | None = None) -> bool:
         """Wait for something to happen, and see to it; False if nothing did in that many milliseconds."""
