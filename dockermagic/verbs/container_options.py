@@ -351,6 +351,23 @@ def request_for(arguments: Arguments, stdin: int | None, known: Mapping[str, str
     )
 
 
+_REFUSED = {
+    "a container runs on this machine's own platform.": "platform isolation runtime",
+    "a container sees no devices of the host.": "device device-cgroup-rule gpus",
+    "containers reach each other through published ports.": "ip ip6 link link-local-ip mac-address network-alias",
+    "its namespaces are its own; --network chooses the one of the network.": "cgroupns ipc pid userns uts",
+    "there are --memory, --cpus and --pids-limit.": (
+        "blkio-weight cgroup-parent cpu-period cpu-quota cpu-shares cpuset-cpus cpuset-mems memory-reservation"
+        " memory-swap memory-swappiness oom-kill-disable oom-score-adj"
+    ),
+    "no setting of the kernel can be changed from here.": "sysctl",
+    "its profile is Docker's default one, --privileged is without.": "security-opt",
+    "the log is kept in files, `logs` reads it.": "log-driver log-opt",
+    "the same -v gives the same volume to several containers.": "volume-driver volumes-from",
+    "its id is what `create` and `run -d` print.": "cidfile",
+    "--hostname names it.": "domainname",
+}
+"""What Docker has and is refused here, by the reason."""
 OPTIONS: tuple[Option, ...] = (
     many("add-host", "", "Add a custom host-to-IP mapping (host:ip)", check=values.host_entry),
     many("cap-add", "", "Add Linux capabilities"),
@@ -400,8 +417,5 @@ OPTIONS: tuple[Option, ...] = (
     many("volume", "v", "Bind mount a directory, or a named volume", check=_volume),
     text("workdir", "w", "Working directory inside the container"),
     flag("quiet", "q", "Suppress the pull output"),
-    unsupported("platform", "", "a container runs on this machine's own platform."),
-    unsupported("gpus", "", "a container sees no devices of the host."),
-    unsupported("device", "", "a container sees no devices of the host."),
-    unsupported("link", "", "containers reach each other through published ports."),
+    *(unsupported(name, "", reason) for reason, names in _REFUSED.items() for name in names.split()),
 )

@@ -12,7 +12,7 @@ from dockermagic.tables import human_size
 from dockermagic.verbs import values
 from dockermagic.verbs.base import Console, Verb, each
 from dockermagic.verbs.listing import render
-from dockermagic.verbs.options import Arguments, flag, many, text
+from dockermagic.verbs.options import Arguments, flag, many, text, unsupported
 from dockermagic.verbs.template import Template
 
 if TYPE_CHECKING:
@@ -167,6 +167,7 @@ VOLUME_CREATE = Verb(
         text("driver", "d", "Volume driver, which is 'local'", default="local"),
         many("label", "", "Set metadata for a volume"),
         text("name", "", hidden=True),
+        unsupported("opt", "o", "a volume is a directory of the store."),
     ),
     (0, 1),
 )
