@@ -13,7 +13,7 @@ from dockermagic.containers.request import ExecRequest, RunRequest
 from dockermagic.errors import ContainerError, DockermagicError, UsageError
 from dockermagic.sandbox.terminal import LetGoError
 from dockermagic.values import replace
-from dockermagic.verbs.base import Console, Shown, Verb
+from dockermagic.verbs.base import Console, Shown, Verb, each
 from dockermagic.verbs.container_options import OPTIONS, env_file, environment, request_for
 from dockermagic.verbs.options import Arguments, flag, many, text
 
@@ -195,10 +195,7 @@ def start(console: Console, arguments: Arguments) -> int:
     """Start containers that are there."""
     if not (arguments.flag("attach") or arguments.flag("interactive")):
         with _exiting(1):
-            for name in arguments.words:
-                console.engine.running.start(name)
-                console.write(f"{name}\n")
-        return 0
+            return each(console, arguments.words, console.engine.running.start)
     if len(arguments.words) > 1:
         raise UsageError("you cannot start and attach multiple containers at once")
     with _exiting(1), _letting_go(console):

@@ -241,7 +241,7 @@ def _memory() -> int:
 def diff(console: Console, arguments: Arguments) -> int:
     """List what a container changed: A for added, C for changed, D for deleted."""
     letters = {"added": "A", "modified": "C", "removed": "D"}
-    changes = console.engine.running.changes(arguments.words[0])
+    changes = sorted(console.engine.running.changes(arguments.words[0]), key=lambda one: one["path"].split("/"))
     console.write("".join(f"{letters[one['state']]} /{one['path'].lstrip('/')}\n" for one in changes))
     return 0
 

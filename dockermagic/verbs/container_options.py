@@ -69,6 +69,12 @@ def _env_entry(value: str) -> str:
     return value
 
 
+def _label(value: str) -> str:
+    if not value.partition("=")[0]:
+        raise ValueError(f"invalid label '{value}': empty name")
+    return value
+
+
 def _network(value: str) -> str:
     if value not in ("host", "none", "default", "bridge"):
         raise ValueError(f"network '{value}' is not supported: there is bridge, host, none")
@@ -391,7 +397,7 @@ OPTIONS: tuple[Option, ...] = (
     text("hostname", "h", "Container host name"),
     flag("init", "", "Run an init inside the container that forwards signals and reaps processes"),
     flag("interactive", "i", "Keep STDIN open even if not attached"),
-    many("label", "l", "Set meta data on a container"),
+    many("label", "l", "Set meta data on a container", check=_label),
     many("label-file", "", "Read in a line delimited file of labels"),
     text("memory", "m", "Memory limit", value="bytes", check=_memory),
     many("mount", "", "Attach a filesystem mount to the container", value="mount", check=mount),
@@ -417,5 +423,6 @@ OPTIONS: tuple[Option, ...] = (
     many("volume", "v", "Bind mount a directory, or a named volume", check=_volume),
     text("workdir", "w", "Working directory inside the container"),
     flag("quiet", "q", "Suppress the pull output"),
+    unsupported("attach", "a", "its output is always shown, unless -d is given; -i gives it input."),
     *(unsupported(name, "", reason) for reason, names in _REFUSED.items() for name in names.split()),
 )

@@ -98,14 +98,28 @@ def _filter(value: str) -> tuple[str, str]:
     name, equals, wanted = value.partition("=")
     if not equals:
         raise ValueError("bad format of filter (expected name=value)")
-    if name not in ("name", "id", "status", "ancestor", "label", "exited", "publish", "expose", "health"):
+    if name not in _FILTERS:
         raise ValueError(f"invalid filter '{name}'")
+    if name == "status" and wanted not in _STATUS:
+        raise ValueError(f"invalid filter '{value}'")
     return name, wanted
 
 
-def _matches(container: Container, name: str, wanted: str) -> bool:
+_FILTERS = (
+    *("name", "id", "status", "ancestor", "label", "exited", "publish", "expose", "health"),
+    *("before", "since", "network", "volume"),
+)
+_STATUS = ("created", "restarting", "running", "removing", "paused", "exited", "dead")
+
+
+def _matches(console: Console, container: Container, name: str, wanted: str) -> bool:
     label, equals, value = wanted.partition("=")
+    known = console.engine.running.get
     return {
+        "before": lambda: container.created < known(wanted).created,
+        "since": lambda: container.created > known(wanted).created,
+        "network": lambda: container.network == wanted,
+        "volume": lambda: any(wanted in (bind.volume, str(bind.path), bind.target) for bind in container.binds),
         "name": lambda: re.search(wanted.removeprefix("/"), container.name) is not None,
         "id": lambda: container.id.startswith(wanted),
         "status": lambda: container.status == wanted,
@@ -134,7 +148,7 @@ def ps(console: Console, arguments: Arguments) -> int:
     found = [
         one
         for one in found
-        if all(any(_matches(one, name, value) for value in wanted) for name, wanted in filters.items())
+        if all(any(_matches(console, one, name, value) for value in wanted) for name, wanted in filters.items())
     ]
     if last >= 0:
         found = found[:last]
@@ -239,7 +253,7 @@ def logs(console: Console, arguments: Arguments) -> int:
 
 
 def _tail(value: str) -> str:
-    if value != "all" and not value.isdigit():
+    if value != "all" and not value.removeprefix("-").isdigit():
         raise ValueError(f"invalid number of lines: {value}")
     return value
 

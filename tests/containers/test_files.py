@@ -67,7 +67,7 @@ def test_nothing_of_a_container_is_run_to_copy_its_files(box: Commands) -> None:
 
 
 def test_what_changed_becomes_an_image(box: Commands) -> None:
-    assert box("diff", "box").out.splitlines() == ["A /d", "C /etc", "A /made", "A /d/f", "A /d/l", "D /etc/group"]
+    assert box("diff", "box").out.splitlines() == ["A /d", "A /d/f", "A /d/l", "C /etc", "D /etc/group", "A /made"]
     box("commit", "-m", "a note", "box", "made:1")
     box("commit", "-c", "ENV X=5", "-c", 'CMD ["sh", "-c", "echo $X; cat /made; ls /etc/group"]', "box", "made:2")
     assert box("run", "--rm", "made:1", "sh", "-c", "cat /made; test -e /etc/group || echo gone").out == "1\ngone\n"
