@@ -197,15 +197,20 @@ class Shelf:
         with lock.hold(self.root / ".lock"):
             self.sweep()
             container = replace(container, name=self._take_name(request.name, place))
-            place.fs.mkdir(parents=True)
-            (place.path / "work").mkdir()
-            if lowers:
-                place.fs.chmod(stat.S_IMODE(lowers[-1].stat().st_mode))
-            held = place.hold()
             try:
-                place.write(container)
-            except BaseException:
-                os.close(held)
+                place.fs.mkdir(parents=True)
+                (place.path / "work").mkdir()
+                if lowers:
+                    place.fs.chmod(stat.S_IMODE(lowers[-1].stat().st_mode))
+                held = place.hold()
+                try:
+                    place.write(container)
+                except BaseException:
+                    os.close(held)
+                    raise
+            except BaseException:  # nothing stays of one that could not be written
+                self._delete(place.path)
+                self._give_up(container.name, place)
                 raise
         return place, container, held
 
