@@ -37,7 +37,7 @@ def test_a_container_pulls_its_image(kernel: Kernel, home: Path, registry: Regis
 
     first, second = run_all(kernel, a=(line := f"%docker run --rm {name} echo runs"), b=line)
     assert first.stdout.startswith(f"Unable to find image '{name}:latest' locally\nlatest: Pulling from {name}\n")
-    assert f"Status: Image is up to date for {name}:latest" in first.stdout
+    assert f"Status: Downloaded newer image for {name}:latest" in first.stdout
     assert (second.stdout, second.text.split("\n")[0]) == ("", "runs")
 
 
