@@ -80,7 +80,8 @@ def pull(
     StoreFullError; then the name is as it was.
     """
     problems: list[RegistryError] = []
-    for address in [*settings().mirrors.get(reference.registry, ()), ""]:
+    mirrors = settings().mirrors.get(reference.registry, ())
+    for address in [*mirrors, ""]:
         repository = repository_of(reference, address, **options)
         try:
             with store.lease():
@@ -91,7 +92,10 @@ def pull(
             problems.append(error)
         finally:
             repository.close()
-    raise problems[-1]
+    last = problems.pop()
+    for address, problem in zip(mirrors, problems, strict=True):
+        last.message += f"; its mirror {address}: {problem.message.removeprefix(f'{reference}: ')}"
+    raise last
 
 
 def _fetch_image(

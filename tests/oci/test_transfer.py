@@ -121,6 +121,9 @@ def test_the_mirror_is_asked_first_and_the_registry_where_it_has_nothing(
         server.seen.clear()
         assert pull(other, reference, Platform.parse("linux/amd64")) == made
         assert server.seen == []
+        with pytest.raises(RegistryError) as caught:
+            pull(other, reference.with_tag("none"))
+        assert f"; its mirror http://{mirror.address}: not found" in caught.value.message
 
 
 def test_two_processes_that_want_the_same_image_fetch_it_once(store: Store, other: Store, server: Server) -> None:
