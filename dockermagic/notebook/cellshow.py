@@ -140,9 +140,17 @@ class Cards:
             finally:
                 self._busy.release()
                 self._changed()
+                self._free()
 
         context = contextvars.copy_context()
         threading.Thread(target=context.run, args=(run,), name="dockermagic-cards", daemon=True).start()
+
+    def _free(self) -> None:
+        with self._lock:
+            displays = [one.display for one in self._shown.values() if one.display is not None]
+        for display in displays:
+            if display.place.widget is not None:
+                display.place.widget.free()
 
     def _replay(self) -> None:
         show_replay(self, in_place=True)

@@ -140,7 +140,6 @@ class ContainerCard:
         }
 
     def _act(self, work: Callable[[], Any]) -> None:
-        self._send({"t": "heard"})
         self._trouble = ""
         try:
             work()

@@ -125,8 +125,6 @@ class Live:
     trouble: Exception | None = None
 
     def _stopped(self, message: object) -> None:
-        if self.place.widget is not None:
-            self.place.widget.send({"t": "heard"})
         if self._stop is not None:
             self._stop()
 

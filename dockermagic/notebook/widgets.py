@@ -39,6 +39,7 @@ class CardWidget(anywidget.AnyWidget):
     ) -> None:
         super().__init__(html=html)
         self.still = still
+        self.waits = False
         self.handlers = {"module": modules.text, **handlers}
         self.on_msg(self._received)
         # ipykernel 7.4 hands a comm's messages to the shell that the kernel last sent from: the one that runs the cell
@@ -51,6 +52,9 @@ class CardWidget(anywidget.AnyWidget):
             return
         handler = self.handlers.get(str(content.get("t", "")))
         if "id" not in content:
+            if content.get("waits"):
+                self.waits = True
+                self.send({"t": "heard"})
             if handler is not None:
                 handler(content)
             return
@@ -71,6 +75,12 @@ class CardWidget(anywidget.AnyWidget):
             words = (error.message, error.hint) if isinstance(error, DockermagicError) else (str(error) or repr(error),)
             answer["error"] = ". ".join(part.rstrip(".") for part in words if part)
         self.send(answer, pieces)
+
+    def free(self) -> None:
+        """Let buttons be pressed again whose work is done: the card may be the same as before."""
+        if self.waits:
+            self.waits = False
+            self.send({"t": "free"})
 
     def bundle(self) -> dict[str, Any]:
         """The mime bundle: the widget's view, and what is shown where there is no widget."""

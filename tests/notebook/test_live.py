@@ -111,6 +111,19 @@ def test_a_front_end_that_would_lose_the_widget_keeps_the_card(kernel: Kernel) -
     assert [set(bundle) for bundle in reply.displays] == [{"text/plain"}, {"text/html", "text/plain"}]
 
 
+def test_a_button_is_told_that_it_was_heard_and_when_it_can_be_pressed_again(kernel: Kernel) -> None:
+    reply = kernel.run(
+        "place = display.Output()\n"
+        "widget = place.live('<p>live</p>', {'text/plain': 'still'}, {'go': lambda message: None})\n"
+        "sent = []\n"
+        "widget.send = lambda content, buffers=None: sent.append(content['t'])\n"
+        "widget._received(widget, {'t': 'go', 'waits': True}, [])\n"
+        "widget.free(); widget.free(); print(sent)"
+    )
+
+    assert reply.stdout == "['heard', 'free']\n"
+
+
 def test_switched_off_it_is_a_page_that_is_drawn_again(tmp_path: Path) -> None:
     with Kernel(tmp_path / "home", tmp_path, DOCKERMAGIC_WIDGETS="0") as kernel:
         kernel.run(LOAD)

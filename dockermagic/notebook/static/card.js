@@ -176,8 +176,18 @@ class Card {
     for (const [name, log] of Object.entries(message.logs ?? {})) this.log(name, log);
     if (message.t === "answer") this.wire.answered(message, buffers);
     else this.wire.listeners.get(message.t)?.(message, buffers);
-    if (message.t === "heard") clearTimeout(this.waiting);
+    if (message.t === "heard" || message.t === "free") clearTimeout(this.waiting);
+    if (message.t === "free") this.freed();
     this.tick();
+  }
+
+  /** What buttons asked for is done. */
+  freed() {
+    for (const button of /** @type {NodeListOf<HTMLButtonElement>} */ (this.root.querySelectorAll("button[data-words]"))) {
+      button.disabled = false;
+      button.textContent = button.dataset.words ?? "";
+      delete button.dataset.words;
+    }
   }
 
   /** @param {string} name @returns {HTMLElement | null} */
@@ -252,8 +262,9 @@ class Card {
       // Where the front end can run the cell itself, it does: then the old error goes with the old output.
       const asked = new CustomEvent("dockermagic-run", { bubbles: true, cancelable: true, detail: cell });
       if (cell && !button.dispatchEvent(asked)) return;
-      this.model.send({ t: send });
+      this.model.send({ t: send, waits: Boolean(busy) });
       if (!busy) return;
+      button.dataset.words = button.textContent ?? "";
       button.disabled = true;
       button.textContent = busy;
       // A kernel without subshells hears of it only when the cell is done: then the front end's own button is the way.
