@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -43,11 +44,14 @@ def layer_facts(
     marks = ",".join("?" * len(wanted))
     rows = records.rows(f"SELECT * FROM layer_facts WHERE id IN ({marks})", list(wanted)) if wanted else []
     found = {row["id"]: LayerFacts(row["bytes"], row["added"], row["modified"], row["removed"]) for row in rows}
-    missing = [identity for identity in wanted if identity not in found]
-    if missing:
-        places = [chain.index(identity) for identity in missing]
-        counted = sandbox.call("dockermagic.build.facts:count", directories=list(directories), places=places)
-        made = {identity: LayerFacts(**one) for identity, one in zip(missing, counted, strict=True)}
+    places = {identity: chain.index(identity) for identity in wanted if identity not in found}
+    if places:
+        made = {identity: LayerFacts() for identity, place in places.items() if _is_empty(directories[place])}
+        unknown = {identity: place for identity, place in places.items() if identity not in made}
+        if unknown:
+            asked = list(unknown.values())
+            counted = sandbox.call("dockermagic.build.facts:count", directories=list(directories), places=asked)
+            made |= {identity: LayerFacts(**one) for identity, one in zip(unknown, counted, strict=True)}
         with records.transaction() as tx:
             tx.executemany(
                 "INSERT OR REPLACE INTO layer_facts VALUES (?, ?, ?, ?, ?)",
@@ -55,6 +59,15 @@ def layer_facts(
             )
         found |= made
     return found
+
+
+def _is_empty(layer: str) -> bool:
+    """Whether nothing is in it, as after a RUN that only looks; one that may not be read is asked about."""
+    try:
+        with os.scandir(layer) as entries:
+            return next(entries, None) is None
+    except OSError:
+        return False
 
 
 def count(directories: list[str], places: list[int]) -> list[dict[str, Any]]:
