@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 import select
+import signal
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -109,10 +110,11 @@ class Run:
         self.loop.watch(fds[0], self._stop, select.POLLRDHUP)
 
     def _stop(self) -> None:
+        """Kill it. What has ended already keeps its exit code, though it is yet to be told."""
         assert self.control is not None
-        self.stopped = True
         self.loop.unwatch(self.control.fileno())
         if self.code is None:
+            self.stopped = True
             self.loop.kill(self.pid)
 
     def _read(self) -> bool:
@@ -201,7 +203,7 @@ class Run:
         return [leftovers.Stub(**fields) for fields in self.messages.get("stubs", ())]
 
     def _result(self) -> dict[str, Any]:
-        if self.stopped:
+        if self.stopped and (self.code == -signal.SIGKILL or "process" not in self.messages):
             raise BuildInterruptedError("interrupted")
         if "error" in self.messages:
             return {"error": self.messages["error"]}

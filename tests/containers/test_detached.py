@@ -324,7 +324,7 @@ def test_a_foreground_container_can_be_reached_too(busybox: Commands, detached: 
     wait_for(process, b"\n")
     assert busybox("exec", "fore", "echo", "hi").out == "hi\n"
     until_logged(busybox, "fore", "err")
-    busybox("stop", "fore")
+    busybox("stop", "-t", "60", "fore")
 
     assert process.wait(60) == (0 if detached else 4)
     assert busybox("ps", "-aq").out == ""
