@@ -12,7 +12,7 @@ from typing import IO
 
 from dockermagic.build.extract import Limit
 from dockermagic.errors import ArchiveError, UsageError, full_disk_error, is_full
-from dockermagic.oci.rooted import Directories, clean, remove_tree
+from dockermagic.oci.rooted import Directories, clean, join, remove_tree
 from dockermagic.oci.tarheader import BLOCK_DEVICE, CHARACTER, DIRECTORY, FIFO, FILE, LINK, SYMLINK, Entry
 from dockermagic.oci.tarstream import TarReader
 
@@ -94,16 +94,23 @@ class _Target:
 
     def _reach(self, path: str) -> int:
         """The directory at a path; archives may leave out the entries of directories."""
-        try:
-            return self._tree.fd(path)
-        except FileNotFoundError:
-            above, _, name = path.rpartition("/")
-            os.mkdir(name, 0o755, dir_fd=self._reach(above))
-            return self._tree.fd(path)
-        except OSError as error:
-            if error.errno in (errno.ELOOP, errno.ENOTDIR):
-                raise ArchiveError(f"the archive has files below {path!r:.300}, which is no directory") from None
-            raise
+        there, missing = path, list[str]()
+        while True:
+            try:
+                found = self._tree.fd(there)
+                break
+            except FileNotFoundError:
+                there, _, name = there.rpartition("/")
+                missing.append(name)
+            except OSError as error:
+                if error.errno in (errno.ELOOP, errno.ENOTDIR):
+                    raise ArchiveError(f"the archive has files below {path!r:.300}, which is no directory") from None
+                raise
+        for name in reversed(missing):
+            os.mkdir(name, 0o755, dir_fd=found)
+            there = join(there, name)
+            found = self._tree.fd(there)
+        return found
 
     def _directory(self, here: int, name: str, path: str, entry: Entry) -> None:
         try:

@@ -63,6 +63,8 @@ class Volumes:
             said = json.loads((place / _RECORD).read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
+        except ValueError:  # a power cut left it empty: the data is what matters
+            said = {"created": place.stat().st_mtime, "labels": {}}
         return Volume(place.name, place / _DATA, said["created"], said["labels"])
 
     def users(self, name: str) -> list[Container]:
