@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from contextlib import suppress
 
 from dockermagic.notebook.markup import Html, el, esc, join
 from dockermagic.values import dataclass
@@ -63,13 +64,11 @@ def highlighted(name: str, text: str) -> Html:
 
     tones = {Comment: "soft", Keyword: "key", Operator.Word: "key", String: "ok", Number: "warn"}
     tones |= {Name.Function: "run", Name.Class: "run", Name.Tag: "key", Name.Attribute: "run", Name.Variable: "warn"}
-    try:
-        lexer = get_lexer_for_filename(name, stripnl=False, ensurenl=False)
-    except ClassNotFound:
-        try:
-            lexer = guess_lexer(text, stripnl=False, ensurenl=False) if text.startswith("#!") else TextLexer()
-        except ClassNotFound:
-            lexer = TextLexer()
+    as_it_is = {"stripnl": False, "ensurenl": False}
+    lexer = TextLexer(**as_it_is)
+    with suppress(ClassNotFound):
+        lexer = guess_lexer(text, **as_it_is) if text.startswith("#!") else lexer
+        lexer = get_lexer_for_filename(name, **as_it_is)
     out: list[Html] = []
     for kind, value in lexer.get_tokens(text):
         tone = next((tones[part] for part in reversed(kind.split()) if part in tones), "")
