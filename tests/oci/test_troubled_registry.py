@@ -325,32 +325,42 @@ def test_a_proxy_gets_its_password_and_is_blamed_itself(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="makes a certificate with openssl")
-def test_a_certificate_that_is_not_trusted_is_said_so(other: Store, tmp_path: Path) -> None:
+def test_a_certificate_is_believed_where_docker_keeps_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here in the home directory; without it, and where it cannot be read, that is said."""
     import http.server
     import ssl
 
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost",
-         "-keyout", tmp_path / "key", "-out", tmp_path / "cert"], check=True, capture_output=True,
+         "-addext", "subjectAltName=DNS:localhost", "-keyout", tmp_path / "key", "-out", tmp_path / "cert"],
+        check=True, capture_output=True,
     )  # fmt: skip
+    monkeypatch.setenv("HOME", str(tmp_path))
     httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(tmp_path / "cert", tmp_path / "key")
     httpd.socket = context.wrap_socket(httpd.socket, server_side=True)
     thread = threading.Thread(target=httpd.serve_forever)
     thread.start()
+    host = f"localhost:{httpd.server_address[1]}"
+    place = tmp_path / ".config/docker/certs.d" / host
+    place.mkdir(parents=True)
+    waits: list[float] = []
+
+    def refused(message: str) -> str:
+        with pytest.raises(RegistryError, match=message) as caught:
+            Repository(Reference.parse("example.org/x"), address=f"https://{host}", **patient(waits)).manifest("1")
+        return caught.value.hint
+
     try:
-        waits: list[float] = []
-        with pytest.raises(RegistryError, match="certificate") as caught:
-            Repository(
-                Reference.parse("example.org/x"),
-                address=f"https://localhost:{httpd.server_address[1]}",
-                **patient(waits),
-            ).manifest("1")
+        assert "ca.crt" in refused("certificate verify failed")
+        (place / "ca.crt").write_bytes((tmp_path / "cert").read_bytes())
+        refused("not found")
+        (place / "client.cert").write_text("nothing")
+        assert "client.key" in refused("client.cert cannot be used")
     finally:
         httpd.shutdown()
         thread.join()
         httpd.server_close()
 
-    assert "ca.crt" in caught.value.hint
     assert waits == []
