@@ -10,12 +10,13 @@ from dockermagic.oci.archive import Readable
 from dockermagic.oci.blobs import BLOCK
 from dockermagic.oci.compression import decompressed
 from dockermagic.oci.image import Image
-from dockermagic.oci.pipeline import Sink
+from dockermagic.oci.pipeline import Sink, too_large
 from dockermagic.oci.platform import Platform
 from dockermagic.oci.rooted import clean
 from dockermagic.oci.spec import Descriptor, HistoryEntry, layer_media_type
 from dockermagic.oci.store import LayerBlob, Store
 from dockermagic.oci.tarstream import TarReader
+from dockermagic.settings import settings
 
 __all__ = ["import_root"]
 
@@ -23,7 +24,8 @@ __all__ = ["import_root"]
 def import_root(store: Store, file: Readable, *, message: str = "", platform: Platform | None = None) -> Descriptor:
     """Make an image of a tar, compressed or not, and record it without a name; returns its manifest's descriptor.
 
-    The tar becomes the layer as it is. Raises ArchiveError where it is none or would leave the root.
+    The tar becomes the layer as it is. Raises ArchiveError where it is none, would leave the root, or is larger than
+    a layer may be.
     """
     with store.lease():
         with store.writer() as writer:
@@ -46,7 +48,11 @@ def import_root(store: Store, file: Readable, *, message: str = "", platform: Pl
 
 
 def _passing(file: Readable, sink: Sink) -> Iterator[bytes]:
+    left = settings().layer_limit
     for block in decompressed(lambda: file.read(BLOCK)):
+        left -= len(block)
+        if left < 0:
+            raise too_large(settings().layer_limit)
         sink.write(block)
         yield block
 

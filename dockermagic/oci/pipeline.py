@@ -17,11 +17,19 @@ from dockermagic.errors import ArchiveError, DockermagicError
 from dockermagic.oci.blobs import full_disk
 from dockermagic.oci.compression import BLOCK, PIECE, compressor, decompressed
 
-__all__ = ["Sink", "Source", "recompress"]
+__all__ = ["Sink", "Source", "recompress", "too_large"]
 
 _BLOCKS_WAITING = 4
 _PIECES_WAITING = 16
 _Queue = queue.Queue[bytes | BaseException | None]
+
+
+def too_large(limit: int) -> ArchiveError:
+    """The error for a layer that unpacks to more bytes than that."""
+    return ArchiveError(
+        f"the layer unpacks to more than {limit} bytes",
+        hint="If that is what it should be, raise the bound: 'layer' in [limits] of the config file.",
+    )
 
 
 class Source:
@@ -86,10 +94,7 @@ class Source:
                     return
                 self.uncompressed_size += len(block)
                 if self._limit is not None and self.uncompressed_size > self._limit:
-                    raise ArchiveError(
-                        f"the layer unpacks to more than {self._limit} bytes",
-                        hint="If that is what it should be, raise the limit.",
-                    )
+                    raise too_large(self._limit)
                 self._to_hash.put(block)
                 self._blocks.put(block)
         except BaseException as error:

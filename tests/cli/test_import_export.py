@@ -81,6 +81,15 @@ def test_what_is_no_root_filesystem_is_refused(busybox: Commands) -> None:
         archive.addfile(tarfile.TarInfo("file"))
     done = busybox("import", "-c", "RUN true", "-", stdin=stream.getvalue(), code=1)
     assert "RUN is not a valid change command" in done.err
+    config = busybox.directory / "config.toml"
+    config.write_text('[limits]\nlayer = "1MB"\n')
+    bounded = Commands(busybox.home, busybox.directory, {"DOCKERMAGIC_CONFIG": str(config)})
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w:gz") as archive:
+        zeros = tarfile.TarInfo("zeros")
+        zeros.size = 2_000_000
+        archive.addfile(zeros, io.BytesIO(bytes(zeros.size)))
+    assert "more than 1048576 bytes" in bounded("import", "-", stdin=stream.getvalue(), code=1).err
 
 
 @pytest.mark.alike
