@@ -32,8 +32,9 @@ class _Run:
 def serve(channel: socket.socket, answers: socket.socket) -> NoReturn:
     """Serve until the resident process is gone.
 
-    ``channel`` brings ``{"run": n, ...}`` of pid 1, with the filter's listener and its mount namespace or with the
-    owner of all that is made, and ``{"over": n}``; ``answers`` takes ``{"over": n, "recorded": bool}``.
+    ``channel`` brings ``{"run": n, ...}`` of pid 1, with the filter's listener and its mount namespace, or with the
+    owner of all that is made, or both one after the other, and ``{"over": n}``; ``answers`` takes ``{"over": n,
+    "recorded": bool}``.
     """
     try:
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -88,12 +89,13 @@ class _Companion:
         if "over" in message:
             self._over(message["over"])
             return
-        run = self.runs[message["run"]] = _Run(message)
+        run = self.runs.setdefault(message["run"], _Run({}))
+        run.job |= message
         if not fds:
             return
         self._go_home()
         run.namespace = fds[1]
-        upper = Path(message["upper"]) if message["upper"] else None
+        upper = Path(message["upper"]) if message.get("upper") else None
         run.listener = Listener(fds[0], upper, message["groups"])
         run.listener.hurry()
         self.listening[fds[0]] = run
@@ -106,30 +108,30 @@ class _Companion:
 
     def _over(self, number: int) -> None:
         """Nothing of the run is left: let go of its mounts, write what there is to write, and say so."""
-        run = self.runs.pop(number, None)
-        if run is None:
-            self._say(number, True)
-        elif run.listener is not None:
-            self._go_home()
-            os.close(run.namespace)
-            del self.listening[run.listener.fd]
-            try:
-                self.poll.unregister(run.listener.fd)
-            except KeyError:
-                pass
-            os.close(run.listener.fd)
-            run.listener.close()
-            try:
-                run.listener.write_special()
-            except OSError:
-                traceback.print_exc()
-                self._say(number, False)
-            else:
-                self._say(number, True)
-        elif run.job.get("owner") and run.job["upper"]:
+        run = self.runs.pop(number, _Run({}))
+        well = run.listener is None or self._dismissed(run, run.listener)
+        if run.job.get("owner") and run.job["upper"]:
             self._write_owner(number, run.job)
         else:
-            self._say(number, True)
+            self._say(number, well)
+
+    def _dismissed(self, run: _Run, listener: Listener) -> bool:
+        """Let go of a listener; whether all that it knew is written down."""
+        self._go_home()
+        os.close(run.namespace)
+        del self.listening[listener.fd]
+        try:
+            self.poll.unregister(listener.fd)
+        except KeyError:
+            pass
+        os.close(listener.fd)
+        listener.close()
+        try:
+            listener.write_special()
+        except OSError:
+            traceback.print_exc()
+            return False
+        return True
 
     def _write_owner(self, number: int, job: dict[str, Any]) -> None:
         """In a child: a layer may be large, and others wait for their answers."""

@@ -23,6 +23,7 @@ __all__ = [
     "PROOT_CALLS",
     "SET_IDS",
     "default_profile",
+    "groups_program",
     "install",
     "interfaces",
     "notify_program",
@@ -220,6 +221,19 @@ def notify_program(machine: str = "") -> bytes:
     if machine not in _MACHINES:
         return b""
     return _allowing_others(machine, _faking(machine, _return(NOTIFY), (*CHOWN, *SET_IDS, *GET_IDS)))
+
+
+@cache
+def groups_program(machine: str = "") -> bytes:
+    """Hand the question for the supplementary groups to a listener, and allow all else."""
+    machine = machine or os.uname().machine
+    if machine not in _MACHINES:
+        return b""
+    actions: dict[str, dict[int, Program]] = {}
+    for interface in _interfaces(machine):
+        known = numbers(interface)
+        actions[interface] = {known[call]: _return(NOTIFY) for call in ("getgroups", "getgroups32") if call in known}
+    return _allowing_others(machine, actions)
 
 
 @cache
