@@ -12,6 +12,7 @@ import contextlib
 import hmac
 import secrets
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -63,6 +64,11 @@ class _Listening(ThreadingHTTPServer):
     def shutdown_request(self, request: Any) -> None:
         self._free.release()
         super().shutdown_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Somebody who goes away in the middle of a request is no error."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
     def service_actions(self) -> None:
         self._tick()

@@ -5,6 +5,9 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import socket
+import struct
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -228,3 +231,18 @@ def test_who_comes_when_all_connections_are_taken_waits(store: Store, monkeypatc
         late.close()
     finally:
         server.close()
+
+
+def test_a_client_that_breaks_off_is_no_error(
+    served: StoreServer, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    gone, end = threading.Event(), served._http.shutdown_request
+    monkeypatch.setattr(served._http, "shutdown_request", lambda request: (end(request), gone.set()))
+    host, _, port = served.address.rpartition(":")
+
+    with socket.create_connection((host, int(port))) as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # its end is a reset
+        client.sendall(b"GET /v2/")
+
+    assert gone.wait(60)
+    assert capfd.readouterr().err == ""
