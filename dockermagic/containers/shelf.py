@@ -98,7 +98,8 @@ class Place:
 
     def _read(self, name: str, kind: type[Value]) -> Value | None:
         try:
-            return typing.cast(Value, decode(kind, json.loads((self.path / name).read_text(encoding="utf-8"))))
+            found: Value = decode(kind, json.loads((self.path / name).read_text(encoding="utf-8")))
+            return found
         except (OSError, ValueError, TypeError, KeyError):
             return None
 
@@ -336,6 +337,7 @@ def decode(kind: Any, value: Any) -> Any:
     if kind is Path:
         return Path(value)
     if is_dataclass(kind):
-        hints = _hints(typing.cast(type, kind))
-        return typing.cast(Any, kind)(**{name: decode(hints[name], item) for name, item in value.items()})
+        make: Any = kind
+        hints = _hints(make)
+        return make(**{name: decode(hints[name], item) for name, item in value.items()})
     return value
