@@ -7,6 +7,7 @@ import stat
 import tarfile
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -55,6 +56,26 @@ def test_second_build_is_cached(bench: Bench) -> None:
     assert cached(first) == "xxx"
     assert cached(second) == "CCC"
     assert first.image_id == second.image_id
+
+
+def test_a_run_that_only_looks_is_counted_without_a_question(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its layer is empty; one with something in it is counted where all of it can be read."""
+    bench.build("FROM busybox\n")  # the base is counted once
+    asked: list[str] = []
+    call = bench.engine.sandbox.call
+
+    def watched(name: str, **given: Any) -> Any:
+        asked.append(name)
+        return call(name, **given)
+
+    monkeypatch.setattr(bench.engine.sandbox, "call", watched)
+    looked = bench.build("FROM busybox\nRUN true\n").steps[-1]
+    before = list(asked)
+    changed = bench.build("FROM busybox\nRUN true\nRUN echo 1 > /a && rm /bin/sh\n").steps[-1]
+
+    assert (looked.size, looked.added, looked.modified, looked.removed) == (0, 0, 0, 0)
+    assert "dockermagic.build.facts:count" not in before
+    assert (changed.size, changed.added, changed.modified, changed.removed) == (2, 1, 0, 1)
 
 
 @pytest.mark.parametrize(
