@@ -19,6 +19,7 @@ from dockermagic.containers.request import ExecRequest, RunRequest
 from dockermagic.containers.shelf import Place, Shelf
 from dockermagic.containers.supervisor import Supervisor
 from dockermagic.errors import ContainerError, ContainerNotFoundError, SandboxError
+from dockermagic.oci.rooted import remove_tree
 from dockermagic.sandbox.base import Cancel, Output, Rootfs, Sandbox
 from dockermagic.sandbox.running import Hooks, Running
 from dockermagic.sandbox.terminal import LetGoError, Terminal
@@ -48,10 +49,12 @@ class Containers:
         self.volumes = self.shelf.volumes
 
     def _delete(self, path: Path) -> None:
-        import shutil
-
         try:
-            shutil.rmtree(path)
+            above = os.open(path.parent, os.O_RDONLY)
+            try:
+                remove_tree(path.name, above)
+            finally:
+                os.close(above)
         except OSError:  # it has files of other ids, or somebody else removes it, too
             self.sandbox.call("dockermagic.containers.writable:remove", path=str(path))
 

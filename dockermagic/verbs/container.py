@@ -86,6 +86,8 @@ def run(console: Console, arguments: Arguments) -> int:
     """Run a container to its end; the exit code is the container's, or 125, 126, 127 where it could not be run."""
     if name := arguments.text("sandbox"):
         console.engine.use_sandbox(name)
+    if not (arguments.flag("detach") or arguments.flag("tty")):
+        console.engine.begin()
     if notice := console.engine.sandbox_notice():
         console.note(notice)
     if arguments.flag("detach"):
@@ -98,8 +100,6 @@ def run(console: Console, arguments: Arguments) -> int:
             return 0
         console.write(f"{identity}\n")
         return 0
-    if not arguments.flag("tty"):
-        console.engine.begin()
     stdin, keyboard = _keyboard(console, arguments.flag("interactive"), arguments.flag("tty"))
     request = _request(console, arguments, stdin)
     if request.tty and stdin is not None:

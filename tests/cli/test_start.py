@@ -55,7 +55,13 @@ COMMANDS = {
     ("history", "busybox"): LOOKS,
     ("ps",): {"ctypes", "hashlib", "shutil", "sqlite3", "dockermagic.oci.store"},
     ("run", "--rm", "busybox", "true"): {
-        *("dockermagic.build.request", "dockermagic.build.unpacking", "dockermagic.containers.keeper"),
+        *(
+            "ctypes",
+            "shutil",
+            "dockermagic.build.request",
+            "dockermagic.build.unpacking",
+            "dockermagic.containers.keeper",
+        ),
         *("dockermagic.events", "dockermagic.terminal", "dockermagic.verbs.registry"),
     },
     ("build", "-q", "-t", "cached", "."): {*LOOKS, "dockermagic.build.copier", "dockermagic.build.remote"},
