@@ -82,9 +82,7 @@ class ShownRuns:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.engine, name)
 
-    def run(
-        self, request: RunRequest, *, output: Callable[[int, bytes], None], began: object = None
-    ) -> ContainerResult:
+    def run(self, request: RunRequest, *, output: Callable[[int, bytes], None]) -> ContainerResult:
         """Run a container on display; one with a terminal of its own writes to the cell's stdout."""
         if request.tty and self.keys and widgets_possible():
             title = " ".join(["run", request.image, *request.command])
