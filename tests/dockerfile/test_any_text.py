@@ -112,6 +112,7 @@ def test_no_pattern_crashes(text: str, pattern: str, path: str) -> None:
         assert matcher.may_include_below(path)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=20))
 def test_no_literal_crashes(text: str) -> None:
     for function in (duration, size, csv_fields, compile_pattern):
@@ -121,6 +122,7 @@ def test_no_literal_crashes(text: str) -> None:
             continue
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(["RUN a", "RUN a \\\n  b", "# c", "", "ENV a=b", "COPY <<E /\nx\nE", "CMD []"])))
 def test_fragments_add_up(lines: list[str]) -> None:
     """Cells parsed one by one are the text parsed as a whole, places included."""
