@@ -99,6 +99,7 @@ class Reader:
 
     def skip(self) -> None:
         """Pass over what is written now; nobody may be writing."""
+        Log(self._folder).close()  # it is there from now on, whatever becomes of its directory
         if self._open("log"):
             os.lseek(self._file, 0, os.SEEK_END)
 

@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ Began = Callable[[Running], None]
 
 
 _MOMENT = 0.01
+_LEAVING = 10.0
 _NOT_BEGUN = 126
 
 
@@ -89,8 +91,11 @@ class Containers:
         self, request: RunRequest, config: Mapping[str, Any], lowers: tuple[Path, ...], *, image_id: str = ""
     ) -> str:
         """Make a container that is not started, and return its id."""
-        _, container, held = self.shelf.create(request, config, lowers, image_id)
-        os.close(held)
+        place, container, held = self.shelf.create(request, config, lowers, image_id)
+        try:
+            place.waits.touch()
+        finally:
+            os.close(held)
         return container.id
 
     def detach(
@@ -127,6 +132,7 @@ class Containers:
                     _, container = self._find(container.id)
                     continue
                 try:
+                    place.waits.unlink(missing_ok=True)
                     if reader is not None:
                         reader.skip()
                     return delegate(self.home, self.sandbox.mode, place, held, attach=reader is not None)
@@ -151,10 +157,11 @@ class Containers:
         """
         place, container = self._find(name)
         away = Cancel()
-        with logs.Reader(place.path) as reader:
+        with logs.Reader(place.path) as reader, place.end() as ended:
             begun = self._start(place, reader) if start else None
             line, given = begun or self._attached(place, container, reader)
-            with line, _signals_to(lambda number: self.kill(name, number)):
+            at_terminal = given is not None and stdin is not None and container.request.tty
+            with line, _signals_to(_end_here if at_terminal else partial(self._pass_on, name)):
                 unsubscribe = away.subscribe(lambda: line.channel.shutdown(2))
                 try:
                     if given is not None and stdin is not None:
@@ -169,9 +176,9 @@ class Containers:
                         output(piece.stream, piece.data)
                 finally:
                     unsubscribe()
-        if away.is_set():
-            raise LetGoError
-        return self._code(place)
+            if away.is_set():
+                raise LetGoError
+            return self._code(place, ended)
 
     def _attached(self, place: Place, container: Container, reader: logs.Reader) -> tuple[control.Line, int | None]:
         """The line and the input of a container that runs; ``reader`` reads what it writes from now on."""
@@ -181,8 +188,8 @@ class Containers:
         reader.start_at(fds.pop(0))
         return line, fds[0] if fds else None
 
-    def _code(self, place: Place) -> int:
-        if (code := place.wait()) is not None:
+    def _code(self, place: Place, ended: Callable[[], int | None] | None = None) -> int:
+        if (code := (ended or place.wait)()) is not None:
             return code
         found = place.read()
         return 137 if found is None else found.state.exit_code or 0
@@ -245,15 +252,25 @@ class Containers:
         With ``again`` it is started anew. One that does not run stays as it is, or is started.
         """
         place, container = self._find(name)
-        if not container.is_running:
-            if again:
-                self.start(name)
-            return
-        question = {"do": "stop", "timeout": timeout, "signal": number, "again": again}
-        line, _, _ = control.ask(place.path / "control", question)
-        line.channel.close()
-        if not again:
-            place.wait()
+        begun = False
+        if container.is_running:
+            question = {"do": "stop", "timeout": timeout, "signal": number, "again": again}
+            try:
+                line, answer, _ = control.ask(place.path / "control", question)
+                line.channel.close()
+                begun = bool(answer.get("begun"))
+            except ContainerError:
+                if not place.is_over(_LEAVING):
+                    raise
+            if not again:
+                place.wait()
+        if again and not begun:  # it had ended by itself, and nobody was there to start it anew
+            self.start(name)
+
+    def _pass_on(self, name: str, number: int) -> None:
+        """A signal that came while a container was shown; one that pauses between two runs does not hear it."""
+        with contextlib.suppress(ContainerError):
+            self.kill(name, number)
 
     def kill(self, name: str, number: int = 9) -> None:
         """Send a signal to the first process of a container that runs."""
@@ -424,6 +441,11 @@ class Containers:
             raise ContainerError(f"{what}: {container.name}: {said}" if what else said, exit_code=1)
 
 
+def _end_here(number: int) -> None:
+    """At a terminal the keys are the container's, a signal is for who shows it: a shell would not hear it."""
+    raise SystemExit(128 + number)
+
+
 def _copy(source: int, target: int, terminal: Terminal | None, away: Cancel) -> None:
     """Hand input on until it or the process ends. The window of a terminal follows that of its source.
 
@@ -442,6 +464,8 @@ def _copy(source: int, target: int, terminal: Terminal | None, away: Cancel) -> 
     except OSError:
         pass
     finally:
+        if terminal is not None:
+            terminal.fd = -1
         os.close(target)
 
 

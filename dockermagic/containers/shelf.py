@@ -11,6 +11,7 @@
         lock                 held as long as it is being run, by the process that runs it, and dies with it; its exit
                              code afterwards
         starting             held while it is started or removed
+        waits                is there until it is started for the first time
         control              the socket of that process
         log, log.1           what it wrote
         fs, work             its layer
@@ -61,6 +62,11 @@ class Place:
     def fs(self) -> Path:
         """What it changed: the upper directory of its root filesystem."""
         return self.path / "fs"
+
+    @property
+    def waits(self) -> Path:
+        """The mark of one that was made and not started yet."""
+        return self.path / "waits"
 
     @property
     def id(self) -> str:
@@ -129,6 +135,15 @@ class Place:
         finally:
             os.close(held)
 
+    def is_over(self, seconds: float) -> bool:
+        """Whether nobody runs it any more, or soon."""
+        deadline = time.monotonic() + seconds
+        while self.is_held():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.01)
+        return True
+
     def hold(self) -> int:
         """Take it over, to run it: a descriptor that holds it until it is closed, here and wherever it is sent.
 
@@ -161,14 +176,25 @@ class Place:
 
         None where it was never run, or whoever ran it was killed.
         """
+        with self.end() as code:
+            return code()
+
+    @contextlib.contextmanager
+    def end(self) -> Iterator[Callable[[], int | None]]:
+        """What waits as :meth:`wait` does; from here on the container's directory may go without its code."""
         try:
             held = os.open(self.path / "lock", os.O_RDWR | os.O_CLOEXEC)
         except OSError:
-            return None
-        try:
+            yield lambda: None
+            return
+
+        def code() -> int | None:
             lock.claim(held, shared=True)
             said = os.pread(held, 16, 0)
             return int(said) if said else None
+
+        try:
+            yield code
         finally:
             os.close(held)
 
@@ -314,7 +340,7 @@ class Shelf:
         """Take away what died before it could clean up. The lock is held."""
         for path in self.root.glob("rm-*"):
             place = Place(path)
-            if not place.is_held():
+            if not place.waits.exists() and not place.is_held():
                 name = place.name
                 self._delete(path)
                 if name:

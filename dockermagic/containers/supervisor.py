@@ -302,11 +302,15 @@ class Supervisor:
 
     def _end(self, steps: Sequence[tuple[int, float]]) -> None:
         """Take the steps until it is over, and at last kill it. A signal that would do nothing costs no time."""
-        self._stopped = True
-        over = self.once_over
+        with self._lock:
+            self._stopped, over = True, self.once_over
+        self._go_through(steps, over)
+
+    def _go_through(self, steps: Sequence[tuple[int, float]], over: threading.Event) -> None:
+        """Take the steps until the run that ``over`` is of has ended: what is started after it is not meant."""
         for number, seconds in steps:
             with self._lock:
-                running = self._running
+                running = None if over.is_set() else self._running
             if running is None or not self._heard(running, number, seconds) or not running.signal(number):
                 continue
             with self._changed:
@@ -316,7 +320,7 @@ class Supervisor:
                 return
         self._wake(hurried=True)
         with self._lock:
-            running = self._running
+            running = None if over.is_set() else self._running
         if running is not None and not running.signal(signal.SIGKILL):
             running.stop()
 
@@ -388,10 +392,11 @@ class Supervisor:
 
     def _stop(self, line: Line, question: Mapping[str, Any], fds: list[int]) -> None:
         """Stop it, and with ``again`` start it anew; answered when it has ended, or begun again."""
-        over, seconds, again = self.once_over, question.get("timeout"), bool(question.get("again"))
-        self._restart = again
+        seconds, again = question.get("timeout"), bool(question.get("again"))
+        with self._lock:  # both or neither: between them its run may end
+            over, self._restart, self._stopped = self.once_over, again, True
         wanted = float(self.container.request.stop_timeout if seconds is None else seconds)
-        self._end([(int(question.get("signal") or self.container.stop_signal), wanted)])
+        self._go_through([(int(question.get("signal") or self.container.stop_signal), wanted)], over)
         over.wait()
 
         def is_begun() -> bool:
@@ -400,7 +405,7 @@ class Supervisor:
         if again:
             with self._changed:
                 self._changed.wait_for(lambda: is_begun() or self._leaving)
-        line.send({"stopped": True})
+        line.send({"stopped": True, "begun": is_begun()})
 
     def _attach(self, line: Line, question: Mapping[str, Any], fds: list[int]) -> None:
         """Give the log from here on, and the input."""

@@ -30,7 +30,7 @@ class Volumes:
 
     def all(self) -> list[Volume]:
         """Every volume, by name."""
-        found = (self._read(path.parent) for path in sorted(self.root.glob(f"*/{_RECORD}")))
+        found = (self._read(path.parent) for path in sorted(self.root.glob(f"*/{_DATA}")))
         return [volume for volume in found if volume is not None]
 
     def get(self, name: str) -> Volume:
@@ -61,11 +61,13 @@ class Volumes:
     def _read(self, place: Path) -> Volume | None:
         try:
             said = json.loads((place / _RECORD).read_text(encoding="utf-8"))
-        except FileNotFoundError:
+            return Volume(place.name, place / _DATA, said["created"], said["labels"])
+        except (OSError, ValueError, TypeError, KeyError):  # a power cut or a full disk: the data is what matters
+            pass
+        try:
+            return Volume(place.name, place / _DATA, (place / _DATA).stat().st_mtime, {})
+        except OSError:
             return None
-        except ValueError:  # a power cut left it empty: the data is what matters
-            said = {"created": place.stat().st_mtime, "labels": {}}
-        return Volume(place.name, place / _DATA, said["created"], said["labels"])
 
     def users(self, name: str) -> list[Container]:
         """The containers that stand on a volume."""

@@ -132,8 +132,11 @@ class Workbench:
         return False
 
     def _unpack(self, image: str) -> None:
-        with suppress(DockermagicError):  # who builds on it is told
-            self.engine.snapshots_of(image)
+        try:
+            with suppress(DockermagicError):  # who builds on it is told
+                self.engine.snapshots_of(image)
+        finally:
+            self._unpacking.discard(image)  # the name may come to mean another one
 
     def names(self, snapshots: tuple[int, ...], path: str) -> tuple[str, ...]:
         """The names in a directory of a root filesystem, directories with a slash behind. Layers never change."""

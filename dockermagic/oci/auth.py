@@ -120,7 +120,7 @@ def forget(registry: str) -> bool:
 
 def _docker_config() -> Path:
     home = os.environ.get("DOCKER_CONFIG")
-    return (Path(home) if home else Path.home() / ".docker") / "config.json"
+    return Path(home or os.path.expanduser("~/.docker")) / "config.json"
 
 
 def _files() -> Iterator[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
 import io
 import os
@@ -99,9 +100,18 @@ def open_pool(url: str, **options: Any) -> urllib3.PoolManager:
     """Connections for requests like this one. The caller clears it; ``options`` are those of urllib3's pools."""
     proxy = _proxy(url)
     if proxy:
-        user = urllib.parse.urlsplit(proxy).netloc.rpartition("@")[0]
-        sent = urllib3.make_headers(proxy_basic_auth=urllib.parse.unquote(user)) if user else None
-        pool: urllib3.PoolManager = urllib3.ProxyManager(proxy, proxy_headers=sent, **options)
+        try:
+            user = urllib.parse.urlsplit(proxy).netloc.rpartition("@")[0]
+            word = base64.b64encode(urllib.parse.unquote_to_bytes(user)).decode()
+            sent = {"proxy-authorization": f"Basic {word}"} if user else None
+            pool: urllib3.PoolManager = urllib3.ProxyManager(proxy, proxy_headers=sent, **options)
+        except urllib3.exceptions.ProxySchemeUnknown:
+            raise
+        except (urllib3.exceptions.LocationValueError, ValueError):  # whose words may hold the password
+            raise RegistryError(
+                "the proxy that the environment names is no URL",
+                hint="http://NAME:PASSWORD@HOST:PORT; # in a password is written as %23, @ as %40 and so on.",
+            ) from None
     else:
         pool = urllib3.PoolManager(**options)
     pool.pool_classes_by_scheme = {"http": _Pool, "https": _TLSPool}
@@ -124,9 +134,13 @@ def trusted(host: str) -> ssl.SSLContext:
     Raises RegistryError for one that cannot be read.
     """
     context = ssl.create_default_context()
-    home = Path.home() / ".config"
-    for folder in (Path("/etc/docker"), Path("/etc/containers"), home / "docker", home / "containers"):
-        for file in sorted((folder / "certs.d" / host).glob("*.c*rt")):
+    home = os.path.expanduser("~/.config")  # as it is where nobody knows of a home
+    for folder in ("/etc/docker", "/etc/containers", f"{home}/docker", f"{home}/containers"):
+        try:
+            names = sorted(os.listdir(f"{folder}/certs.d/{host}"))
+        except OSError:  # there is none, or it is not for us
+            continue
+        for file in (Path(folder, "certs.d", host, name) for name in names):
             try:
                 if file.suffix == ".crt":
                     context.load_verify_locations(file)

@@ -45,7 +45,8 @@ class Terminal:
 
     def feed(self, poll: select.poll) -> None:
         """Pass some input on; at its end the process sees end of file."""
-        assert self.source is not None
+        if self.source is None:  # it has ended, which was told together with this
+            return
         self.resize()
         data = os.read(self.source, 1 << 12)
         if not data:
@@ -60,9 +61,14 @@ class Terminal:
         """Write what was typed; what may be the beginning of the keys waits for more. Raises LetGoError, OSError."""
         data = self._held_back + data
         if self.keys and self.keys in data:
+            self._held_back = b""
+            self._write(data.partition(self.keys)[0])
             raise LetGoError
         beginning = next(size for size in range(len(self.keys), -1, -1) if data.endswith(self.keys[:size]))
         data, self._held_back = data[: len(data) - beginning], data[len(data) - beginning :]
+        self._write(data)
+
+    def _write(self, data: bytes) -> None:
         while data:
             data = data[os.write(self.fd, data) :]
 

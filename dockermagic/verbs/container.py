@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from typing import TYPE_CHECKING
 
 from dockermagic.containers.request import ExecRequest, RunRequest
-from dockermagic.errors import ContainerError, DockermagicError, UsageError
+from dockermagic.errors import ContainerError, ContainerNotFoundError, DockermagicError, UsageError
 from dockermagic.sandbox.terminal import LetGoError
 from dockermagic.values import replace
 from dockermagic.verbs.base import Console, Shown, Verb, each
@@ -228,7 +228,8 @@ def _attached(console: Console, arguments: Arguments, name: str, interactive: bo
 
         def opened(terminal: Terminal) -> None:
             follow(terminal)
-            notes.extend(console.engine.running.get(name).state.notes if start else ())
+            with suppress(ContainerNotFoundError):  # it may have ended, and be gone
+                notes.extend(console.engine.running.get(name).state.notes if start else ())
 
         code = console.engine.running.attach(
             name, output=console.output, stdin=stdin, start=start, keys=keys, opened=opened

@@ -200,8 +200,8 @@ def stats(console: Console, arguments: Arguments) -> int:
     once = arguments.flag("no-stream") or console.stdin is None
     form, before, pause = arguments.text("format"), dict[str, tuple[float, Usage]](), 0.25
     while True:
-        names = arguments.words or [one.id for one in running.all() if one.is_running or arguments.flag("all")]
-        containers = [running.get(name) for name in names]
+        there = [one for one in running.all() if one.is_running or arguments.flag("all")]
+        containers = [running.get(name) for name in arguments.words] or there
         for one in containers:
             before.setdefault(one.id, (time.monotonic(), running.usage(one) or Usage()))
         time.sleep(pause)

@@ -40,6 +40,12 @@ def _filter(value: str) -> tuple[str, str]:
     return name, wanted
 
 
+def _driver(value: str) -> str:
+    if value != "local":
+        raise ValueError(f"there is no volume driver '{value}', only 'local'")
+    return value
+
+
 def _filtered(console: Console, filters: Sequence[str]) -> list[Volume]:
     """The volumes that pass: one of the values of each filter, all of the labels."""
     volumes = console.engine.running.volumes
@@ -164,7 +170,7 @@ VOLUME_CREATE = Verb(
     "Create a volume",
     create,
     (
-        text("driver", "d", "Volume driver, which is 'local'", default="local"),
+        text("driver", "d", "Volume driver, which is 'local'", default="local", check=_driver),
         many("label", "", "Set metadata for a volume"),
         text("name", "", hidden=True),
         unsupported("opt", "o", "a volume is a directory of the store."),

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from dockermagic.containers import control
 from dockermagic.containers.request import ExecRequest, RunRequest
 from dockermagic.engine import Engine
 from tests.cli.conftest import Commands
@@ -264,6 +265,43 @@ def test_who_waits_hears_the_exit_code_of_one_that_goes(busybox: Commands) -> No
 
 
 @pytest.mark.alike
+def test_one_at_a_terminal_is_gone_before_all_is_shown(busybox: Commands) -> None:
+    """A terminal that takes its time: everything comes, and the exit code is the container's."""
+    process, fd = terminal(busybox, "run", "-it", "--rm", "busybox", "sh", "-c", "seq 20000; exit 3")
+    try:
+        read_until(fd, b"1\r\n")
+        with_deadline(lambda: busybox("ps", "-aq").out == "")
+        read_until(fd, b"\n20000\r\n")
+        assert process.wait(60) == 3
+    finally:
+        process.kill()
+        os.close(fd)
+
+
+@pytest.mark.alike
+def test_one_that_goes_at_its_end_stays_until_it_was_started(busybox: Commands) -> None:
+    busybox("create", "--rm", "--name", "made", "busybox", "sh", "-c", "exit 3")
+    busybox("run", "--rm", "busybox", "true")
+
+    busybox("start", "-a", "made", code=3)
+    assert busybox("ps", "-aq").out == ""
+
+
+def test_a_signal_ends_who_shows_a_terminal(busybox: Commands) -> None:
+    """A shell that is the first process of its namespace would not hear it."""
+    process, fd = terminal(busybox, "run", "-it", "--name", "kept", "busybox", "sh")
+    try:
+        read_until(fd, b"# ")
+        process.terminate()
+        assert process.wait(60) == 128 + signal.SIGTERM
+    finally:
+        process.kill()
+        os.close(fd)
+    assert status(busybox, "kept").startswith("Up ")
+    busybox("rm", "-f", "kept")
+
+
+@pytest.mark.alike
 def test_of_several_who_start_it_one_does(busybox: Commands) -> None:
     """The others find it running, and do not wait for its end."""
     busybox("create", "--name", "one", "busybox", "sh", "-c", "echo begun; exec sleep 1000")
@@ -301,6 +339,25 @@ def test_restart_returns_when_it_has_begun(engine: Engine, bad: bool) -> None:
 
     assert containers.get(identity).status == "running"
     assert containers.execute(identity, ExecRequest(("true",)), output=None) == 0
+
+
+@pytest.mark.alike
+@pytest.mark.parametrize("again", [False, True], ids=["stop", "restart"])
+def test_one_that_ends_while_it_is_asked_to(engine: Engine, monkeypatch: pytest.MonkeyPatch, again: bool) -> None:
+    """It is stopped then, or started anew, and not an error."""
+    containers = engine.running
+    identity = engine.run_detached(RunRequest("busybox", ("sleep", "1000")))
+    ask = control.ask
+
+    def late(path: Path, question: dict[str, object], *fds: object) -> object:
+        if question["do"] == "stop":
+            containers.kill(identity)
+            assert containers.wait(identity) == 137
+        return ask(path, question)
+
+    monkeypatch.setattr(control, "ask", late)
+    containers.stop(identity, again=again)
+    assert containers.get(identity).status == ("running" if again else "exited")
 
 
 @pytest.mark.alike

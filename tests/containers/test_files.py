@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import tarfile
 from pathlib import Path
 
 import pytest
 
+from dockermagic.containers.volumes import Volumes
 from tests.cli.conftest import Commands
 from tests.containers.test_detached import until_logged
 
@@ -157,3 +159,15 @@ def test_health(busybox: Commands) -> None:
     assert json.loads(busybox("inspect", "sick").out)[0]["State"]["Health"]["Log"][-1]["Output"] == "no\n"
     busybox("exec", "sick", "touch", "/ok")
     until("healthy")
+
+
+@pytest.mark.parametrize("record", [None, "", "{}", "[]"])
+def test_a_volume_without_a_record_can_be_seen_and_removed(tmp_path: Path, record: str | None) -> None:
+    volumes = Volumes(tmp_path, shutil.rmtree, list)
+    data = volumes.make("some")
+    (data.parent / "volume.json").unlink()
+    if record is not None:
+        (data.parent / "volume.json").write_text(record)
+    assert [one.name for one in volumes.all()] == ["some"]
+    volumes.remove("some")
+    assert volumes.all() == []

@@ -13,9 +13,11 @@ import pytest
 
 from dockermagic.errors import RegistryError
 from dockermagic.oci import auth
+from dockermagic.oci.connection import open_pool, trusted
 from dockermagic.oci.spec import Platform
 from dockermagic.oci.store import Store
 from dockermagic.oci.transfer import pull, push
+from dockermagic.oci.transport import Transport
 from tests.oci.servers import Handler, Server, serving
 from tests.oci.transfers import PASSWORD, image, stocked
 from tests.oci.transfers import no_credentials as no_credentials
@@ -180,3 +182,25 @@ def test_credentials_do_not_follow_a_redirect_to_another_host(store: Store, othe
 
 def test_basic_authentication_is_base64() -> None:
     assert auth.Credentials("a", "b:ü").basic == "Basic " + base64.b64encode("a:b:ü".encode()).decode()
+
+
+@pytest.mark.parametrize("rest", ["se#cret@host:1", "se/cret@host:1", "se[cret@host:1", "secret@host:99999"])
+def test_a_proxy_that_is_no_url_is_not_repeated(monkeypatch: pytest.MonkeyPatch, rest: str) -> None:
+    monkeypatch.setenv("https_proxy", f"http://someone:{rest}")
+    monkeypatch.setenv("no_proxy", "")
+    with pytest.raises(RegistryError, match="is no URL") as caught:
+        Transport("registry.example.org", sleep=lambda seconds: None).check("look")
+    assert "someone" not in str(caught.value) + caught.value.hint
+
+
+def test_a_proxys_password_may_be_any_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("https_proxy", "http://someone:%E2%82%AC@127.0.0.1:1")
+    monkeypatch.setenv("no_proxy", "")
+    pool = open_pool("https://registry.example.org/")
+    assert base64.b64decode(pool.proxy_headers["proxy-authorization"].split()[1]) == "someone:\u20ac".encode()
+
+
+def test_nobody_needs_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("pwd.getpwuid", lambda uid: {}[uid])
+    trusted("registry.example.org")

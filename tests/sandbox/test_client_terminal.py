@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 
 import pytest
 
@@ -19,6 +20,21 @@ def test_keys_that_let_go_are_not_typed_and_a_beginning_waits() -> None:
     terminal.type(b"d\x10")
     with pytest.raises(LetGoError):
         terminal.type(b"\x11e")
-    assert os.read(read, 100) == b"d"
+    with pytest.raises(LetGoError):
+        terminal.type(b"f\x10\x11g")
+    assert os.read(read, 100) == b"df"
+    os.close(read)
+    os.close(write)
+
+
+def test_what_is_typed_as_it_ends_is_nothing() -> None:
+    read, write = os.pipe()
+    poll = select.poll()
+    terminal = Terminal(-1, read)
+    terminal.listen(poll)
+    os.write(write, b"x")
+    for _ in poll.poll():  # the process's end came in the same turn, and was seen to first
+        terminal.stop(poll)
+        terminal.feed(poll)
     os.close(read)
     os.close(write)
