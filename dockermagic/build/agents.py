@@ -7,11 +7,13 @@ process answers at the socket, whoever the RUN's user is. Messages are those of 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -27,6 +29,7 @@ FAILURE = b"\x05"
 LARGEST_MESSAGE = 256 << 10
 LARGEST_KEY = 100 << 10
 CONNECTIONS = 64
+_BUSY_SECONDS = 0.05
 
 
 @contextlib.contextmanager
@@ -161,12 +164,21 @@ class _Relay:
                 self._free.acquire()
                 try:
                     asking, _ = self._listening.accept()
-                except OSError:
-                    return
+                except OSError as error:
+                    self._free.release()
+                    if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                        return
+                    time.sleep(_BUSY_SECONDS)  # no descriptor is free now: who asks waits
+                    continue
                 threading.Thread(target=self._serve, args=(asking,), name="dockermagic-agent", daemon=True).start()
 
     def _serve(self, asking: socket.socket) -> None:
-        agent = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            agent = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        except OSError:
+            asking.close()
+            self._free.release()
+            return
         self._open |= {asking, agent}
         try:
             with asking, agent, asking.makefile("rb") as questions, agent.makefile("rb") as answers:

@@ -47,6 +47,9 @@ declare(
     """,
 )
 
+_SELECTED = 1
+"""Raised when what is selected by the same words, or its digest, is another: what is remembered is of its version."""
+
 _SETTLED = 2_000_000_000
 """A file that changed less than that many nanoseconds ago could change again, within one tick, without a trace."""
 
@@ -200,7 +203,7 @@ class Context:
         stamp = self._stamp(patterns) if self.cache is not None and not parents else ""
         if self.cache is None or not stamp:
             return self._read(patterns, excludes, parents)
-        wanted = json.dumps([self.patterns, list(patterns), list(excludes)])
+        wanted = json.dumps([_SELECTED, self.patterns, list(patterns), list(excludes)])
         known = self.cache.recall(wanted, stamp)
         if known is not None:
             return Recalled(known, lambda: self._read(patterns, excludes, parents))
@@ -226,7 +229,7 @@ class Context:
                     modified, changed = each.st_mtime_ns, each.st_ctime_ns
                     newest = max(newest, modified, changed)
                     lines.append(f"{target}\0{mode} {each.st_dev} {each.st_ino} {size} {modified} {changed}")
-        except OSError:
+        except (OSError, ValueError):  # reading them says what is wrong
             return ""
         if time.time_ns() - newest <= _SETTLED:
             return ""

@@ -121,7 +121,8 @@ def open_pool(url: str, **options: Any) -> urllib3.PoolManager:
 def _proxy(url: str) -> str:
     """The proxy that the environment names for a URL, '' for none. This machine itself is asked without."""
     parts = urllib.parse.urlsplit(url)
-    if not parts.hostname or is_loopback(parts.netloc) or urllib.request.proxy_bypass(parts.netloc):
+    host = parts.netloc.rpartition("@")[2]  # with a name and password before it, no_proxy would not match
+    if not parts.hostname or is_loopback(host) or urllib.request.proxy_bypass(host):
         return ""
     proxies = urllib.request.getproxies()
     proxy = proxies.get(parts.scheme) or proxies.get("all") or ""

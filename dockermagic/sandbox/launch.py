@@ -67,7 +67,8 @@ def start(
             _join(beside, profile, _job(status), status, known)
     except BaseException as error:
         status.send(wire.dump({"error": wire.encode_error(error)}))
-    os._exit(125)
+    finally:  # a copy of the resident process must never return to its loop
+        os._exit(125)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ the client dies, by whatever means. As the first process of its own pid namespac
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import os
@@ -192,7 +193,12 @@ class Server:
 
     def unwatch(self, fd: int) -> None:
         if self.watched.pop(fd, None) is not None:
-            self.poll.unregister(fd)
+            with contextlib.suppress(KeyError):  # one that is kept
+                self.poll.unregister(fd)
+
+    def keep(self, fd: int) -> None:
+        """Wait for it no more, and go on keeping it from other children: who waits for its end waits for theirs."""
+        self.poll.unregister(fd)
 
     def fork(self, ended: Callable[[int], None], *, first: bool = False, into: int | None = None) -> int:
         apart = first or into is not None
@@ -271,7 +277,11 @@ class Server:
             if run is not None:
                 self.spare = None
             else:
-                run = self._run(profile)
+                try:
+                    run = self._run(profile)
+                except OSError as error:
+                    _refuse(fds, _no_process(error))
+                    return
             self.runs += 1
             if self.runs > 1:
                 self.want(self._have_spare)
@@ -302,7 +312,12 @@ class Server:
             if status:
                 self._kill_orphans()
 
-        if self.fork(ended) == 0:
+        try:
+            pid = self.fork(ended)
+        except OSError as error:
+            _refuse(fds, _no_process(error))
+            return
+        if pid == 0:
             self.start_anew()
             from dockermagic.sandbox import tree_requests
 
@@ -361,7 +376,11 @@ class Server:
             calls.load(request["function"])
         except Exception:
             pass  # the child runs into it again, and reports it
-        self._have_caller()
+        try:
+            self._have_caller()
+        except OSError as error:
+            _refuse(fds, _no_process(error))
+            return
         assert self.caller is not None
         caller, self.caller = self.caller, None
         self.unwatch(caller.channel.fileno())
@@ -389,6 +408,10 @@ class Server:
     def _kill_orphans(self) -> None:
         """A child that was killed left its own children to us: they go too."""
         descendants.end_below(os.getpid(), except_for=set(self.children))
+
+
+def _no_process(error: OSError) -> SandboxError:
+    return SandboxError(f"no process can be started: {error.strerror}", hint="There may be too many, or no memory.")
 
 
 def _refuse(fds: list[int], error: SandboxError) -> None:

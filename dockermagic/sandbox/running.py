@@ -51,6 +51,9 @@ def pid_of(process: int) -> int:
         return next((int(line.split()[1]) for line in lines if line.startswith("Pid:")), -1)
 
 
+_MASKS = ("Cgt", "Blk", "Ign")
+
+
 def _status(process: int) -> dict[str, str]:
     try:
         with open(f"/proc/{pid_of(process)}/status", encoding="utf-8", errors="replace") as lines:
@@ -135,13 +138,21 @@ class Running:
             return True
 
     def hears(self, number: int) -> bool:
-        """Whether a signal would do anything: the first process of a namespace hears only what it has a handler for."""
+        """Whether a signal would do anything: the first process of a namespace hears only what it has a handler for.
+
+        That of ``--init`` is not the first: a signal without a handler ends it.
+        """
         with self._lock:
             if self.process is None:
                 return False
             masks = _status(self.process)
-        caught = int(masks.get("SigCgt", "0"), 16) | int(masks.get("SigBlk", "0"), 16)
-        return number in (signal.SIGKILL, signal.SIGSTOP) or bool(caught >> (number - 1) & 1)
+        caught, blocked, ignored = (int(masks.get(f"Sig{kind}", "0"), 16) >> (number - 1) & 1 for kind in _MASKS)
+        if number in (signal.SIGKILL, signal.SIGSTOP) or caught or blocked:
+            return True
+        numbers = masks.get("NSpid", "").split()
+        is_first = len(numbers) < 2 or numbers[-1] == "1"
+        harmless = (signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH)
+        return not (is_first or ignored or number in harmless)
 
     def duplicate(self) -> int | None:
         """A pidfd of the process for the caller to close; None before it is there and after its end."""

@@ -64,6 +64,10 @@ class Loop(Protocol):
         """No more of it. Idempotent."""
         ...
 
+    def keep(self, fd: int) -> None:
+        """Call nothing any more, though no other child may have what is watched."""
+        ...
+
 
 class Run:
     """A process from its fork to its answer. ``over`` is called when there is nothing left of it.
@@ -112,7 +116,7 @@ class Run:
     def _stop(self) -> None:
         """Kill it. What has ended already keeps its exit code, though it is yet to be told."""
         assert self.control is not None
-        self.loop.unwatch(self.control.fileno())
+        self.loop.keep(self.control.fileno())
         if self.code is None:
             self.stopped = True
             self.loop.kill(self.pid)

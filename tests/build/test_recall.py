@@ -105,3 +105,9 @@ def test_files_that_change_under_a_build_are_not_taken_for_those_before(root: Pa
 
     with pytest.raises(ContextError, match="changed while it was built"):
         _ = recalled.groups
+
+
+def test_a_path_that_can_be_none_is_an_error_of_the_context(root: Path) -> None:
+    for pattern in ("a\0b", "\ud800"):
+        with pytest.raises(ContextError):
+            look(root, pattern)

@@ -385,3 +385,11 @@ def test_a_foreground_container_can_be_reached_too(busybox: Commands, detached: 
 
     assert process.wait(60) == (0 if detached else 4)
     assert busybox("ps", "-aq").out == ""
+
+
+def test_below_an_init_a_signal_without_a_handler_ends_the_process(busybox: Commands) -> None:
+    """It is not the first of its namespace, for which such a signal would do nothing."""
+    busybox("run", "-d", "--init", "--name", "below", "busybox", "sleep", "1000")
+    busybox("stop", "below")
+
+    assert status(busybox, "below").startswith("Exited (143)")

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from dockermagic.errors import RegistryError
+from dockermagic.oci.connection import _proxy
 from dockermagic.oci.reference import Reference
 from dockermagic.oci.registry import Repository
 from dockermagic.oci.spec import MANIFEST, Descriptor, Index, Platform, digest, encode
@@ -322,6 +323,15 @@ def test_a_proxy_gets_its_password_and_is_blamed_itself(
     with pytest.raises(RegistryError, match="the proxy: Connection refused") as caught:
         pull(other, there, insecure=True, **patient([]))
     assert "HTTP_PROXY" in caught.value.hint
+
+
+def test_no_proxy_holds_for_an_address_with_a_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the password would go to the proxy."""
+    monkeypatch.setenv("http_proxy", "http://proxy.example:3128")
+    monkeypatch.setenv("no_proxy", "intern.example")
+
+    assert [_proxy(f"http://{host}/f") for host in ("u:p@intern.example", "u:p@intern.example:80")] == ["", ""]
+    assert _proxy("http://u:p@other.example/f") == "http://proxy.example:3128"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="makes a certificate with openssl")

@@ -14,7 +14,7 @@ from dockermagic.sandbox.supervise import Run
 
 def run_of(code: int | None, killed: list[int]) -> Run:
     run = Run.__new__(Run)
-    run.loop = SimpleNamespace(unwatch=lambda fd: None, kill=killed.append)  # type: ignore[assignment]
+    run.loop = SimpleNamespace(keep=lambda fd: None, kill=killed.append)  # type: ignore[assignment]
     run.control, _ = socket.socketpair()
     run.pid, run.code, run.stopped, run.messages = 7, code, False, {"process": True}
     return run

@@ -6,12 +6,13 @@ import os
 import select
 import signal
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from dockermagic.errors import BuildInterruptedError, DockerfileSyntaxError, SandboxError
-from dockermagic.sandbox.base import Cancel, Rootfs
+from dockermagic.sandbox.base import Cancel, Process, Rootfs
 from tests.sandbox.kit import Room
 
 MEASURE = "dockermagic.sandbox.trees:measure"
@@ -174,3 +175,18 @@ def test_a_single_uid_mode_maps_what_its_name_says(room: Room) -> None:
         "range": count > 65000 and lines[0][1] == str(os.getuid()),
         "single": count == 1,
     }[room.mode]
+
+
+def test_a_stopped_process_is_over_though_another_child_was_forked_meanwhile(room: Room) -> None:
+    """What is forked in between must not have its socket, whose end is waited for."""
+    top = room.top
+    process = Process(("/bin/sh", "-c", "sleep 100 & sleep 100"), env={"PATH": "/bin"})
+    for _ in range(3):
+        running = room.sandbox.start(room.prepare(top).rootfs, process)
+        calling = threading.Thread(target=room.sandbox.call, args=(MEASURE,), kwargs={"path": str(room.home / "mnt")})
+        time.sleep(0.05)
+        begun = time.monotonic()
+        calling.start()
+        running.close()
+        calling.join()
+        assert time.monotonic() - begun < 5
