@@ -59,7 +59,8 @@ SOURCE_OPTIONS: tuple[Option, ...] = (
 
 
 def request_for(source: Source, arguments: Arguments) -> BuildRequest:
-    """The part of a request that a build and a check share."""
+    """The part of a request that a build and a check share. $SOURCE_DATE_EPOCH is a build argument, as for buildx."""
+    epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
     return BuildRequest(
         text=source.text,
         context=source.context,
@@ -67,7 +68,10 @@ def request_for(source: Source, arguments: Arguments) -> BuildRequest:
         ignore=source.ignore,
         context_from=source.origin,
         context_time=source.time,
-        build_args=values.with_environment(arguments.many("build-arg"), os.environ),
+        build_args={
+            **({"SOURCE_DATE_EPOCH": epoch} if epoch else {}),
+            **values.with_environment(arguments.many("build-arg"), os.environ),
+        },
         target=arguments.text("target"),
         platform=arguments.text("platform"),
         build_contexts=dict(values.named_context(value) for value in arguments.many("build-context")),
@@ -95,7 +99,6 @@ def _pushed(request: BuildRequest) -> BuildRequest:
 
 def _reproducible(request: BuildRequest) -> BuildRequest:
     """The same request for an image that is the same bit by bit, whoever builds it, where and when."""
-    epoch = {"SOURCE_DATE_EPOCH": os.environ.get("SOURCE_DATE_EPOCH", "0")}
     outputs = tuple(
         replace(one, options={**one.options, "reproducible": "true"}) if one.type in ("docker", "image", "oci") else one
         for one in request.outputs
@@ -103,7 +106,7 @@ def _reproducible(request: BuildRequest) -> BuildRequest:
     is_stored = any(one.type == "image" or (one.type == "docker" and not one.dest) for one in outputs)
     if not is_stored and (request.tags or not outputs):
         outputs = (Output("image", "", {"reproducible": "true"}), *outputs)
-    return replace(request, build_args={**epoch, **request.build_args}, outputs=outputs)
+    return replace(request, build_args={"SOURCE_DATE_EPOCH": "0", **request.build_args}, outputs=outputs)
 
 
 def _stages(values: tuple[str, ...]) -> frozenset[str]:

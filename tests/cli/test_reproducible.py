@@ -83,6 +83,18 @@ def test_the_digest_is_the_same(loaded: Commands, tmp_path_factory: pytest.TempP
 
 @pytest.mark.alike
 @pytest.mark.engine
+def test_the_environment_gives_a_build_its_time(loaded: Commands) -> None:
+    """As buildx does: what is said with the command counts more."""
+    dated = Commands(loaded.home, loaded.directory, {"SOURCE_DATE_EPOCH": "1000000500"})
+    dated("build", "-q", "-t", "dated", "-", stdin=b"FROM busybox\nENV A=1\n")
+    dated("build", "-q", "-t", "other", "--build-arg=SOURCE_DATE_EPOCH=5", "-", stdin=b"FROM busybox\nENV A=1\n")
+
+    created = [each["Created"] for each in json.loads(loaded("inspect", "dated", "other").out)]
+    assert created == ["2001-09-09T01:55:00Z", "1970-01-01T00:00:05Z"]
+
+
+@pytest.mark.alike
+@pytest.mark.engine
 def test_what_is_not_the_same_is_named(loaded: Commands) -> None:
     text = "FROM busybox\nRUN head -c 20 /dev/urandom | od > /random; echo same > /same\n"
     for name in ("one", "two"):
