@@ -20,6 +20,7 @@ from typing import IO
 
 from dockermagic.errors import BuildError
 from dockermagic.oci.lock import temporary_directory
+from dockermagic.sandbox.packets import address_of
 from dockermagic.sandbox.worker import python
 
 __all__ = ["agent_socket"]
@@ -126,16 +127,6 @@ def _add(name: str, path: Path, directory: Path) -> None:
     )
 
 
-@contextlib.contextmanager
-def _address(path: Path) -> Iterator[str]:
-    """A socket's path that is short enough, wherever it lies."""
-    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield f"/proc/self/fd/{folder}/{path.name}"
-    finally:
-        os.close(folder)
-
-
 class _Relay:
     """Answers at ``place`` with what ``agent`` says to the two questions that are allowed; a context manager."""
 
@@ -144,7 +135,7 @@ class _Relay:
         self._free = threading.BoundedSemaphore(CONNECTIONS)
         self._open: set[socket.socket] = set()
         self._listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        with _address(place) as address:
+        with address_of(place) as address:
             self._listening.bind(address)
         place.chmod(mode)
         self._listening.listen()
@@ -182,7 +173,7 @@ class _Relay:
         self._open |= {asking, agent}
         try:
             with asking, agent, asking.makefile("rb") as questions, agent.makefile("rb") as answers:
-                with _address(self._agent) as address:
+                with address_of(self._agent) as address:
                     agent.connect(address)
                 while question := _message(questions):
                     answer = FAILURE

@@ -10,7 +10,7 @@ import contextlib
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +22,6 @@ __all__ = ["Door", "Handler", "Line", "ask", "connect"]
 _PATIENCE = 5.0
 Handler = Callable[["Line", Mapping[str, Any], list[int]], None]
 """Answers a question on its line, in a thread of its own; descriptors that came with it are its own to close."""
-
-
-@contextlib.contextmanager
-def _address(path: Path) -> Iterator[str]:
-    """A socket's path that is short enough, wherever it lies."""
-    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield f"/proc/self/fd/{folder}/{path.name}"
-    finally:
-        os.close(folder)
 
 
 class Line:
@@ -89,7 +79,7 @@ def connect(path: Path) -> Line:
     """A line to the socket at ``path``. Raises OSError where nobody listens."""
     channel = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        with _address(path) as address:
+        with packets.address_of(path) as address:
             channel.connect(address)
     except BaseException:
         channel.close()
@@ -130,7 +120,7 @@ class Door:
         self._handler = handler
         self._listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         path.unlink(missing_ok=True)
-        with _address(path) as address:
+        with packets.address_of(path) as address:
             self._listening.bind(address)
         self._listening.listen(64)
         self._answering: set[threading.Thread] = set()

@@ -15,7 +15,7 @@ import traceback
 from pathlib import Path
 from typing import Any, NoReturn
 
-from dockermagic.sandbox import leftovers, syscalls, wire
+from dockermagic.sandbox import leftovers, packets, syscalls, wire
 from dockermagic.sandbox.listener import Listener
 from dockermagic.values import dataclass
 
@@ -82,7 +82,7 @@ class _Companion:
         run.listener.answer()
 
     def _take(self) -> None:
-        data, fds = syscalls.receive(self.channel)
+        data, fds = packets.receive(self.channel)
         if not data:
             os._exit(0)
         message = wire.load(data)

@@ -1,12 +1,26 @@
-"""Bytes and descriptors through a socket."""
+"""Bytes and descriptors through a socket, and the address of one."""
 
 from __future__ import annotations
 
 import array
+import contextlib
+import os
 import socket
 import struct
+from collections.abc import Iterator
+from pathlib import Path
 
-__all__ = ["receive", "receive_from", "send"]
+__all__ = ["address_of", "receive", "receive_from", "send"]
+
+
+@contextlib.contextmanager
+def address_of(path: Path) -> Iterator[str]:
+    """A socket's path that is short enough, wherever it lies."""
+    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{folder}/{path.name}"
+    finally:
+        os.close(folder)
 
 
 def send(channel: socket.socket, data: bytes, fds: list[int] | None = None) -> None:

@@ -6,7 +6,6 @@ Each raises OSError with errno and the path that was meant.
 
 from __future__ import annotations
 
-import array
 import ctypes
 import os
 import socket
@@ -28,8 +27,6 @@ __all__ = [
     "open_tree",
     "pivot_root",
     "prctl",
-    "receive",
-    "send",
     "set_loopback_up",
     "sethostname",
     "setns",
@@ -299,25 +296,3 @@ def set_loopback_up() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         request = struct.pack("16sH22x", b"lo", 1 | 0x40)  # IFF_UP | IFF_RUNNING
         fcntl.ioctl(probe, 0x8914, request)  # SIOCSIFFLAGS
-
-
-def send(channel: socket.socket, data: bytes, fds: list[int] | None = None) -> None:
-    """One packet, or the start of a stream, with descriptors; a stream's remainder follows."""
-    ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
-    sent = channel.sendmsg([data], ancillary)
-    if sent < len(data):
-        channel.sendall(data[sent:])
-
-
-def receive(channel: socket.socket) -> tuple[bytes, list[int]]:
-    """What :func:`send` sent; empty data is the end. Descriptors arrive close-on-exec."""
-    fds = array.array("i")
-    room = socket.CMSG_SPACE(253 * fds.itemsize)
-    try:
-        data, ancillary, _, _ = channel.recvmsg(1 << 18, room, socket.MSG_CMSG_CLOEXEC)
-    except ConnectionResetError:  # it ended with words of ours unread: told once, before its own last words
-        data, ancillary, _, _ = channel.recvmsg(1 << 18, room, socket.MSG_CMSG_CLOEXEC)
-    for level, kind, content in ancillary:
-        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-            fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
-    return data, list(fds)
