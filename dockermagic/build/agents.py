@@ -11,6 +11,7 @@ import errno
 import os
 import shutil
 import socket
+import stat
 import subprocess
 import threading
 import time
@@ -31,6 +32,7 @@ LARGEST_MESSAGE = 256 << 10
 LARGEST_KEY = 100 << 10
 CONNECTIONS = 64
 _BUSY_SECONDS = 0.05
+_FAR = 70
 
 
 @contextlib.contextmanager
@@ -40,7 +42,7 @@ def agent_socket(name: str, paths: str, mode: int, home: Path) -> Iterator[Path]
     ``paths`` is what ``--ssh NAME=`` said: the socket of an agent, or files of private keys with commas between them,
     which get an agent of their own. Raises :class:`BuildError` where they are neither.
     """
-    with temporary_directory(home / "contexts", "agent-") as directory, contextlib.ExitStack() as stack:
+    with temporary_directory(_folder(home), "agent-") as directory, contextlib.ExitStack() as stack:
         directory.chmod(0o700)
         given = [Path(path) for path in paths.split(",")]
         sockets = [path for path in given if path.is_socket()]
@@ -56,6 +58,23 @@ def agent_socket(name: str, paths: str, mode: int, home: Path) -> Iterator[Path]
         place = directory / "socket"
         stack.enter_context(_Relay(place, agent, mode))
         yield place
+
+
+def _folder(home: Path) -> Path:
+    """Where sockets go: beside what else a build needs for a while, or, where that is far down, below TMPDIR.
+
+    PRoot connects a program to the path that a socket has on the host, which may have 107 bytes.
+    """
+    near = home / "contexts"
+    if len(os.fsencode(near)) <= _FAR:
+        return near
+    import tempfile
+
+    short = Path(tempfile.gettempdir(), f"dockermagic-{os.getuid()}")
+    short.mkdir(mode=0o700, exist_ok=True)
+    found = short.lstat()
+    is_own = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o022
+    return short if is_own else near
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -90,7 +91,7 @@ def test_a_run_has_the_keys(bench: Bench, key: Path, tmp_path: Path) -> None:
     assert "Failed to remove all identities" in printed
     assert "/run/buildkit/ssh_agent.0\n" in printed
     assert printed.endswith("\n600\n")
-    assert not list((bench.engine.home / "contexts").iterdir())
+    assert not list((bench.engine.home / "contexts").glob("*"))
 
 
 def test_an_agent_lists_and_signs_and_no_more(agent: Path, tmp_path: Path) -> None:
@@ -139,7 +140,14 @@ def test_what_is_no_key(agent: Path, key: Path, tmp_path: Path, monkeypatch: pyt
         pass
 
 
-def test_the_agent_of_a_key_ends_with_a_killed_build(key: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def near() -> Iterator[Path]:
+    """A home whose name is short."""
+    with tempfile.TemporaryDirectory(prefix="dm-") as name:
+        yield Path(name)
+
+
+def test_the_agent_of_a_key_ends_with_a_killed_build(key: Path, near: Path) -> None:
     program = (
         "import sys\n"
         "from pathlib import Path\n"
@@ -148,7 +156,7 @@ def test_the_agent_of_a_key_ends_with_a_killed_build(key: Path, tmp_path: Path) 
         "    print(flush=True)\n"
         "    sys.stdin.read()\n"
     )
-    command = [sys.executable, "-c", program, key, tmp_path / "home"]
+    command = [sys.executable, "-c", program, key, near]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as build:
         assert build.stdout is not None and build.stdout.readline()
         children = Path(f"/proc/{build.pid}/task/{build.pid}/children").read_text().split()
@@ -160,5 +168,5 @@ def test_the_agent_of_a_key_ends_with_a_killed_build(key: Path, tmp_path: Path) 
             assert select.select([agent], [], [], 60)[0]
         finally:
             os.close(agent)
-    with agent_socket("a", str(key), 0o600, tmp_path / "home"):  # the next one clears up what it left
-        assert len(list((tmp_path / "home/contexts").glob("*.d"))) == 1
+    with agent_socket("a", str(key), 0o600, near):  # the next one clears up what it left
+        assert len(list((near / "contexts").glob("*.d"))) == 1
