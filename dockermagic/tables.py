@@ -37,20 +37,23 @@ __all__ = [
 
 def human_size(size: int) -> str:
     """Three digits and a decimal unit: ``4.26MB``, ``154B``."""
-    value, units = float(size), ["B", "kB", "MB", "GB", "TB", "PB"]
-    while value >= 999.5 and len(units) > 1:
-        value /= 1000
-        units.pop(0)
-    return f"{value:.3g}{units[0]}"
+    value, unit = _scaled(size, 1000, 999.5, ["B", "kB", "MB", "GB", "TB", "PB"])
+    return f"{value:.3g}{unit}"
 
 
 def binary_size(size: int) -> str:
     """Four digits and a unit of 1024, as Docker shows memory: ``452KiB``, ``23.54GiB``."""
-    value, units = float(size), ["B", "KiB", "MiB", "GiB", "TiB", "PiB"]
-    while value >= 1024 and len(units) > 1:
-        value /= 1024
+    value, unit = _scaled(size, 1024, 1024, ["B", "KiB", "MiB", "GiB", "TiB", "PiB"])
+    return f"{value:.4g}{unit}"
+
+
+def _scaled(size: int, step: int, most: float, units: list[str]) -> tuple[float, str]:
+    """The size in the first of the units, each ``step`` of the one before, in which it is less than ``most``."""
+    value = float(size)
+    while value >= most and len(units) > 1:
+        value /= step
         units.pop(0)
-    return f"{value:.4g}{units[0]}"
+    return value, units[0]
 
 
 def duration(seconds: float) -> str:
