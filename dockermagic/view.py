@@ -271,7 +271,8 @@ class DiffView:
 class ContainerView:
     """A container's run. ``output`` holds both streams as they came; ``exit_code`` is None while it runs.
 
-    ``id`` and ``ports``, as ``docker ps`` writes them, are those of a container that outlives its cell.
+    ``id`` and ``ports``, as ``docker ps`` writes them, are those of a container that outlives its cell; ``health`` is
+    '', starting, healthy or unhealthy, and ``gone`` says that it was removed.
     """
 
     image: str
@@ -285,6 +286,8 @@ class ContainerView:
     stopped: bool = False
     id: str = ""
     ports: str = ""
+    health: str = ""
+    gone: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,7 +39,7 @@ def usage(first: int, groups: tuple[str, ...], network: str) -> Usage:
     for pid in running:
         fields = _text(f"/proc/{pid}/stat").rpartition(")")[2].split()
         if len(fields) > 21:
-            cpu += int(fields[11]) + int(fields[12])
+            cpu += sum(map(int, fields[11:15]))  # its own, and that of its children which have ended
             memory += int(fields[21]) * page
         for name, value in _pairs(_text(f"/proc/{pid}/io")):
             read += value if name == "read_bytes" else 0

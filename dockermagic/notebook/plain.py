@@ -160,6 +160,10 @@ def _container(view: ContainerView) -> str:
     state = "running" if view.exit_code is None else f"exit code {view.exit_code}"
     if view.stopped:
         state = "stopped" if view.exit_code is None else f"stopped, {state}"
+    if view.gone:
+        state = "removed" if view.exit_code is None else f"{state}, removed"
+    if view.health:
+        state += ", health: starting" if view.health == "starting" else f", {view.health}"
     taken = f" after {duration(view.seconds)}" if view.seconds is not None else ""
     title = f"{' '.join([view.image, command_line(view.command)]).strip()}: {state}{taken}"
     known = " ".join(one for one in (view.id, view.name if view.id else "", view.ports) if one)

@@ -483,7 +483,7 @@ def scenes() -> dict[str, View]:
         "container": ContainerView("demo:latest", hello, 0, output, seconds=0.21),
         "container failed": ContainerView("busybox", ("sh", "-c", "exit 3"), 3, b"", seconds=0.04),
         "container that lasts": ContainerView(
-            "demo", hello, None, b"", id="0f3c2d9b7a11", name="web", ports="127.0.0.1:8000->8000/tcp"
+            "demo", hello, None, b"", id="0f3c2d9b7a11", name="web", ports="127.0.0.1:8000->8000/tcp", health="healthy"
         ),
         "containers": containers(),
         "session": session(),
