@@ -297,6 +297,11 @@ class Engine(Exchange, Upkeep):
         """Delete a container by name or id and return its id. Raises :class:`ContainerError`."""
         return self.running.remove(name, force=force)
 
+    def container_sizes(self, container: Container) -> tuple[int, int]:
+        """The bytes of what a container changed, and of that with its image."""
+        own = self.running.size(container.id)
+        return own, own + int(self.inspect(container.image_id)["Size"])
+
     def begin(self) -> None:
         """Something will be run: start what runs it beside what has to be found out before."""
         self.sandbox.begin()

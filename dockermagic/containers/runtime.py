@@ -275,7 +275,8 @@ class Containers:
     def kill(self, name: str, number: int = 9) -> None:
         """Send a signal to the first process of a container that runs."""
         place, container = self._find(name)
-        self._must_run(container, "Cannot kill container")
+        if container.status != "restarting":  # that ends its pause
+            self._must_run(container, "Cannot kill container")
         line, _, _ = control.ask(place.path / "control", {"do": "kill", "signal": number})
         line.channel.close()
         if number == signal.SIGKILL and container.request.restart == "no":
@@ -436,6 +437,9 @@ class Containers:
         return place, container
 
     def _must_run(self, container: Container, what: str = "") -> None:
+        if container.status == "restarting":
+            said = f"container {container.id} is restarting, wait until the container is running"
+            raise ContainerError(said, exit_code=1)
         if container.status != "running":
             said = f"container {container.id} is not running"
             raise ContainerError(f"{what}: {container.name}: {said}" if what else said, exit_code=1)

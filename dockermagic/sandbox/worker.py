@@ -58,6 +58,7 @@ class Worker:
         self._lock = threading.Lock()
         self._channel: socket.socket | None = None
         self._ready = False
+        self._said = -1
         self._pid: int | None = None
         self._numbers = itertools.count(1)
         self._owner = os.getpid()
@@ -197,6 +198,7 @@ class Worker:
         self.mount_point.mkdir(parents=True, exist_ok=True)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         client = os.pidfd_open(os.getpid())
+        self._said = os.dup(2) if os.environ.get("DOCKERMAGIC_DEBUG") else os.memfd_create("said")
         try:
             settings = {
                 "mode": self.mode,
@@ -207,19 +209,20 @@ class Worker:
                 "fresh_proc": self.fresh_proc,
             }
             words = [*python("dockermagic.sandbox.resident"), json.dumps(settings)]
-            silent = (0, 1) if os.environ.get("DOCKERMAGIC_DEBUG") else (0, 1, 2)
             self._pid = os.posix_spawn(
                 words[0],
                 words,
                 {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "LC_ALL": "C.UTF-8"},
                 file_actions=[
-                    *((os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in silent),
+                    *((os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (0, 1)),
+                    (os.POSIX_SPAWN_DUP2, self._said, 2),
                     *((os.POSIX_SPAWN_DUP2, fd, fd) for fd in (theirs.fileno(), client)),  # these it inherits
                 ],
                 setsid=True,
             )
         except BaseException:
             ours.close()
+            os.close(self._said)
             raise
         finally:
             theirs.close()
@@ -242,9 +245,7 @@ class Worker:
                 raise SandboxUnavailableError("the sandbox's process does not start")
             data = channel.recv(1 << 18)
             if not data:
-                raise SandboxUnavailableError(
-                    "the sandbox's process ended at its start", hint="DOCKERMAGIC_DEBUG=1 shows its own words."
-                )
+                raise SandboxUnavailableError("the sandbox's process ended at its start", hint=self._last_words())
             message = wire.load(data)
             if "error" in message:
                 raise wire.decode_error(message["error"])
@@ -254,9 +255,18 @@ class Worker:
             if "ready" in message:
                 return
 
+    def _last_words(self) -> str:
+        """The last line of what it wrote before it could speak: the error in a traceback."""
+        try:
+            lines = os.pread(self._said, 1 << 16, 0).decode(errors="replace").split("\n")
+        except OSError:  # it went to a terminal
+            return ""
+        return next((line for line in reversed(lines) if line), "It was killed: memory may have run out.")
+
     def _forget(self) -> None:
         if self._channel is not None:
             self._channel.close()
+            os.close(self._said)
             self._channel = None
         if self._pid is not None:
             with suppress(ChildProcessError):

@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import select
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from dockermagic.errors import BuildInterruptedError, DockerfileSyntaxError, SandboxError
+from dockermagic.errors import BuildInterruptedError, DockerfileSyntaxError, SandboxError, SandboxUnavailableError
+from dockermagic.sandbox import worker
 from dockermagic.sandbox.base import Cancel, Process, Rootfs
+from dockermagic.sandbox.worker import Worker
 from tests.sandbox.kit import Room
 
 MEASURE = "dockermagic.sandbox.trees:measure"
@@ -39,6 +42,17 @@ def test_a_function_writes_a_layer_with_the_ids_of_the_image(room: Room) -> None
     layer = room.layer(room.snapshots.commit(active, "made"))
 
     assert {name: (entry.uid, entry.gid) for name, entry in layer.items()} == {"a": (1000, 1000), "a/b": (1000, 1000)}
+
+
+def test_one_that_cannot_start_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        worker, "python", lambda module: [sys.executable, "-S", "-c", "raise ImportError('half a file')"]
+    )
+
+    with pytest.raises(SandboxUnavailableError) as caught:
+        Worker("root", tmp_path / "layers", tmp_path / "mnt").call(MEASURE, path="/")
+
+    assert caught.value.hint == "ImportError: half a file"
 
 
 def test_nothing_but_layers_is_an_empty_root(room: Room) -> None:
