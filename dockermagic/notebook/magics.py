@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["DockerMagics", "register"]
 
 _VARIABLE = re.compile(r"(?<![{$])\{([^\W\d]\w*)\}(?!\})")
+_HELP = re.compile(r"^(\s*help\s+)(?!--\s)")
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -157,6 +158,7 @@ class DockerMagics(magic.Magics):
         """
         from dockermagic.notebook import actions
 
+        line = _HELP.sub(r"\1-- ", line)  # what there is help on may look like an option
         arguments = self._parse(self.dockerfile_line, line, "%dockerfile")
         if arguments.action not in ACTIONS:
             raise UsageError(f"unknown action: %dockerfile {arguments.action}", hint=f"There is: {', '.join(ACTIONS)}.")
