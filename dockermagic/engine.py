@@ -6,6 +6,7 @@ that drives Docker, Podman or BuildKit can stand beside it.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
@@ -303,8 +304,16 @@ class Engine(Exchange, Upkeep):
         return own, own + int(self.inspect(container.image_id)["Size"])
 
     def begin(self) -> None:
-        """Something will be run: start what runs it beside what has to be found out before."""
-        self.sandbox.begin()
+        """Something will be run: start what runs it beside what has to be found out before, even in what way."""
+        from dockermagic.sandbox.interpreters import begin_resident
+
+        begun = begin_resident() if sys.platform == "linux" and "sandbox" not in self.__dict__ else None
+        try:
+            self.sandbox.begin(begun)
+        except BaseException:
+            if begun is not None:
+                begun.close()
+            raise
 
     def run(
         self,
