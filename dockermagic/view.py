@@ -154,13 +154,16 @@ class WastedPath:
 
 @dataclass(frozen=True, slots=True)
 class Waste:
-    """Bytes of an image that nobody sees, of a ``total``; ``efficiency`` is between 0 and 1; the worst ``paths``.
+    """Bytes of an image that nobody sees, of a ``total``; the worst ``paths``.
 
-    ``left`` are caches and the like that are still to be seen and that an image seldom needs.
+    ``wasted`` bytes and ``efficiency``, between 0 and 1, are as dive counts: of a path that is stored more than once it
+    calls all of its bytes wasted. ``left`` are caches and the like that are still to be seen and that an image seldom
+    needs.
     """
 
     bytes: int
     total: int
+    wasted: int
     efficiency: float
     paths: tuple[WastedPath, ...] = ()
     left: tuple[WastedPath, ...] = ()

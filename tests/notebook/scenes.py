@@ -238,6 +238,7 @@ def history() -> HistoryView:
         Waste(
             21_400_000,
             176_000_000,
+            40_600_000,
             0.878,
             (WastedPath("/app/model.bin", 19_000_000, 1), WastedPath("/usr/lib/python3/x.pyc", 2_400_000, 2)),
             (WastedPath("/var/lib/apt/lists", 18_200_000, 0),),
