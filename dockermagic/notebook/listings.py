@@ -90,7 +90,7 @@ def waste_words(waste: Waste) -> list[str]:
 
 def unseen_words(waste: Waste) -> str:
     """How much of an image is in it for nobody."""
-    return f"{human_size(waste.bytes)} of {human_size(waste.total)} are stored and never seen:"
+    return f"{human_size(waste.bytes)} of {human_size(waste.total)} are stored and never seen."
 
 
 def waste_note(waste: Waste | None) -> Html:
@@ -98,7 +98,7 @@ def waste_note(waste: Waste | None) -> Html:
     if waste is None or not (waste.bytes or waste.left):
         return Html("")
     groups: dict[str, list[WastedPath]] = {}
-    for one in (*waste.left, *waste.paths):
+    for one in (*waste.paths, *waste.left):
         groups.setdefault(advice(one.path), []).append(one)
     items = []
     for words, paths in list(groups.items())[:MOST_ADVICE]:
@@ -110,7 +110,7 @@ def waste_note(waste: Waste | None) -> Html:
         items.append(
             el("li", join([size, left, " in ", named, more]), el("div", words, style="color:@soft"), style=style)
         )
-    first = unseen_words(waste) if waste.bytes else "The image holds what it does not need:"
+    first = unseen_words(waste) if waste.bytes else "The image holds what it does not need."
     words = el("strong", first, style="font-weight:600")
     return note(words, el("ul", *items, style="margin:4px 0 0;padding-left:20px"), tone="soft")
 

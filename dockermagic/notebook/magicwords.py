@@ -20,7 +20,7 @@ MAGIC_LINE = re.compile(r"\s*(%%dockerfile|%%dockercheck|%dockerfile|%docker)(?=
 
 _ON_RUNNING = frozenset(("attach", "exec", "kill", "port", "stop", "top"))
 _ON_FILES = frozenset(("export", "load"))
-_ON_CELLS = frozenset(("diff", "history", "shell"))
+_ON_CELLS = frozenset(("history", "shell"))
 _FILES = frozenset(("DIRECTORY", "DOCKERFILE", "FILE", "NOTEBOOK", "PATH", "SRC_PATH", "file"))
 _IMAGES = frozenset(("IMAGE", "NAME", "REPOSITORY", "SOURCE_IMAGE", "TARGET_IMAGE"))
 _FILE_OPTIONS = frozenset(("ca", "env-file", "file", "iidfile", "input", "label-file", "output"))
@@ -70,6 +70,8 @@ def _magic(
         return _files(word)
     if plain[0] == "tree":
         return paths(word, around.files(_folder(word)), only_folders=True)
+    if plain[0] == "diff":
+        return (*_cells(around), *((name, "stage") for name in around.stages()), *image_names(around))
     return _cells(around) if plain[0] in _ON_CELLS else ()
 
 

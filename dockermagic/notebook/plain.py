@@ -112,7 +112,7 @@ def _waste(view: HistoryView) -> str:
     lines = [f"As dive counts: {', '.join(waste_words(waste))}."]
     if waste.bytes:
         lines.append(unseen_words(waste))
-    for one in (*waste.left, *waste.paths)[: treeview.MOST_WASTE]:
+    for one in (*waste.paths, *waste.left)[: treeview.MOST_WASTE]:
         lines.append(f"  {human_size(one.bytes):>8}  {one.path}: {advice(one.path)}")
     return "\n" + "\n".join(lines)
 
