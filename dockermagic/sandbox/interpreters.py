@@ -1,6 +1,7 @@
 """Interpreters of our own: bare ones that see the same packages, each for the ``main`` of one module.
 
-That of the resident process can be started before it is known in what way it shall run: it imports meanwhile.
+That of the resident process can be started before it is known in what way it shall run: it imports meanwhile. So this
+imports next to nothing itself.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import socket
 import sys
 from contextlib import suppress
 
-__all__ = ["Begun", "begin_resident", "python"]
+__all__ = ["Begun", "begin_ahead", "begin_resident", "python"]
 
 # Nothing is thrown away while modules are imported.
 _BOOT = (
@@ -54,8 +55,21 @@ class Begun:
                 os.waitpid(self.pid, 0)
 
 
+_ahead: list[Begun] = []
+
+
+def begin_ahead() -> None:
+    """Start the resident process that will be asked for first; where nobody asks, it ends with this one."""
+    with suppress(OSError):
+        _ahead.append(_begin())
+
+
 def begin_resident() -> Begun:
-    """Start the resident process (:mod:`.resident`), and do not wait for it."""
+    """Start the resident process (:mod:`.resident`), if none is ahead, and do not wait for it."""
+    return _ahead.pop() if _ahead else _begin()
+
+
+def _begin() -> Begun:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     client = os.pidfd_open(os.getpid())
     said = os.dup(2) if os.environ.get("DOCKERMAGIC_DEBUG") else os.memfd_create("said")
