@@ -292,7 +292,7 @@ class Engine(Exchange, Upkeep):
 
     def containers(self) -> list[Container]:
         """Every container, the newest first."""
-        return self.running.all()
+        return self.shelf.all()
 
     def remove_container(self, name: str, *, force: bool = False) -> str:
         """Delete a container by name or id and return its id. Raises :class:`ContainerError`."""

@@ -18,7 +18,6 @@ from dockermagic.containers.limits import enter_groups
 from dockermagic.containers.processes import pids, usage
 from dockermagic.containers.request import ExecRequest, RunRequest
 from dockermagic.containers.shelf import Place, Shelf
-from dockermagic.containers.supervisor import Supervisor
 from dockermagic.errors import ContainerError, ContainerNotFoundError, SandboxError
 from dockermagic.oci.rooted import remove_tree
 from dockermagic.sandbox.base import Cancel, Output, Rootfs, Sandbox
@@ -44,13 +43,14 @@ def _nothing(value: object) -> None:
 class Containers:
     """The containers of one store. Safe for many processes at once."""
 
-    def __init__(self, home: Path, sandbox: Sandbox) -> None:
-        self.home = home
+    def __init__(self, shelf: Shelf, sandbox: Sandbox) -> None:
+        self.home = shelf.home
         self.sandbox = sandbox
-        self.shelf = Shelf(home, self._delete)
-        self.volumes = self.shelf.volumes
+        self.shelf = shelf
+        self.volumes = shelf.volumes
 
-    def _delete(self, path: Path) -> None:
+    def delete(self, path: Path) -> None:
+        """Delete a directory of a container or a volume, whoever its files belong to."""
         try:
             above = os.open(path.parent, os.O_RDONLY)
             try:
@@ -78,6 +78,8 @@ class Containers:
         ``cancel`` has it end as Ctrl-C does, and so does an interrupt of this process while this call runs in its main
         thread. Raises ContainerError, with Docker's exit code, for what cannot be done.
         """
+        from dockermagic.containers.supervisor import Supervisor
+
         place, container, held = self.shelf.create(request, config, lowers, image_id)
         supervisor = Supervisor(self.shelf, place, container, self.sandbox)
         with _signals_to(supervisor.interrupt):
@@ -308,10 +310,6 @@ class Containers:
 
     # -- looking -------------------------------------------------------------------------------------------------------
 
-    def all(self) -> list[Container]:
-        """Every container, the newest first."""
-        return self.shelf.all()
-
     def get(self, name: str) -> Container:
         """A container by name, id or the beginning of its id. Raises ContainerError."""
         return self._find(name)[1]
@@ -382,7 +380,7 @@ class Containers:
                 self.sandbox.call(function, mounts=mounts, lowers=lowers, upper=layer, target=seen)
                 yield seen, lowers
             finally:
-                self._delete(Path(seen))
+                self.delete(Path(seen))
 
     def changes(self, name: str) -> list[dict[str, Any]]:
         """What a container changed: ``path`` and ``state`` (added, modified, removed), sorted by path."""

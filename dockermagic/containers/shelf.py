@@ -208,6 +208,7 @@ class Shelf:
     """The containers of one store. ``delete`` removes a directory, whoever its files belong to."""
 
     def __init__(self, home: Path, delete: Callable[[Path], None]) -> None:
+        self.home = home
         self.root = home / "containers"
         self.volumes = Volumes(home / "volumes", delete, self.all)
         self._delete = delete

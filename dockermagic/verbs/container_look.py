@@ -204,7 +204,7 @@ def stats(console: Console, arguments: Arguments) -> int:
     once = arguments.flag("no-stream") or console.stdin is None
     form, before, pause = arguments.text("format"), dict[str, tuple[float, Usage]](), 0.25
     while True:
-        there = [one for one in running.all() if one.is_running or arguments.flag("all")]
+        there = [one for one in console.engine.containers() if one.is_running or arguments.flag("all")]
         containers = [running.get(name) for name in arguments.words] or there
         for one in containers:
             before.setdefault(one.id, (time.monotonic(), running.usage(one) or Usage()))
