@@ -155,12 +155,12 @@ def probe(home: Path, wanted: str = "", *, fresh: bool = False) -> Probe:
     found = None if fresh else _remembered(cache)
     if found is None or not found.mode:  # what was missing may be there by now
         found = Probe(_boot(), _uid(), _kernel(), tuple(_try_modes(home)))
-        with contextlib.suppress(OSError):  # the trials say what is wrong with the store
-            _remember(cache, json.dumps({"version": _VERSION, **asdict(found)}))
-    if not wanted:
-        return found
-    trials = found.trials if found.trial(wanted) else (*found.trials, _try(wanted, home))
-    return replace(found, trials=trials, wanted=wanted)
+        _remember(cache, found)
+    if wanted and found.trial(wanted) is None:
+        found = replace(found, trials=(*found.trials, trial := _try(wanted, home)))
+        if trial.works:  # else what was missing may be there the next time
+            _remember(cache, found)
+    return replace(found, wanted=wanted)
 
 
 def _remembered(cache: Path) -> Probe | None:
@@ -175,16 +175,17 @@ def _remembered(cache: Path) -> Probe | None:
     return None
 
 
-def _remember(cache: Path, text: str) -> None:
+def _remember(cache: Path, found: Probe) -> None:
     """Write the answer, atomically; what a killed process leaves is swept with the store's unfinished files."""
-    (cache.parent / "ingest").mkdir(parents=True, exist_ok=True)
-    descriptor, aside = lock.new_file(cache.parent / "ingest")
-    try:
-        os.write(descriptor, text.encode())
-        aside.replace(cache)
-    finally:
-        aside.unlink(missing_ok=True)
-        os.close(descriptor)
+    with contextlib.suppress(OSError):  # the trials say what is wrong with the store
+        (cache.parent / "ingest").mkdir(parents=True, exist_ok=True)
+        descriptor, aside = lock.new_file(cache.parent / "ingest")
+        try:
+            os.write(descriptor, json.dumps({"version": _VERSION, **asdict(found)}).encode())
+            aside.replace(cache)
+        finally:
+            aside.unlink(missing_ok=True)
+            os.close(descriptor)
 
 
 def _uid() -> int:
@@ -233,7 +234,7 @@ def _try(mode: str, home: Path) -> Trial:
         held = _make_place(place)
         import subprocess
 
-        from dockermagic.sandbox.interpreters import python
+        from dockermagic.sandbox.worker import python
 
         done = subprocess.Popen(
             [*python("dockermagic.sandbox.trial"), mode, str(place), str(home / "mnt")],

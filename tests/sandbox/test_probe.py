@@ -55,6 +55,10 @@ def test_another_mode_can_be_asked_for(id_mode: str, engine_home: Path, monkeypa
     """Everybody has a single id; only root is root."""
     monkeypatch.setenv("DOCKERMAGIC_SANDBOX", "single")
     assert choose(engine_home).mode == "single"
+    assert "single" in next(engine_home.glob("probe-*.json")).read_text()  # and is not tried again
+
+    monkeypatch.delenv("DOCKERMAGIC_SANDBOX")
+    assert choose(engine_home).mode == id_mode
 
     monkeypatch.setenv("DOCKERMAGIC_SANDBOX", "root")
     if id_mode != "root":
