@@ -154,16 +154,13 @@ class WastedPath:
 
 @dataclass(frozen=True, slots=True)
 class Waste:
-    """Bytes of an image that nobody sees, of a ``total``; the worst ``paths``.
+    """Bytes of an image that nobody sees, of a ``total``; ``efficiency`` is between 0 and 1; the worst ``paths``.
 
-    ``wasted`` bytes and ``efficiency``, between 0 and 1, are as dive counts: of a path that is stored more than once it
-    calls all of its bytes wasted. ``left`` are caches and the like that are still to be seen and that an image seldom
-    needs.
+    ``left`` are caches and the like that are still to be seen and that an image seldom needs.
     """
 
     bytes: int
     total: int
-    wasted: int
     efficiency: float
     paths: tuple[WastedPath, ...] = ()
     left: tuple[WastedPath, ...] = ()
@@ -274,8 +271,7 @@ class DiffView:
 class ContainerView:
     """A container's run. ``output`` holds both streams as they came; ``exit_code`` is None while it runs.
 
-    ``id`` and ``ports``, as ``docker ps`` writes them, are those of a container that outlives its cell; ``health`` is
-    '', starting, healthy or unhealthy, and ``gone`` says that it was removed.
+    ``id`` and ``ports``, as ``docker ps`` writes them, are those of a container that outlives its cell.
     """
 
     image: str
@@ -289,8 +285,6 @@ class ContainerView:
     stopped: bool = False
     id: str = ""
     ports: str = ""
-    health: str = ""
-    gone: bool = False
 
 
 @dataclass(frozen=True, slots=True)

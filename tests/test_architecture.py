@@ -75,7 +75,7 @@ ROOMS: dict[str, set[str]] = {
     "cli": {*SURFACE, "terminal", "verbs"},
     "notebook": {*SURFACE, "celltext", "conversion", "verification", "expect", "handles", "terminal", "verbs"},
     "__init__": {"handles", "notebook.magics"},
-    "__main__": {"cli", "sandbox.interpreters"},
+    "__main__": {"cli"},
 }
 
 # Who may know the outside: a top-level module of another project -> the rooms that may import it; and what a room that
@@ -99,7 +99,8 @@ PURE = {
 WORKER_PARTS = {
     *("callers", "calls", "channels", "chrooted", "hosted", "launch", "listener", "mounts", "network_inside"),
     *("privileges", "proot", "proot_bindings", "proot_calls", "proot_owners", "resident", "seccomp", "supervise"),
-    *("surroundings", "syscalls", "tasks", "transplant", "tree_requests", "trial", "user_namespace", "worktree"),
+    *("surroundings", "syscalls", "tasks", "transplant", "tree_record", "tree_requests", "trial", "user_namespace"),
+    "worktree",
 }
 WORKER = {f"sandbox.{name}" for name in WORKER_PARTS}
 

@@ -28,13 +28,12 @@ if TYPE_CHECKING:
 __all__ = ["BuildDisplay", "ContainerDisplay", "Handlers", "show"]
 
 
-def show(view: View, *, explorer: Explorer | None = None, changed: bool = False) -> None:
-    """Show a view as one output. A tree with an ``explorer`` can be looked through in a widget, source ``tree``; at
-    first only what ``changed``."""
+def show(view: View, *, explorer: Explorer | None = None) -> None:
+    """Show a view as one output. A tree with an ``explorer`` can be looked through in a widget, source ``tree``."""
     place, still = Output(), bundle(view)
     if isinstance(view, TreeView) and explorer is not None and widgets_possible():
         handlers = {**explorer.handlers(), "download": Downloads({"files": explorer.copy}).answer}
-        page = str(treeview.explored_card(view, changed=changed))
+        page = str(treeview.explored_card(view))
         place.live(page, still, handlers, insists=True)
         place.done(page, still)
     else:

@@ -12,7 +12,7 @@ import os
 import stat
 from collections.abc import Callable
 
-from dockermagic.oci.overlay import OPAQUE, Ownership, Stack, attributes, is_whiteout, make_whiteout
+from dockermagic.oci.overlay import OPAQUE, Ownership, Stack, attributes, make_whiteout
 from dockermagic.oci.rooted import Directories, join, remove_tree
 
 __all__ = ["Transplant", "same"]
@@ -118,15 +118,17 @@ class Transplant:
         except FileNotFoundError:
             return False
 
-    def _make_directory(self, here: int, name: str, path: str) -> None:
-        """In place of whatever is there; one that takes the place of a whiteout goes on hiding what is below."""
-        hides = self._clear(here, name, path)
+    def _make_directory(self, here: int, name: str, path: str, *, hides: bool = False) -> None:
+        """In place of whatever is there; one that takes the place of what hid a directory below goes on hiding it."""
+        hides |= self._clear(here, name, path)
         os.mkdir(name, 0o700, dir_fd=here)
-        if hides:
-            os.setxattr(self._open(path), OPAQUE, b"y")
+        if hides and self.below is not None:
+            lower = self.below.lookup(path)
+            if lower is not None and stat.S_ISDIR(lower[1].st_mode):
+                os.setxattr(self._open(path), OPAQUE, b"y")
 
     def _clear(self, here: int, name: str, path: str) -> bool:
-        """Take away what the target has; whether that was a whiteout."""
+        """Take away what the target has; whether that was no directory."""
         try:
             found = os.stat(name, dir_fd=here, follow_symlinks=False)
         except FileNotFoundError:
@@ -137,9 +139,9 @@ class Transplant:
             for known in [each for each in self._opened if each == path or each.startswith(f"{path}/")]:
                 del self._opened[known]
             remove_tree(name, here)
-        else:
-            os.unlink(name, dir_fd=here)
-        return self.below is not None and is_whiteout(found)
+            return False
+        os.unlink(name, dir_fd=here)
+        return True
 
     def _remove(self, path: str) -> None:
         if self.below is None:
@@ -170,7 +172,7 @@ class Transplant:
             here, name = self._parent(path)
             is_there = self._is_directory(here, name)
             if not is_there or anew:
-                self._make_directory(here, name, path)
+                self._make_directory(here, name, path, hides=anew)
         else:
             is_there = self.below is not None or (not anew and bool(os.listdir(self._target.fd(""))))
         self._folders.add(path)

@@ -4,7 +4,8 @@
 
     BASE/trees/<way>-<n>/fs              a working tree: what a stack of layers makes together
     BASE/trees/<way>-<n>/ownership.json  the owners of what carries no attribute, as beside a layer
-    BASE/trees/<way>-<n>/state.json      the layers it holds, and what every path looked like when it was last clean
+    BASE/trees/<way>-<n>/layers.json     the layers that it holds, and the paths that each of them touches
+    BASE/trees/<way>-<n>/record          what every path looked like when it was last clean
     BASE/trees/<way>-<n>/used            there while somebody works in it, and after he died: the layer that it is for
 
 A tree is locked while it is in use. To hold another stack it is rewound: only the paths that the layers above the
@@ -27,17 +28,16 @@ from pathlib import Path
 
 from dockermagic.oci.lock import claim
 from dockermagic.oci.overlay import Stack, is_opaque, ownership_file
+from dockermagic.sandbox import tree_record
 from dockermagic.sandbox.base import Rootfs
 from dockermagic.sandbox.leftovers import own_files
 from dockermagic.sandbox.transplant import Transplant, same
+from dockermagic.sandbox.tree_record import Row, row_of, rows_below
 from dockermagic.sandbox.trees import NETWORK_FILES, open_up, walk
 
-__all__ = ["Row", "WorkTree", "check_out", "copy_changes", "find_used"]
+__all__ = ["WorkTree", "check_out", "copy_changes", "find_used"]
 
-Row = tuple[int, ...]
-"""What a path looked like: mode, size, mtime, inode, uid, gid, and last its ctime."""
-
-_VERSION = 1
+_VERSION = 2
 _CLOCK_REALTIME_COARSE = 5  # what file systems tell the time by
 _MOST = 6
 _SETTLE_SECONDS = 0.05
@@ -185,6 +185,8 @@ class WorkTree:
             if dirty:
                 touched |= self._differing(self._walk())
             self._rewind(lowers, touched, check)
+            # What was replaced may have given its other names another ctime, which does no harm.
+            self._record = (None if dirty else self._looked_again(touched)) or self._walk()
             self._remember(identities, lowers)
         self._settle()
 
@@ -208,8 +210,25 @@ class WorkTree:
             for path in sorted(touched):
                 transplant.put(path)
             transplant.finish()
-        # Anew: what was replaced may have given its other names another ctime.
-        self._record = self._walk()
+
+    def _looked_again(self, touched: set[str]) -> dict[str, Row] | None:
+        """The record after these paths of a clean tree were put back; None where a directory came or went with them."""
+        names = {""}
+        for path in touched:
+            path = path.rstrip("/")
+            while path not in names:
+                names.add(path)
+                path = path.rpartition("/")[0]
+        rows = dict(self._record)
+        for path in sorted(names):
+            known = rows.pop(path, None)
+            if not path or _is_directory(rows.get(path.rpartition("/")[0])):
+                with contextlib.suppress(FileNotFoundError):
+                    rows[path] = row_of(os.lstat(f"{self.path}/{path}"))
+            is_directory = _is_directory(rows.get(path))
+            if is_directory != _is_directory(known) or (is_directory and f"{path}/" in touched):
+                return None
+        return rows
 
     def _fill(self, lowers: Sequence[str], check: Callable[[], object]) -> None:
         shutil.rmtree(self.path, onerror=open_up)
@@ -232,12 +251,9 @@ class WorkTree:
     # --- the record
 
     def _read_record(self) -> bool:
-        try:
-            rows = json.loads((self.place / "state.json").read_text())
-            self._record = {path: tuple(row) for path, row in rows.items()}
-            return True
-        except (OSError, ValueError):
-            return False
+        rows = tree_record.read(self.place / "record")
+        self._record = rows or {}
+        return rows is not None
 
     def _remember(self, identities: list[str], lowers: Sequence[str], *, record: bool = True) -> None:
         """Write down what the tree holds, and that it is clean as soon as ``used`` is gone."""
@@ -251,44 +267,15 @@ class WorkTree:
             if identity in identities and len(paths) <= _KNOWN_TOUCHED
         }
         if record:
-            _write(self.place / "state.json", self._record)
+            tree_record.write(self.place / "record", self._record)
         _write(self.place / "layers.json", {"version": _VERSION, "layers": self.layers, "touched": self._touched})
 
     def _walk(self) -> dict[str, Row]:
-        rows: dict[str, Row] = {"": _row(os.lstat(self.path))}
-        pending = [""]
-        while pending:
-            folder = pending.pop()
-            prefix = f"{folder}/" if folder else ""
-            for entry in self._scan(folder):
-                try:
-                    found = entry.stat(follow_symlinks=False)
-                except FileNotFoundError:  # somebody works here
-                    continue
-                path = prefix + entry.name
-                rows[path] = _row(found)
-                if stat.S_ISDIR(found.st_mode):
-                    pending.append(path)
-        return rows
-
-    def _scan(self, folder: str) -> list[os.DirEntry[str]]:
-        place = f"{self.path}/{folder}"
-        try:
-            with os.scandir(place) as entries:
-                return list(entries)
-        except FileNotFoundError:
-            return []
-        except PermissionError:  # closed by its own mode, to an owner without privileges
-            mode = stat.S_IMODE(os.lstat(place).st_mode)
-            os.chmod(place, 0o700)
-            try:
-                with os.scandir(place) as entries:
-                    return list(entries)
-            finally:
-                os.chmod(place, mode)
+        return {"": row_of(os.lstat(self.path)), **dict(rows_below(self.path))}
 
     def _differing(self, now: dict[str, Row]) -> set[str]:
-        return {path for path in now.keys() | self._record.keys() if now.get(path) != self._record.get(path)}
+        known = self._record.get
+        return {path for path, row in now.items() if known(path) != row} | (self._record.keys() - now.keys())
 
     # --- taking changes
 
@@ -324,8 +311,10 @@ class WorkTree:
         assert self.upper is not None
         self._read_record()
         os.mkdir(target, 0o755)
-        paths = {*self._changed(self._walk()), *_touched(self.upper)}
-        theirs = [path for path in paths if path.split("/")[0] != "dev" and f"/{path}" not in NETWORK_FILES]
+        paths = {path.rstrip("/"): path for path in sorted({*self._changed(self._walk()), *_touched(self.upper)})}
+        theirs = [
+            path for name, path in paths.items() if name.split("/")[0] != "dev" and f"/{name}" not in NETWORK_FILES
+        ]
         self._copy_out(sorted(theirs), target)
 
     def _copy_out(self, paths: Sequence[str], layer: str) -> None:
@@ -368,7 +357,7 @@ class WorkTree:
         after, known = now.get(path), self._record.get(path)
         if after is None or known is None:
             return False
-        if stat.S_ISDIR(after[0]):  # its size says nothing
+        if _is_directory(after):  # its size says nothing
             return (after[0], *after[2:-1]) == (known[0], *known[2:-1])
         return after[:-1] == known[:-1]
 
@@ -383,16 +372,8 @@ class WorkTree:
         self.close()
 
 
-def _row(found: os.stat_result) -> Row:
-    return (
-        found.st_mode,
-        found.st_size,
-        found.st_mtime_ns,
-        found.st_ino,
-        found.st_uid,
-        found.st_gid,
-        found.st_ctime_ns,
-    )
+def _is_directory(row: Row | None) -> bool:
+    return row is not None and stat.S_ISDIR(row[0])
 
 
 def _clock() -> int:
@@ -406,8 +387,9 @@ def _write(path: Path, value: object) -> None:
 
 
 def _touched(layer: str) -> list[str]:
-    """Every path that a layer has or removes; one that hides all below it with a trailing slash."""
+    """Every path that a layer has or removes; one that hides all below it, as any file does, with a trailing slash."""
     found = [""]
     for path, entry in walk(layer):
-        found.append(f"{path}/" if entry.is_dir(follow_symlinks=False) and is_opaque(entry.path) else path)
+        merges = entry.is_dir(follow_symlinks=False) and not is_opaque(entry.path)
+        found.append(path if merges else f"{path}/")
     return found
