@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+TYPE_CHECKING = False  # what typing says, too; but its import takes longer than what a command begins first
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from dockermagic.build.facts import sizes_by_diff_id
 from dockermagic.errors import DockermagicError
 from dockermagic.oci.image import Image
 from dockermagic.oci.spec import HistoryEntry, is_index
 from dockermagic.oci.store import Store, StoredImage
-from dockermagic.sandbox.probe import Probe
 from dockermagic.values import dataclass
-from dockermagic.view import InfoRow, InfoView
+
+if TYPE_CHECKING:
+    from dockermagic.sandbox.probe import Probe
+    from dockermagic.view import InfoView
 
 __all__ = ["HistoryRow", "ImageSummary", "history_rows", "host_info", "inspect", "list_images"]
 
@@ -43,6 +45,8 @@ class HistoryRow:
 
 def host_info(home: Path, found: Probe) -> InfoView:
     """What this host can do, as rows to show."""
+    from dockermagic.view import InfoRow, InfoView
+
     facts = found.explain()
     state: Literal["good", "none"] = "good" if found.mode else "none"
     rows = [

@@ -6,6 +6,7 @@ that drives Docker, Podman or BuildKit can stand beside it.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
@@ -291,15 +292,28 @@ class Engine(Exchange, Upkeep):
 
     def containers(self) -> list[Container]:
         """Every container, the newest first."""
-        return self.running.all()
+        return self.shelf.all()
 
     def remove_container(self, name: str, *, force: bool = False) -> str:
         """Delete a container by name or id and return its id. Raises :class:`ContainerError`."""
         return self.running.remove(name, force=force)
 
+    def container_sizes(self, container: Container) -> tuple[int, int]:
+        """The bytes of what a container changed, and of that with its image."""
+        own = self.running.size(container.id)
+        return own, own + int(self.inspect(container.image_id)["Size"])
+
     def begin(self) -> None:
-        """Something will be run: start what runs it beside what has to be found out before."""
-        self.sandbox.begin()
+        """Something will be run: start what runs it beside what has to be found out before, even in what way."""
+        from dockermagic.sandbox.interpreters import begin_resident
+
+        begun = begin_resident() if sys.platform == "linux" and "sandbox" not in self.__dict__ else None
+        try:
+            self.sandbox.begin(begun)
+        except BaseException:
+            if begun is not None:
+                begun.close()
+            raise
 
     def run(
         self,

@@ -37,7 +37,7 @@ def export(
             with_comments(cell.text.strip("\n"), notes.get(cell.id, ()), first=not number)
             for number, cell in enumerate(cells)
         )
-        text = "\n".join(bodies) + "\n"
+        text = "".join(bodies) + "\n"
     write_atomically(path, text, force=force)
     if ignored := _ignored(session.request(), path):
         write_atomically(path.with_name(f"{path.name}.dockerignore"), ignored, force=force)

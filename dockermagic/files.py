@@ -64,11 +64,10 @@ class Changed:
     added: int
     modified: int
     removed: int
-    bytes: int
     truncated: bool
 
 
-UNCHANGED = Changed((), 0, 0, 0, 0, truncated=False)
+UNCHANGED = Changed((), 0, 0, 0, truncated=False)
 _KEPT_CHANGES = 64
 
 
@@ -106,16 +105,20 @@ class Files:
         base: Layers = (),
         offset: int = 0,
         limit: int | None = None,
-        changed_only: bool = False,
+        whole: int = 0,
+        order: str = "name",
+        backwards: bool = False,
         sizes: bool = False,
     ) -> Page:
-        """A part of one directory, sorted by name; states are relative to the layers of ``base``.
+        """A part of one directory; states are relative to the layers of ``base``.
 
+        The ``order`` is by name, size or time, or ``backwards``; a directory of at most ``whole`` entries comes whole.
         ``sizes`` gives directories the bytes of what is below, at the cost of a walk. Raises :class:`UsageError` if
         there is no such directory.
         """
         stack, count = self._stacks(layers, base)
-        options = {"offset": offset, "limit": limit, "changed_only": changed_only, "sizes": sizes}
+        options: dict[str, Any] = {"offset": offset, "limit": limit, "whole": whole}
+        options |= {"order": order, "backwards": backwards, "sizes": sizes}
         found = self._call(f"{_TREE}:list_directory", layers=stack, path=path, base=count, **options)
         compared = bool(self.directories(base))
         return Page(found["total"], tuple(_entry(entry, compared=compared) for entry in found["entries"]))
@@ -163,7 +166,7 @@ class Files:
         else:
             found = self._call(f"{_FIND}:compare", layers=stack, other=other, limit=limit)
         paths = tuple(Change(one["path"], one["state"], _kind(one), one["size"]) for one in found["paths"])
-        return Changed(paths, *(found[name] for name in ("added", "modified", "removed", "bytes", "truncated")))
+        return Changed(paths, *(found[name] for name in ("added", "modified", "removed", "truncated")))
 
     def preview(self, layers: Layers, path: str, limit: int = 65536) -> tuple[bytes, int]:
         """The beginning of a file and its whole size. Raises :class:`UsageError` if there is no such file."""
@@ -193,7 +196,7 @@ class Files:
             except UsageError:
                 continue
             left += [WastedPath(suspect, one.size, 0) for one in entries if one.name == name and one.size >= MUCH]
-        return Waste(found["bytes"], found["total"], found["efficiency"], tuple(paths), tuple(left))
+        return Waste(found["bytes"], found["total"], found["wasted"], found["efficiency"], tuple(paths), tuple(left))
 
 
 def changed_tree(changes: Iterable[Change]) -> tuple[TreeEntry, ...]:

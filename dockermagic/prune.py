@@ -88,7 +88,7 @@ class Pruner:
         """Images with their blobs and layers, containers, volumes, and the cache."""
         snapshots = {one.id: one for one in self.snapshotter.all()}
         images = self.store.images()
-        containers = self.containers.all()
+        containers = self.containers.shelf.all()
         used = {one.image_id for one in containers}
         of_images = self._stands_on(images, snapshots)
         active = self._stands_on([one for one in images if one.id in used], snapshots)
@@ -180,7 +180,7 @@ class Pruner:
         """What would go, and how much room that makes."""
         going: list[Container] = []
         staying: list[Container] = []
-        for container in self.containers.all():
+        for container in self.containers.shelf.all():
             (going if wanted.containers and self._may_go(container, wanted) else staying).append(container)
         used = {one.image_id for one in staying}
         gone: list[StoredImage] = []

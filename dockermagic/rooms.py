@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from dockermagic.build.builder import Builder
     from dockermagic.build.images import Images
     from dockermagic.containers.runtime import Containers
+    from dockermagic.containers.shelf import Shelf
     from dockermagic.events import Emit, Event
     from dockermagic.oci.platform import Platform
     from dockermagic.oci.reference import Reference
@@ -52,7 +53,7 @@ class Rooms:
         for name in ("snapshotter", "sandbox", "records"):
             if name in opened:
                 opened[name].close()
-        for name in ("builder", "images_", "snapshotter", "running", "sandbox", "store", "records"):
+        for name in ("builder", "images_", "snapshotter", "running", "shelf", "sandbox", "store", "records"):
             opened.pop(name, None)
 
     # rooms, opened when first used
@@ -121,11 +122,18 @@ class Rooms:
         )
 
     @cached_property
+    def shelf(self) -> Shelf:
+        """The containers of the store as they stand on the disk."""
+        from dockermagic.containers.shelf import Shelf
+
+        return Shelf(self.home, lambda path: self.running.delete(path))
+
+    @cached_property
     def running(self) -> Containers:
         """The containers of the store: all that can be done with one that is there."""
         from dockermagic.containers.runtime import Containers
 
-        return Containers(self.home, self.sandbox)
+        return Containers(self.shelf, self.sandbox)
 
     def _pull(self, reference: Reference, platform: Platform, emit: Emit) -> Descriptor:
         """How a base that is not here comes. Raises :class:`RegistryError`."""

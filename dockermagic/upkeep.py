@@ -60,7 +60,7 @@ class Upkeep(Rooms):
 
     def _users(self, image: StoredImage) -> list[Container]:
         """The containers that stand on an image, those that run first; what goes at its end counts while it runs."""
-        containers = self.running.all() if (self.home / "containers").is_dir() else []
+        containers = self.shelf.all() if (self.home / "containers").is_dir() else []
         users = [one for one in containers if one.image_id == image.id and (one.is_running or not one.request.remove)]
         return sorted(users, key=lambda one: not one.is_running)
 
@@ -120,7 +120,7 @@ class Upkeep(Rooms):
         sandbox = None
         try:
             sandbox = self.sandbox
-            if any(one.status == "running" for one in self.running.all()):
+            if any(one.status == "running" for one in self.shelf.all()):
                 raise StoreError(f"the store {self.home} is in use: containers run", hint="Wait for their end.")
         except SandboxError:
             pass

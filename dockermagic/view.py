@@ -154,13 +154,16 @@ class WastedPath:
 
 @dataclass(frozen=True, slots=True)
 class Waste:
-    """Bytes of an image that nobody sees, of a ``total``; ``efficiency`` is between 0 and 1; the worst ``paths``.
+    """Bytes of an image that nobody sees, of a ``total``; the worst ``paths``.
 
-    ``left`` are caches and the like that are still to be seen and that an image seldom needs.
+    ``wasted`` bytes and ``efficiency``, between 0 and 1, are as dive counts: of a path that is stored more than once it
+    calls all of its bytes wasted. ``left`` are caches and the like that are still to be seen and that an image seldom
+    needs.
     """
 
     bytes: int
     total: int
+    wasted: int
     efficiency: float
     paths: tuple[WastedPath, ...] = ()
     left: tuple[WastedPath, ...] = ()
@@ -271,7 +274,8 @@ class DiffView:
 class ContainerView:
     """A container's run. ``output`` holds both streams as they came; ``exit_code`` is None while it runs.
 
-    ``id`` and ``ports``, as ``docker ps`` writes them, are those of a container that outlives its cell.
+    ``id`` and ``ports``, as ``docker ps`` writes them, are those of a container that outlives its cell; ``health`` is
+    '', starting, healthy or unhealthy, and ``gone`` says that it was removed.
     """
 
     image: str
@@ -285,6 +289,8 @@ class ContainerView:
     stopped: bool = False
     id: str = ""
     ports: str = ""
+    health: str = ""
+    gone: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,7 +75,7 @@ ROOMS: dict[str, set[str]] = {
     "cli": {*SURFACE, "terminal", "verbs"},
     "notebook": {*SURFACE, "celltext", "conversion", "verification", "expect", "handles", "terminal", "verbs"},
     "__init__": {"handles", "notebook.magics"},
-    "__main__": {"cli"},
+    "__main__": {"cli", "sandbox.interpreters"},
 }
 
 # Who may know the outside: a top-level module of another project -> the rooms that may import it; and what a room that

@@ -79,12 +79,29 @@ CMD c
 
 @pytest.mark.parametrize("kernel", ["dockerfile", "python"])
 @pytest.mark.parametrize("blocks", [False, True])
-@pytest.mark.parametrize("text", [TEXT, PLAIN, "FROM a\nRUN b\n", "FROM a\n\n# x=y\nRUN b\n"])
-def test_a_round_trip_changes_nothing(kernel: str, blocks: bool, text: str) -> None:
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(TEXT, PLAIN, "FROM a\nRUN b\n", "FROM a\n\n# x=y\nRUN b\n"),
+        *("FROM a", "FROM a  \n\t\n", "FROM a\n# end", "FROM a \n\n\nRUN b \\\n\n"),
+        *("\ufeff# escape=`\n\n# c\nFROM a\n", PLAIN.replace("\n", "\r\n"), "FROM a\r\nRUN b\n"),
+    ],
+)
+def test_a_round_trip_changes_no_byte(kernel: str, blocks: bool, text: str) -> None:
     notebook = to_notebook(text, kernel=kernel, blocks=blocks)
 
     nbformat.validate(nbformat.from_dict(notebook))
     assert to_dockerfile(notebook) == text
+
+
+@pytest.mark.parametrize("above", ["", "\nRUN evil\n", "RUN evil\n", "\n# other\n", 3, ["\n"]])
+def test_what_metadata_say_is_checked(above: object) -> None:
+    """A notebook may come from anywhere, and nobody sees its metadata."""
+    notebook = to_notebook("FROM a\nRUN b\n")
+    notebook["cells"][1]["metadata"] = {"dockermagic": {"above": above}}
+    notebook["metadata"]["dockermagic"] = {"below": "\nRUN evil", "newline": "\nRUN evil\n", "bom": "x"}
+
+    assert to_dockerfile(notebook) == "FROM a\n\nRUN b\n"
 
 
 def test_a_text_that_was_changed_is_written_anew() -> None:
@@ -137,7 +154,7 @@ def test_what_is_no_dockerfile_is_refused() -> None:
 
 
 def test_the_verb_converts_both_ways(tmp_path: Path) -> None:
-    (tmp_path / "Dockerfile").write_text(TEXT)
+    (tmp_path / "Dockerfile").write_bytes(TEXT.replace("\n", "\r\n").encode())
 
     def convert(*words: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "dockermagic", "convert", *words]
@@ -146,7 +163,7 @@ def test_the_verb_converts_both_ways(tmp_path: Path) -> None:
     assert convert(".", "lesson.ipynb").returncode == 0
     assert json.loads((tmp_path / "lesson.ipynb").read_text())["nbformat"] == 4
     assert convert("lesson.ipynb", "again").returncode == 0
-    assert dump(parse((tmp_path / "again").read_text())) == dump(parse(TEXT))
+    assert (tmp_path / "again").read_bytes() == (tmp_path / "Dockerfile").read_bytes()
     for words, message in [
         (("lesson.ipynb", "again"), "is there already"),
         (("again", "Dockerfile"), "one of the two files is a notebook"),
@@ -163,7 +180,7 @@ def test_nbconvert_exports_a_dockerfile(tmp_path: Path) -> None:
 
     notebook = nbformat.from_dict(to_notebook(TEXT))
     text, resources = DockerfileExporter().from_notebook_node(notebook)
-    assert dump(parse(text)) == dump(parse(TEXT)) and resources["output_extension"] == ".dockerfile"
+    assert text == TEXT and resources["output_extension"] == ".dockerfile"
     assert get_exporter("dockermagic.notebook.exporter.DockerfileExporter") is DockerfileExporter
 
 

@@ -21,8 +21,8 @@ from typing import IO
 
 from dockermagic.errors import BuildError
 from dockermagic.oci.lock import temporary_directory
+from dockermagic.sandbox.interpreters import python
 from dockermagic.sandbox.packets import address_of
-from dockermagic.sandbox.worker import python
 
 __all__ = ["agent_socket"]
 

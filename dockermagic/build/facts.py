@@ -75,7 +75,7 @@ def count(directories: list[str], places: list[int]) -> list[dict[str, Any]]:
     names = ("bytes", "added", "modified", "removed")
     out = []
     for place in places:
-        one = changes(directories[: place + 1], base=place, limit=0)
+        one = changes(directories[: place + 1], base=place, limit=0, sizes=True)
         out.append({name: one[name] for name in names})
     return out
 

@@ -23,7 +23,7 @@ from dockermagic.containers.supervisor import Supervisor
 from dockermagic.errors import ContainerError, ContainerNotFoundError, DockermagicError
 from dockermagic.oci import lock
 from dockermagic.sandbox.base import Sandbox
-from dockermagic.sandbox.worker import python
+from dockermagic.sandbox.interpreters import python
 
 __all__ = ["delegate", "main"]
 

@@ -20,15 +20,24 @@ def pids(first: int) -> list[int]:
         return []
     if wanted == os.readlink("/proc/self/ns/pid"):
         return sorted([first, *descendants.below(first)])
-    found = []
+    found = set(_init_of(first))
     for name in os.listdir("/proc"):
         if name.isdigit():
             try:
                 if os.readlink(f"/proc/{name}/ns/pid") == wanted:
-                    found.append(int(name))
+                    found.add(int(name))
             except OSError:
                 continue
     return sorted(found)
+
+
+def _init_of(process: int) -> list[int]:
+    """The process of ``--init`` above a container's first one, into which nobody looks; none where there is none."""
+    status = dict(_entries(process))
+    parent = dict(_entries(int(status.get("PPid", "0"))))
+    own, above = status.get("NSpid", "").split(), parent.get("NSpid", "").split()
+    is_init = len(own) == len(above) and own[-1:] != ["1"] and above[-1:] == ["1"]
+    return [int(parent["Pid"])] if is_init else []
 
 
 def usage(first: int, groups: tuple[str, ...], network: str) -> Usage:
@@ -39,7 +48,7 @@ def usage(first: int, groups: tuple[str, ...], network: str) -> Usage:
     for pid in running:
         fields = _text(f"/proc/{pid}/stat").rpartition(")")[2].split()
         if len(fields) > 21:
-            cpu += int(fields[11]) + int(fields[12])
+            cpu += sum(map(int, fields[11:15]))  # its own, and that of its children which have ended
             memory += int(fields[21]) * page
         for name, value in _pairs(_text(f"/proc/{pid}/io")):
             read += value if name == "read_bytes" else 0
@@ -58,6 +67,12 @@ def _text(path: str) -> str:
         return Path(path).read_text()
     except OSError:
         return ""
+
+
+def _entries(pid: int) -> Iterator[tuple[str, str]]:
+    for line in _text(f"/proc/{pid}/status").splitlines():
+        name, _, value = line.partition(":")
+        yield name, value.strip()
 
 
 def _pairs(text: str) -> Iterator[tuple[str, int]]:

@@ -18,7 +18,6 @@ from dockermagic.containers.limits import enter_groups
 from dockermagic.containers.processes import pids, usage
 from dockermagic.containers.request import ExecRequest, RunRequest
 from dockermagic.containers.shelf import Place, Shelf
-from dockermagic.containers.supervisor import Supervisor
 from dockermagic.errors import ContainerError, ContainerNotFoundError, SandboxError
 from dockermagic.oci.rooted import remove_tree
 from dockermagic.sandbox.base import Cancel, Output, Rootfs, Sandbox
@@ -44,13 +43,14 @@ def _nothing(value: object) -> None:
 class Containers:
     """The containers of one store. Safe for many processes at once."""
 
-    def __init__(self, home: Path, sandbox: Sandbox) -> None:
-        self.home = home
+    def __init__(self, shelf: Shelf, sandbox: Sandbox) -> None:
+        self.home = shelf.home
         self.sandbox = sandbox
-        self.shelf = Shelf(home, self._delete)
-        self.volumes = self.shelf.volumes
+        self.shelf = shelf
+        self.volumes = shelf.volumes
 
-    def _delete(self, path: Path) -> None:
+    def delete(self, path: Path) -> None:
+        """Delete a directory of a container or a volume, whoever its files belong to."""
         try:
             above = os.open(path.parent, os.O_RDONLY)
             try:
@@ -78,6 +78,8 @@ class Containers:
         ``cancel`` has it end as Ctrl-C does, and so does an interrupt of this process while this call runs in its main
         thread. Raises ContainerError, with Docker's exit code, for what cannot be done.
         """
+        from dockermagic.containers.supervisor import Supervisor
+
         place, container, held = self.shelf.create(request, config, lowers, image_id)
         supervisor = Supervisor(self.shelf, place, container, self.sandbox)
         with _signals_to(supervisor.interrupt):
@@ -275,7 +277,8 @@ class Containers:
     def kill(self, name: str, number: int = 9) -> None:
         """Send a signal to the first process of a container that runs."""
         place, container = self._find(name)
-        self._must_run(container, "Cannot kill container")
+        if container.status != "restarting":  # that ends its pause
+            self._must_run(container, "Cannot kill container")
         line, _, _ = control.ask(place.path / "control", {"do": "kill", "signal": number})
         line.channel.close()
         if number == signal.SIGKILL and container.request.restart == "no":
@@ -306,10 +309,6 @@ class Containers:
             return container.id
 
     # -- looking -------------------------------------------------------------------------------------------------------
-
-    def all(self) -> list[Container]:
-        """Every container, the newest first."""
-        return self.shelf.all()
 
     def get(self, name: str) -> Container:
         """A container by name, id or the beginning of its id. Raises ContainerError."""
@@ -381,7 +380,7 @@ class Containers:
                 self.sandbox.call(function, mounts=mounts, lowers=lowers, upper=layer, target=seen)
                 yield seen, lowers
             finally:
-                self._delete(Path(seen))
+                self.delete(Path(seen))
 
     def changes(self, name: str) -> list[dict[str, Any]]:
         """What a container changed: ``path`` and ``state`` (added, modified, removed), sorted by path."""
@@ -436,6 +435,9 @@ class Containers:
         return place, container
 
     def _must_run(self, container: Container, what: str = "") -> None:
+        if container.status == "restarting":
+            said = f"container {container.id} is restarting, wait until the container is running"
+            raise ContainerError(said, exit_code=1)
         if container.status != "running":
             said = f"container {container.id} is not running"
             raise ContainerError(f"{what}: {container.name}: {said}" if what else said, exit_code=1)

@@ -40,7 +40,7 @@ from dockermagic.containers.container import Container, State
 from dockermagic.containers.names import random_name
 from dockermagic.containers.request import RunRequest
 from dockermagic.containers.volumes import Volumes
-from dockermagic.errors import ContainerError, ContainerNotFoundError
+from dockermagic.errors import ContainerError, ContainerNotFoundError, DockermagicError
 from dockermagic.oci import lock
 from dockermagic.sandbox.wire import to_json
 from dockermagic.values import dataclass, fields, is_dataclass, replace
@@ -144,6 +144,11 @@ class Place:
             time.sleep(0.01)
         return True
 
+    @property
+    def is_abandoned(self) -> bool:
+        """Whether it was to go at its end, and its supervisor died before."""
+        return self.path.name.startswith("rm-") and not self.waits.exists() and not self.is_held()
+
     def hold(self) -> int:
         """Take it over, to run it: a descriptor that holds it until it is closed, here and wherever it is sent.
 
@@ -203,6 +208,7 @@ class Shelf:
     """The containers of one store. ``delete`` removes a directory, whoever its files belong to."""
 
     def __init__(self, home: Path, delete: Callable[[Path], None]) -> None:
+        self.home = home
         self.root = home / "containers"
         self.volumes = Volumes(home / "volumes", delete, self.all)
         self._delete = delete
@@ -288,15 +294,21 @@ class Shelf:
             raise ContainerNotFoundError(place.id[:12])
         return container
 
-    def places(self) -> Iterator[Place]:
-        """Every container's directory."""
+    def places(self) -> list[Place]:
+        """Every container's directory; those that were abandoned go first."""
+        found = self._places()
+        if any(place.is_abandoned for place in found):
+            with contextlib.suppress(OSError, DockermagicError), lock.hold(self.root / ".lock"):  # or the next time
+                self.sweep()
+            found = self._places()
+        return found
+
+    def _places(self) -> list[Place]:
         try:
             entries = os.listdir(self.root)
         except FileNotFoundError:
-            return
-        for entry in entries:
-            if re.fullmatch(r"(rm-)?[0-9a-f]{64}", entry):
-                yield Place(self.root / entry)
+            return []
+        return [Place(self.root / entry) for entry in entries if re.fullmatch(r"(rm-)?[0-9a-f]{64}", entry)]
 
     def all(self) -> list[Container]:
         """Every container, the newest first."""
@@ -307,7 +319,7 @@ class Shelf:
         """A container by name, id or the beginning of its id. Raises ContainerError, with 1."""
         if "/" not in name.removeprefix("/") and (entry := self._named(name.removeprefix("/"))):
             place = Place(self.root / entry)
-            if (place.path / "container.json").exists():
+            if (place.path / "container.json").exists() and not place.is_abandoned:
                 return place
         found = [place for place in self.places() if name and place.id.startswith(name)]
         if not found:
@@ -340,7 +352,7 @@ class Shelf:
         """Take away what died before it could clean up. The lock is held."""
         for path in self.root.glob("rm-*"):
             place = Place(path)
-            if not place.waits.exists() and not place.is_held():
+            if place.is_abandoned:
                 name = place.name
                 self._delete(path)
                 if name:

@@ -87,6 +87,8 @@ class Supervisor:
                 try:
                     self._again_and_again(stdin)
                 finally:
+                    if not self.container.request.remove:
+                        self.update()
                     self._leaving = True
                     self._wake()
             return self.state
@@ -106,11 +108,15 @@ class Supervisor:
         pause = 0.1
         while True:
             started = time.monotonic()
-            self._once(stdin)
-            if self._asked_again():
-                continue
-            if not self._goes_on():
+            failure = self._once(stdin)
+            if failure is not None and not self.state.restarts:
+                raise failure
+            asked = self._asked_again()
+            if not asked and not self._goes_on():
                 break
+            self.update(status="restarting")  # never seen as ended: whoever wants to stop it must find it
+            if asked:
+                continue
             pause = 0.1 if time.monotonic() - started > 10 else min(pause * 2, _LONGEST_PAUSE)
             if self._rest(pause):
                 break
@@ -125,13 +131,12 @@ class Supervisor:
 
     def _rest(self, seconds: float) -> bool:
         """Wait before the next start; whether it was stopped meanwhile."""
-        self.update(status="restarting")
         with self._changed:
             self._changed.wait_for(lambda: self._hurried, seconds)
         if self._asked_again():
             return False
         if self._stopped:
-            self.update(status="exited")
+            self.note(status="exited")
         return self._stopped
 
     def _asked_again(self) -> bool:
@@ -148,10 +153,11 @@ class Supervisor:
             return False
         if most and self.state.restarts >= most:
             return False
-        self.update(restarts=self.state.restarts + 1)
+        self.note(restarts=self.state.restarts + 1)
         return True
 
-    def _once(self, stdin: int | None) -> None:
+    def _once(self, stdin: int | None) -> DockermagicError | None:
+        """Run it once and note how it ended; what kept it from being started."""
         if self.once_over.is_set():  # who waits for the last end has the last event, however late it looks
             self.once_over = threading.Event()
         self._hurried = False
@@ -196,10 +202,7 @@ class Supervisor:
                 ended = {"finished": time.time(), "exit_code": code, "pid": 0, "ports": (), "address": ""}
                 health = "" if not self.state.health else "unhealthy"
                 self.note(status="exited" if began or not error else "created", error=error, health=health, **ended)
-                if self._restart or not self.container.request.remove:
-                    self.update()
-        if failure is not None and not self.state.restarts:
-            raise failure
+        return failure
 
     @property
     def rootfs(self) -> Rootfs:
@@ -384,10 +387,13 @@ class Supervisor:
         over, number = self.once_over, int(question["signal"])
         if number in (signal.SIGKILL, self.container.stop_signal):
             self._stopped = True
-        if running is None or not running.signal(number):
+        if self.state.status == "restarting":
+            self._wake(hurried=self._stopped)
+        elif running is None or not running.signal(number):
             raise ContainerError(f"container {self.container.id} is not running", exit_code=1)
         if number == signal.SIGKILL:
-            over.wait()
+            with self._changed:
+                self._changed.wait_for(lambda: self._leaving or self.once_over is not over)
         line.send({"killed": True})
 
     def _stop(self, line: Line, question: Mapping[str, Any], fds: list[int]) -> None:

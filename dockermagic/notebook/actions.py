@@ -24,7 +24,13 @@ from dockermagic.notebook.cellshow import CellShow, show_replay
 from dockermagic.notebook.console import CellConsole, InTerminal
 from dockermagic.notebook.display import show
 from dockermagic.notebook.identity import Sender, sender, texts_above
-from dockermagic.notebook.sources import failed_explorer, image_explorer, run_explorer
+from dockermagic.notebook.sources import (
+    compared_explorer,
+    failed_explorer,
+    image_explorer,
+    run_explorer,
+    states_meant,
+)
 from dockermagic.notebook.stage import in_kernel
 from dockermagic.notebook.terminals import show_terminal
 from dockermagic.oci.reference import Reference
@@ -189,6 +195,12 @@ def _diff(magics: DockerMagics, session: Session, arguments: Namespace) -> None:
     if arguments.failed:
         show(views.failed_changes(engine, _failure(session)))
         return
+    states = states_meant(engine, session, arguments.words) if len(arguments.words) > 1 else []
+    if len(states) == 2:
+        show(views.compared_view(engine, *states), explorer=compared_explorer(engine, *states), changed=True)
+        return
+    if len(states) > 2:
+        raise UsageError("%dockerfile diff compares two", hint="For example: %dockerfile diff 2 4")
     show(views.changes_view(engine, session.build(" ".join(arguments.words) or arguments.cell)))
 
 

@@ -1,4 +1,4 @@
-"""Completion and help for the magics in any IPython: a matcher for its completer, a wrap of its kernel's inspection.
+"""Completion and help for the magics in any IPython: a matcher for its completer, a wrap of its kernel's answers.
 
 Attaching them imports nothing; the completer comes when somebody first asks.
 """
@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from dockermagic.notebook.inspector import Help
     from dockermagic.notebook.magics import DockerMagics
 
-__all__ = ["attach", "complete_dockerfile", "help_dockerfile", "help_word"]
+__all__ = ["attach", "complete_dockerfile", "completion_reply", "help_dockerfile", "help_word", "inspection_reply"]
 
 CELL = "%%dockerfile"
+TYPES = "_jupyter_types_experimental"
 context_matcher: Callable[..., Callable[[Any], Any]] = ipython.context_matcher
 
 
@@ -42,7 +43,24 @@ def attach(magics: DockerMagics) -> None:
     completer.custom_matchers.append(matcher)
     kernel: Any = getattr(magics.shell, "kernel", None)
     if kernel is not None:
-        _wrap_inspection(magics, kernel)
+        _wrap(magics, kernel)
+
+
+def completion_reply(found: Completion, cursor: int) -> dict[str, Any]:
+    """What a kernel answers, with the kinds that JupyterLab shows."""
+    span = {"start": found.start, "end": cursor}
+    return {
+        "status": "ok",
+        "matches": [one.text for one in found.entries],
+        "cursor_start": found.start,
+        "cursor_end": cursor,
+        "metadata": {TYPES: [{**span, "text": one.text, "type": one.kind} for one in found.entries]},
+    }
+
+
+def inspection_reply(found: Help | None) -> dict[str, Any]:
+    """What a kernel answers."""
+    return {"status": "ok", "found": found is not None, "data": found.bundle() if found else {}, "metadata": {}}
 
 
 def _complete(magics: DockerMagics, text: str, position: int) -> Completion | None:
@@ -58,9 +76,13 @@ def _complete(magics: DockerMagics, text: str, position: int) -> Completion | No
     match = MAGIC_LINE.match(line)
     if match is None:
         return None
-    function: Any = magics.dockerfile_cell if match[1] == CELL else magics.dockerfile_line
-    found = complete_line(line, function.parser, magics.actions, Surroundings(magics.bench))
-    return _moved(found, begin)
+    functions: dict[str, Any] = {
+        CELL: magics.dockerfile_cell,
+        "%%dockercheck": magics.dockercheck,
+        "%dockerfile": magics.dockerfile_line,
+    }
+    parser = getattr(functions.get(match[1]), "parser", None)
+    return _moved(complete_line(line, parser, magics.actions, Surroundings(magics.bench)), begin)
 
 
 def complete_dockerfile(magics: DockerMagics, text: str, position: int, body: int) -> Completion:
@@ -104,19 +126,27 @@ def _moved(found: Completion, by: int) -> Completion:
     return type(found)(found.start + by, found.entries)
 
 
-def _wrap_inspection(magics: DockerMagics, kernel: Any) -> None:
-    """Answer Shift-Tab in the body of a ``%%dockerfile`` cell; all else is the kernel's."""
+def _wrap(magics: DockerMagics, kernel: Any) -> None:
+    """Answer Tab and Shift-Tab where ours stands; all else is the kernel's.
+
+    IPython would ask its own matchers, too, where ours finds nothing: a Dockerfile has no use for Python's words.
+    """
     import inspect
 
-    before = kernel.do_inspect
+    complete, look = kernel.do_complete, kernel.do_inspect
+
+    async def do_complete(code: str, cursor_pos: int | None) -> Any:
+        cursor = len(code) if cursor_pos is None else cursor_pos
+        if (found := _complete(magics, code, cursor)) is not None:
+            return completion_reply(found, cursor)
+        reply = complete(code, cursor)
+        return await reply if inspect.isawaitable(reply) else reply
 
     async def do_inspect(code: str, cursor_pos: int, *words: Any, **options: Any) -> Any:
         body = body_of(code)
         if body and cursor_pos >= body:
-            found = help_dockerfile(magics, code, cursor_pos, body)
-            data = found.bundle() if found else {}
-            return {"status": "ok", "found": found is not None, "data": data, "metadata": {}}
-        reply = before(code, cursor_pos, *words, **options)
+            return inspection_reply(help_dockerfile(magics, code, cursor_pos, body))
+        reply = look(code, cursor_pos, *words, **options)
         return await reply if inspect.isawaitable(reply) else reply
 
-    kernel.do_inspect = do_inspect
+    kernel.do_complete, kernel.do_inspect = do_complete, do_inspect

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from dockermagic.events import now
 from dockermagic.notebook.ansi import to_html
 from dockermagic.notebook.markup import Html, card, cell, chip, code, el, head, join, muted, pre, row, table
@@ -17,25 +19,33 @@ OUTPUT = "background:transparent;padding:9px 12px;max-height:30rem;overflow:auto
 STATES = {"running": ("●", "ok"), "restarting": ("●", "warn"), "created": ("○", "soft")}
 
 
-def container_heading(view: ContainerView, button: Html | None = None) -> Html:
-    """Which image and command, and how it ended."""
+HEALTH = {"healthy": "ok", "unhealthy": "bad"}
+
+
+def container_heading(view: ContainerView, button: Html | None = None, links: Sequence[Html] | None = None) -> Html:
+    """Which image and command, and how it ended. With a ``button`` or ``links`` to its ports it is part of a widget."""
     if view.exit_code is None:
-        mark, tone = ("■", "warn") if view.stopped else ("●", "run")
-        words = "stopped" if view.stopped else "running"
+        mark, tone = ("■", "warn") if view.stopped or view.gone else ("●", "run")
+        words = "removed" if view.gone else "stopped" if view.stopped else "running"
     else:
         mark, tone = ("✓", "ok") if view.exit_code == 0 else ("■", "warn") if view.stopped else ("✕", "bad")
         words = f"stopped, exit code {view.exit_code}" if view.stopped else f"exit code {view.exit_code}"
+        words += ", removed" if view.gone else ""
     state = join([el("span", mark, style=f"color:@{tone}", aria_hidden="true"), " ", words])
     command = code(command_line(view.command), style="overflow-wrap:anywhere") if view.command else ""
     taken: object = duration(view.seconds) if view.seconds is not None else ""
-    if view.exit_code is None and not view.stopped and view.started is not None:
-        words = "" if button else duration(now() - view.started)
+    if view.exit_code is None and not view.stopped and not view.gone and view.started is not None:
+        words = "" if button or links is not None else duration(now() - view.started)
         taken = el("span", words, class_="dm-clock", data_since=f"{view.started:.3f}")
-    lasting = [muted(one) for one in (view.name, view.ports) if one and view.id]
+    words = "health: starting" if view.health == "starting" else view.health
+    health = el("span", words, style=f"color:@{HEALTH.get(words, 'soft')}") if words else ""
+    lasting = [muted(one) for one in (view.name, "" if links else view.ports) if one and view.id]
     return head(
         state,
         muted(taken) if taken else "",
+        health,
         *lasting,
+        *(links or ()),
         command,
         aside=join([chip(view.image, tone="key"), button or ""], " "),
     )

@@ -28,12 +28,13 @@ if TYPE_CHECKING:
 __all__ = ["BuildDisplay", "ContainerDisplay", "Handlers", "show"]
 
 
-def show(view: View, *, explorer: Explorer | None = None) -> None:
-    """Show a view as one output. A tree with an ``explorer`` can be looked through in a widget, source ``tree``."""
+def show(view: View, *, explorer: Explorer | None = None, changed: bool = False) -> None:
+    """Show a view as one output. A tree with an ``explorer`` can be looked through in a widget, source ``tree``; at
+    first only what ``changed``."""
     place, still = Output(), bundle(view)
     if isinstance(view, TreeView) and explorer is not None and widgets_possible():
         handlers = {**explorer.handlers(), "download": Downloads({"files": explorer.copy}).answer}
-        page = str(treeview.explored_card(view))
+        page = str(treeview.explored_card(view, changed=changed))
         place.live(page, still, handlers, insists=True)
         place.done(page, still)
     else:

@@ -13,7 +13,7 @@ from typing import IO, Any
 from dockermagic.errors import UsageError
 from dockermagic.files import Files, Layers, changed_tree
 from dockermagic.notebook import preview
-from dockermagic.values import dataclass, field
+from dockermagic.values import dataclass, field, replace
 from dockermagic.view import TreeEntry
 
 __all__ = ["Explorer", "Source", "State"]
@@ -53,7 +53,6 @@ class Explorer:
     others: Callable[[], Mapping[str, Callable[[], Layers]]] = dict
     _known: dict[str, Source] = field(default_factory=dict)
     _compared: dict[tuple[Any, ...], dict[str, TreeEntry]] = field(default_factory=dict)
-    _whole: dict[tuple[Any, ...], tuple[TreeEntry, ...]] = field(default_factory=dict)
 
     def handlers(self) -> dict[str, Callable[[dict[str, Any]], Any]]:
         """Answers by the kind of message."""
@@ -115,28 +114,27 @@ class Explorer:
     def list(self, message: dict[str, Any]) -> dict[str, Any]:
         """A part of one directory: ``total`` entries, and the ``rows`` from ``offset`` on in the order asked for."""
         layers, base = self._trees(message)
-        path, offset, order = str(message.get("path", "/")), int(message.get("offset", 0)), str(message.get("sort", ""))
+        path, offset = str(message.get("path", "/")), int(message.get("offset", 0))
+        order, backwards = str(message.get("sort") or "name"), bool(message.get("backwards"))
         compared = self._differences(layers, base)
-        files = self.files()
-        key = (*files.directories(layers), "", *files.directories(base), path, order == "size")
-        known = self._whole.get(key)
-        if known is None:
-            everything = order not in ("", "name") or compared is not None
-            limit = None if everything else max(WHOLE, offset + PAGE) if not offset else PAGE
-            under = base if compared is None else ()
-            page = files.page(layers, path, base=under, offset=offset, limit=limit, sizes=order == "size")
-            if offset or len(page.entries) < page.total:
-                return {"total": page.total, "offset": offset, "rows": [row_of(one) for one in page.entries[:PAGE]]}
-            known = page.entries if compared is None else _marked(page.entries, path, compared)
-            self._whole = {**dict([*self._whole.items()][-20:]), key: known}
-        ordered = sorted(known, key=_orders(order))
-        if order in ("size", "time"):
-            ordered.sort(key=(lambda one: -one.size) if order == "size" else (lambda one: -one.mtime))
-        return {
-            "total": len(known),
-            "offset": offset,
-            "rows": [row_of(one) for one in ordered[offset : offset + WHOLE]],
-        }
+        given: dict[str, Any] = {"offset": offset, "limit": PAGE, "whole": WHOLE, "sizes": order == "size"}
+        given |= {"order": order, "backwards": backwards}
+        if compared is None:
+            page = self.files().page(layers, path, base=base, **given)
+            entries, total = page.entries, page.total
+        elif _is_gone(path, compared):
+            page = self.files().page(base, path, **given)
+            entries, total = tuple(replace(one, state="removed") for one in page.entries), page.total
+        else:
+            page = self.files().page(layers, path, **given)
+            entries, gone = _marked(page.entries, path, compared)
+            total = page.total + len(gone)
+            if offset + len(entries) == page.total:
+                entries += gone
+        if len(entries) == total:
+            entries = tuple(sorted(entries, key=_orders(order), reverse=backwards))
+            entries = tuple(sorted(entries, key=lambda one: order == "name" and one.kind != "directory"))
+        return {"total": total, "offset": offset, "rows": [row_of(one) for one in entries]}
 
     def sizes(self, message: dict[str, Any]) -> Callable[[], dict[str, int]]:
         """What lies below each directory of a directory, in bytes: a walk, which nobody is to wait for."""
@@ -225,7 +223,9 @@ def row_of(entry: TreeEntry, name: str = "") -> Row:
 
 
 def _orders(order: str) -> Callable[[TreeEntry], Any]:
-    return lambda one: (one.kind != "directory" if order in ("", "name") else False, one.name)
+    if order == "name":
+        return lambda one: one.name
+    return (lambda one: (-one.size, one.name)) if order == "size" else (lambda one: (-one.mtime, one.name))
 
 
 def _flatten(entries: Sequence[TreeEntry], above: str, found: dict[str, TreeEntry]) -> None:
@@ -234,17 +234,28 @@ def _flatten(entries: Sequence[TreeEntry], above: str, found: dict[str, TreeEntr
         _flatten(one.children or (), f"{above}/{one.name}", found)
 
 
-def _marked(entries: Sequence[TreeEntry], path: str, compared: Mapping[str, TreeEntry]) -> tuple[TreeEntry, ...]:
-    """A directory's entries with their states from a comparison, and those that were removed from it."""
-    from dockermagic.values import replace
+def _is_gone(path: str, compared: Mapping[str, TreeEntry]) -> bool:
+    """Whether a directory, or one above it, was removed."""
+    while path.strip("/"):
+        known = compared.get(path)
+        if known is not None and known.state:
+            return known.state == "removed"
+        path = path.rpartition("/")[0]
+    return False
 
+
+def _marked(
+    entries: Sequence[TreeEntry], path: str, compared: Mapping[str, TreeEntry]
+) -> tuple[tuple[TreeEntry, ...], tuple[TreeEntry, ...]]:
+    """A directory's entries with their states from a comparison, and those that were removed from it."""
     above = path.rstrip("/")
     out = []
     for one in entries:
         known = compared.get(f"{above}/{one.name}")
         out.append(replace(one, state=known.state, changed_below=known.changed_below) if known else one)
-    names = {one.name for one in entries}
-    for place, known in compared.items():
-        if known.state == "removed" and place.rpartition("/")[0] == above and known.name not in names:
-            out.append(replace(known, children=()))
-    return tuple(out)
+    removed = (
+        replace(known, children=())
+        for place, known in compared.items()
+        if known.state == "removed" and place.rpartition("/")[0] == above
+    )
+    return tuple(out), tuple(removed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from textwrap import fill
 
 from dockermagic.dockerfile.guide import INSTRUCTIONS, MOUNT_TOPICS, Topic, flag_topic
 from dockermagic.notebook.cursor import Cursor, cursor_at
@@ -41,7 +42,7 @@ class Help:
         """As a console shows it."""
         width = max((len(heading) for heading, _ in self.facts), default=0) + 2
         rows = [f"{heading + ':':<{width}}{text}".replace("\n", "\n" + " " * width) for heading, text in self.facts]
-        return "\n".join([self.name, self.text, *([""] if rows else []), *rows])
+        return "\n".join([self.name, fill(self.text, 80), *([""] if rows else []), *rows])
 
     def markdown(self) -> str:
         """As a notebook shows it."""

@@ -15,16 +15,22 @@ from traitlets import Instance, Type
 
 from dockermagic import __version__
 from dockermagic.celltext import asked_about, is_complete, read_cell
-from dockermagic.notebook.assist import complete_dockerfile, help_dockerfile, help_word
+from dockermagic.notebook.assist import (
+    complete_dockerfile,
+    completion_reply,
+    help_dockerfile,
+    help_word,
+    inspection_reply,
+)
 from dockermagic.notebook.magics import register
 
 __all__ = ["DockerfileKernel", "DockerfileShell", "launch"]
 
 BANNER = f"""Dockerfile {__version__} (dockermagic)
-Write instructions: every cell is a cached layer. %dockerfile looks at the Dockerfile, %docker has Docker's verbs,
-!command runs one on this machine, RUN? tells what RUN does.
+Write instructions: every cell is a cached layer. RUN? tells what RUN does.
+%dockerfile looks at the Dockerfile, %docker has Docker's verbs, !command runs
+one on this machine.
 """
-TYPES = "_jupyter_types_experimental"
 
 
 class CellTransformer(TransformerManager):
@@ -95,15 +101,7 @@ class DockerfileKernel(IPythonKernel):
             inherited: Any = super()
             return dict(inherited.do_complete(code, cursor))
         shell: Any = self.shell
-        found = complete_dockerfile(shell.docker_magics, code, cursor, body)
-        span = {"start": found.start, "end": cursor}
-        return {
-            "status": "ok",
-            "matches": [one.text for one in found.entries],
-            "cursor_start": found.start,
-            "cursor_end": cursor,
-            "metadata": {TYPES: [{**span, "text": one.text, "type": one.kind} for one in found.entries]},
-        }
+        return completion_reply(complete_dockerfile(shell.docker_magics, code, cursor, body), cursor)
 
     async def do_inspect(
         self, code: str, cursor_pos: int, detail_level: int = 0, omit_sections: Any = ()
@@ -113,9 +111,7 @@ class DockerfileKernel(IPythonKernel):
             inherited: Any = super()
             return dict(inherited.do_inspect(code, cursor_pos, detail_level, omit_sections))
         shell: Any = self.shell
-        found = help_dockerfile(shell.docker_magics, code, cursor_pos, body)
-        data = found.bundle() if found else {}
-        return {"status": "ok", "found": found is not None, "data": data, "metadata": {}}
+        return inspection_reply(help_dockerfile(shell.docker_magics, code, cursor_pos, body))
 
     async def do_history(self, *words: Any, **options: Any) -> dict[str, Any]:
         """The cells as they were written. IPython calls its own session 0 in a range; the protocol wants its number."""

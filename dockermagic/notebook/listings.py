@@ -49,8 +49,10 @@ __all__ = [
     "inspect_card",
     "message_card",
     "session_card",
+    "unseen_words",
     "usage_card",
     "waste_note",
+    "waste_words",
 ]
 
 NUMBER = "text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums"
@@ -77,8 +79,18 @@ def history_card(view: HistoryView) -> Html:
     title = view.title or "History"
     facts = [many(layers, "layer"), human_size(total)]
     if view.waste is not None and view.waste.total:
-        facts.append(f"{100 * view.waste.efficiency:.1f} % efficient")
+        facts.append(f"{', '.join(waste_words(view.waste))}, as dive counts")
     return card(head(title, *facts), history_table(view), waste_note(view.waste))
+
+
+def waste_words(waste: Waste) -> list[str]:
+    """What dive would say of an image: its efficiency and the wasted bytes."""
+    return [f"{100 * waste.efficiency:.1f} % efficient", f"{human_size(waste.wasted)} wasted"]
+
+
+def unseen_words(waste: Waste) -> str:
+    """How much of an image is in it for nobody."""
+    return f"{human_size(waste.bytes)} of {human_size(waste.total)} are stored and never seen."
 
 
 def waste_note(waste: Waste | None) -> Html:
@@ -86,7 +98,7 @@ def waste_note(waste: Waste | None) -> Html:
     if waste is None or not (waste.bytes or waste.left):
         return Html("")
     groups: dict[str, list[WastedPath]] = {}
-    for one in (*waste.left, *waste.paths):
+    for one in (*waste.paths, *waste.left):
         groups.setdefault(advice(one.path), []).append(one)
     items = []
     for words, paths in list(groups.items())[:MOST_ADVICE]:
@@ -98,8 +110,8 @@ def waste_note(waste: Waste | None) -> Html:
         items.append(
             el("li", join([size, left, " in ", named, more]), el("div", words, style="color:@soft"), style=style)
         )
-    first = f"{human_size(waste.bytes)} of {human_size(waste.total)} are stored and never seen." if waste.bytes else ""
-    words = el("strong", first or "The image holds what it does not need.", style="font-weight:600")
+    first = unseen_words(waste) if waste.bytes else "The image holds what it does not need."
+    words = el("strong", first, style="font-weight:600")
     return note(words, el("ul", *items, style="margin:4px 0 0;padding-left:20px"), tone="soft")
 
 

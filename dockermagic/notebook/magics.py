@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["DockerMagics", "register"]
 
 _VARIABLE = re.compile(r"(?<![{$])\{([^\W\d]\w*)\}(?!\})")
+_HELP = re.compile(r"^(\s*help\s+)(?!--\s)")
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -150,13 +151,14 @@ class DockerMagics(magic.Magics):
         """Look at the session's Dockerfile, or change it.
 
         show: the Dockerfile. status: its cells. history: its layers. tree [PATH]: its files. diff [CELL]: what a cell
-        changed. shell [CELL]: a terminal on top of it. undo: back to the chain before. reset: an empty chain. replay:
-        run what is stale. export FILE: write the Dockerfile. load FILE: take one in, in place of the chain. verify:
-        whether a build from nothing gives the same. help WORD: what an instruction, a --flag, a $VARIABLE or an image
-        is.
+        changed. diff A B: how the files of two cells, stages or images differ. shell [CELL]: a terminal on top of it.
+        undo: back to the chain before. reset: an empty chain. replay: run what is stale. export FILE: write the
+        Dockerfile. load FILE: take one in, in place of the chain. verify: whether a build from nothing gives the same.
+        help WORD: what an instruction, a --flag, a $VARIABLE or an image is.
         """
         from dockermagic.notebook import actions
 
+        line = _HELP.sub(r"\1-- ", line)  # what there is help on may look like an option
         arguments = self._parse(self.dockerfile_line, line, "%dockerfile")
         if arguments.action not in ACTIONS:
             raise UsageError(f"unknown action: %dockerfile {arguments.action}", hint=f"There is: {', '.join(ACTIONS)}.")

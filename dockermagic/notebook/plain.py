@@ -17,6 +17,7 @@ from dockermagic.notebook.buildcard import (
     stale_names,
     summary,
 )
+from dockermagic.notebook.listings import unseen_words, waste_words
 from dockermagic.tables import align, clip, command_line, diff_lines, duration, human_size, many, usage_table
 from dockermagic.tables import history_table as history_lines
 from dockermagic.tables import images_table as image_lines
@@ -105,11 +106,13 @@ def _history(view: HistoryView) -> str:
 
 
 def _waste(view: HistoryView) -> str:
-    if view.waste is None or not (view.waste.bytes or view.waste.left):
-        return ""
     waste = view.waste
-    lines = [f"{human_size(waste.bytes)} of {human_size(waste.total)} wasted, {100 * waste.efficiency:.1f} % efficient"]
-    for one in (*waste.left, *waste.paths)[: treeview.MOST_WASTE]:
+    if waste is None or not waste.total:
+        return ""
+    lines = [f"As dive counts: {', '.join(waste_words(waste))}."]
+    if waste.bytes:
+        lines.append(unseen_words(waste))
+    for one in (*waste.paths, *waste.left)[: treeview.MOST_WASTE]:
         lines.append(f"  {human_size(one.bytes):>8}  {one.path}: {advice(one.path)}")
     return "\n" + "\n".join(lines)
 
@@ -160,6 +163,10 @@ def _container(view: ContainerView) -> str:
     state = "running" if view.exit_code is None else f"exit code {view.exit_code}"
     if view.stopped:
         state = "stopped" if view.exit_code is None else f"stopped, {state}"
+    if view.gone:
+        state = "removed" if view.exit_code is None else f"{state}, removed"
+    if view.health:
+        state += ", health: starting" if view.health == "starting" else f", {view.health}"
     taken = f" after {duration(view.seconds)}" if view.seconds is not None else ""
     title = f"{' '.join([view.image, command_line(view.command)]).strip()}: {state}{taken}"
     known = " ".join(one for one in (view.id, view.name if view.id else "", view.ports) if one)

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 
 from dockermagic.build.request import FailedStep, StageResult
 from dockermagic.engine import Engine
-from dockermagic.errors import SessionError
+from dockermagic.errors import ImageNotFoundError, SessionError, UsageError
 from dockermagic.files import Layers
 from dockermagic.notebook.explorer import Explorer, Source, State
 from dockermagic.session import Run, Session
 from dockermagic.tables import clip
 
-__all__ = ["failed_explorer", "image_explorer", "run_explorer", "snapshots_before"]
+__all__ = [
+    "State",
+    "compared_explorer",
+    "failed_explorer",
+    "image_explorer",
+    "run_explorer",
+    "snapshots_before",
+    "state_meant",
+    "states_meant",
+]
 
 MOST_IMAGES = 50
 LABEL = 80
@@ -73,14 +83,66 @@ def image_explorer(engine: Engine, name: str) -> Explorer:
     return Explorer(lambda: engine.files, {"tree": source}, lambda: _images(engine))
 
 
-def _cells(session: Session, own: str) -> Mapping[str, Callable[[], Layers]]:
-    def layers(word: str) -> Layers:
-        stage = session.build(word).stage
-        if stage is None:
-            raise SessionError("this cell has no files: a FROM comes first")
-        return stage.snapshots
+def compared_explorer(engine: Engine, before: State, after: State) -> Explorer:
+    """Two trees, the one against the other."""
+    return Explorer(lambda: engine.files, {"tree": lambda: Source((before, after), 0)}, lambda: _images(engine))
 
-    return {f"after {cell.label}": partial(layers, cell.id) for cell in session.chain.on if cell.id != own}
+
+def states_meant(engine: Engine, session: Session, words: Sequence[str]) -> list[State]:
+    """The files that each word means, see :func:`state_meant`; ``cell [3]`` and the like are one word."""
+    out, left = [], list(words)
+    while left:
+        word = left.pop(0)
+        if word in _KINDS and left:
+            word = f"{word} {left.pop(0)}"
+        out.append(state_meant(engine, session, word))
+    return out
+
+
+def state_meant(engine: Engine, session: Session, word: str) -> State:
+    """The files that a person means: after a cell, of a stage or of an image, tried in this order where the word does
+    not begin with which of them it is. Raises :class:`UsageError` where there is nothing of that name."""
+    kind, _, name = word.partition(" ")
+    name = name if kind in _KINDS else word
+    cells, stages = [cell.label for cell in session.chain.on], _stages(session)
+    if kind != "stage" and kind != "image":
+        try:
+            cell = session.chain.find(name)
+        except SessionError:
+            if kind == "cell":
+                raise
+        else:
+            return State(cell.label, _layers_after(session, cell.id))
+    if kind != "image" and name in stages:
+        return State(f"stage {name}", stages[name].snapshots)
+    if kind != "stage":
+        with suppress(ImageNotFoundError):
+            return State(f"image {name}", engine.snapshots_of(name))
+    found = ", ".join([*cells, *(f"stage {one}" for one in stages)])
+    raise UsageError(f"no cell, stage or image is called {name}", hint=f"There is {found}." if found else "")
+
+
+_KINDS = ("cell", "stage", "image")
+
+
+def _stages(session: Session) -> Mapping[str, StageResult]:
+    """The stages of the chain as it stands, by their names."""
+    run = session.build() if session.chain.ids else None
+    found = run.result.stages.values() if run is not None and run.result is not None else ()
+    return {one.name or str(one.index): one for one in found}
+
+
+def _layers_after(session: Session, word: str) -> Layers:
+    stage = session.build(word).stage
+    if stage is None:
+        raise SessionError("this cell has no files: a FROM comes first")
+    return stage.snapshots
+
+
+def _cells(session: Session, own: str) -> Mapping[str, Callable[[], Layers]]:
+    return {
+        f"after {cell.label}": partial(_layers_after, session, cell.id) for cell in session.chain.on if cell.id != own
+    }
 
 
 def _files_of(stage: StageResult) -> Layers:

@@ -186,6 +186,10 @@ class Surroundings:
         except DockermagicError:
             return []
 
+    def volumes(self) -> list[str]:
+        """The names of the volumes."""
+        return [volume.name for volume in self.engine.running.volumes.all()]
+
     def context(self, path: str) -> list[str]:
         """The names in a directory of the build context, without those that an ignore file leaves out."""
         session = self.session

@@ -124,9 +124,9 @@ def has_size(entry: TreeEntry) -> bool:
     return entry.kind in ("file", "hardlink") or (entry.kind == "directory" and entry.size > 0)
 
 
-def explored_card(view: TreeView) -> Html:
-    """The card of a widget that looks through the files."""
-    inside = modules.place("files", "files", READING, source="tree", path=view.path)
+def explored_card(view: TreeView, *, changed: bool = False) -> Html:
+    """The card of a widget that looks through the files, at first only what ``changed``."""
+    inside = modules.place("files", "files", READING, source="tree", path=view.path, changed=changed)
     return card(head(view.title or "Files", *change_facts(view)), el("div", inside, style="padding:2px 12px 8px"))
 
 

@@ -16,7 +16,7 @@ from dockermagic.errors import DockermagicError
 from dockermagic.events import Warning
 from dockermagic.files import UNCHANGED, Changed, Layers, changed_tree
 from dockermagic.handles import Image
-from dockermagic.notebook.sources import snapshots_before
+from dockermagic.notebook.sources import State, snapshots_before
 from dockermagic.session import Run, Script, Session
 from dockermagic.tables import age, command_line, human_size, many, short_id
 from dockermagic.values import replace
@@ -26,6 +26,7 @@ __all__ = [
     "card",
     "changed_view",
     "changes_view",
+    "compared_view",
     "config_rows",
     "dockerfile_view",
     "failed_changes",
@@ -131,6 +132,13 @@ def changed_view(engine: Engine, run: Run) -> view.TreeView:
     if run.stage is not None and any(step.added or step.modified or step.removed for step in run.steps):
         changed = engine.files.changed(run.stage.snapshots, run.base, SHOWN)
     return _counted(view.TreeView(changed_tree(changed.paths), against=f"the state before {run.cell.label}"), changed)
+
+
+def compared_view(engine: Engine, before: State, after: State) -> view.TreeView:
+    """What turns one tree into another, as a tree."""
+    changed = engine.files.changed(after.layers, before.layers, SHOWN)
+    shown = view.TreeView(changed_tree(changed.paths), title=f"Files: {after.label}", against=before.label)
+    return _counted(shown, changed)
 
 
 def image_tree(engine: Engine, name: str, path: str = "/") -> view.TreeView:

@@ -80,22 +80,16 @@ def _everything(tree: Stack, below: Stack, base: int) -> Iterator[tuple[str, str
     while waiting:
         directory = waiting.pop()
         here = tree.names(directory)[0]
-        folders = {layer: _folders(tree, layer, directory) for layer in set(here.values())}
+        folders = tree.folders(directory, here)
         found = below.lookup(directory) if below.layers else None
         before = below.names(directory)[0] if found and stat.S_ISDIR(found[1].st_mode) else {}
         inside = []
         for name in sorted(here.keys() | before.keys(), key=os.fsencode):
             path = join(directory, name)
             yield path, state_of(name, here, before, base)
-            if name in here and name in folders[here[name]]:
+            if name in folders:
                 inside.append(path)
         waiting += reversed(inside)
-
-
-def _folders(tree: Stack, layer: int, directory: str) -> set[str]:
-    """The names of a layer's directories in a directory of it, without a look at each."""
-    with os.scandir(tree.layers[layer].fd(directory)) as items:
-        return {item.name for item in items if item.is_dir(follow_symlinks=False)}
 
 
 def compare(layers: Sequence[str], other: Sequence[str], *, limit: int | None = None) -> dict[str, Any]:
@@ -108,7 +102,7 @@ def compare(layers: Sequence[str], other: Sequence[str], *, limit: int | None = 
     while shared < min(len(layers), len(other)) and layers[shared] == other[shared]:
         shared += 1
     paths = {one["path"] for stack in (layers, other) for one in changes(stack, base=shared)["paths"]}
-    counts = {"added": 0, "modified": 0, "removed": 0, "bytes": 0}
+    counts = {"added": 0, "modified": 0, "removed": 0}
     found: list[dict[str, Any]] = []
     tree, before = Stack(layers), Stack(other)
     gone = ""
@@ -131,10 +125,9 @@ def compare(layers: Sequence[str], other: Sequence[str], *, limit: int | None = 
             directory, _, name = path[1:].rpartition("/")
             entry = describe(source, one[0], directory, name)
             counts[state] += 1
-            counts["bytes"] += entry["size"] if state != "removed" else 0
             if limit is None or len(found) < limit:
                 found.append({"path": path, "state": state, "kind": entry["kind"], "size": entry["size"]})
-        return {**counts, "paths": found, "truncated": sum(counts[name] for name in list(counts)[:3]) > len(found)}
+        return {**counts, "paths": found, "truncated": sum(counts.values()) > len(found)}
     finally:
         tree.close()
         before.close()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, Any
 
 from dockermagic.errors import UsageError
@@ -36,10 +36,15 @@ def list_directory(
     base: int = 0,
     offset: int = 0,
     limit: int | None = None,
-    changed_only: bool = False,
+    whole: int = 0,
+    order: str = "name",
+    backwards: bool = False,
     sizes: bool = False,
 ) -> dict[str, Any]:
-    """One directory of the tree, sorted by name: ``total`` entries, of which ``entries`` are those asked for.
+    """One directory of the tree: ``total`` entries, of which ``entries`` are those asked for.
+
+    The ``order`` is by name, by size, the largest first, or by time, the newest first, or ``backwards``. A directory of
+    at most ``whole`` entries is given as a whole, whatever the ``limit``.
 
     Each has name, kind (file, dir, link, char, block, fifo, socket), state (added, modified, removed, unchanged), size,
     mode, uid, gid, mtime in seconds, link (a symbolic link's target) and layer (its place in ``layers``). A directory
@@ -49,48 +54,58 @@ def list_directory(
     place = clean(path, "the path")
     tree, below = Stack(layers), Stack(layers[:base])
     try:
-        here = _merged(tree, place)
-        before = _merged(below, place)
+        here, before = _merged(tree, place), _merged(below, place)
         if here is None and before is None:
             raise UsageError(f"{path}: no such directory in this tree")
-        names = (here or {}).keys() | (before or {}).keys()
-        if changed_only:
-            names = {name for name in names if state_of(name, here, before, base) != "unchanged"}
-        ordered = sorted(names, key=os.fsencode)
-        wanted = ordered[offset : None if limit is None else offset + limit]
+        here, before = here or {}, before or {}
+
+        def source(name: str) -> tuple[Stack, int]:
+            return (tree, here[name]) if name in here else (below, before[name])
+
+        def weight(name: str) -> int:
+            stack, layer = source(name)
+            found = os.stat(name, dir_fd=stack.layers[layer].fd(place), follow_symlinks=False)
+            if order == "time":
+                return found.st_mtime_ns
+            if stat.S_ISDIR(found.st_mode):
+                return _size(stack, join(place, name)) if sizes else 0
+            return found.st_size if stat.S_ISREG(found.st_mode) else 0
+
+        names: Iterable[str] = here.keys() | before.keys() if before else here
+        ordered = sorted(names, reverse=backwards and order == "name")
+        wanted = slice(offset, None if limit is None or len(ordered) <= whole else offset + limit)
+        if order != "name":
+            ordered.sort(key=weight, reverse=not backwards)
         entries = []
-        for name in wanted:
-            state = state_of(name, here, before, base)
-            source, layer = (below, (before or {})[name]) if state == "removed" else (tree, (here or {})[name])
-            entry = describe(source, layer, place, name)
+        for name in ordered[wanted]:
+            stack, layer = source(name)
+            entry = describe(stack, layer, place, name)
             if sizes and entry["kind"] == "dir":
-                entry["size"] = _size(source, join(place, name))
-            entries.append(entry | {"state": state, "layer": layer})
+                entry["size"] = _size(stack, join(place, name))
+            entries.append(entry | {"state": state_of(name, here, before, base), "layer": layer})
         return {"total": len(ordered), "entries": entries}
     finally:
         tree.close()
         below.close()
 
 
-def changes(layers: Sequence[str], *, base: int, limit: int | None = None) -> dict[str, Any]:
+def changes(layers: Sequence[str], *, base: int, limit: int | None = None, sizes: bool = False) -> dict[str, Any]:
     """What the layers from ``base`` up do to those below; the cost is in proportion to the change.
 
     ``paths`` has path, state, kind and size of each, sorted, at most ``limit`` of them; ``added``, ``modified``,
-    ``removed`` count all, without directories that changed only because of what is in them; ``bytes`` are those of the
-    files added and modified. A removed directory counts once.
+    ``removed`` count all, without directories that changed only because of what is in them. A removed directory counts
+    once. ``sizes`` gives the ``bytes`` of the files added and modified, at the cost of a look at each.
     """
     upper, below = Stack(layers[base:]), Stack(layers[:base])
     counts = {"added": 0, "modified": 0, "removed": 0, "bytes": 0}
     paths: list[dict[str, Any]] = []
     is_cut = False
     try:
-        for change in walk(upper, below):
-            if change.pop("counts"):
-                counts[change["state"]] += 1
-            if change["state"] != "removed" and change["kind"] == "file":
-                counts["bytes"] += change["size"]
+        for change in walk(upper, below, described=None if sizes else limit):
+            counts[change["state"]] += change.pop("counts")
+            counts["bytes"] += change["size"] if sizes else 0
             del change["hidden"]
-            if limit is None or len(paths) < limit:
+            if limit is None or (change["path"] and len(paths) < limit):
                 paths.append(change)
             else:
                 is_cut = True
@@ -103,30 +118,43 @@ def changes(layers: Sequence[str], *, base: int, limit: int | None = None) -> di
 def wasted(layers: Sequence[str], *, limit: int = 100) -> dict[str, Any]:
     """The bytes of files that an upper layer replaces or removes, so that they are stored and never seen.
 
-    ``bytes`` of ``total``, ``efficiency`` between 0 and 1, and the worst ``paths``, each with its bytes and how often
-    it was hidden.
+    ``bytes`` of ``total``, and the worst ``paths``, each with its bytes and how often it was hidden. ``wasted`` bytes
+    and ``efficiency``, between 0 and 1, are those of dive: of the paths that end in a layer (files, and directories
+    with nothing in them there) what is stored at those in more than one layer, and the share of the smallest of each
+    path. To dive a path's removal is one more time that it is stored: a file's with no size, a directory's with that
+    of what was in it.
     """
     total = 0
     hidden: dict[str, list[int]] = {}
+    stored: dict[str, list[int]] = {}
     for number in range(len(layers)):
         upper, below = Stack(layers[number : number + 1]), Stack(layers[:number])
+        inner: set[str] = set()
+        ends: list[tuple[str, int]] = []
         try:
             for change in walk(upper, below):
-                if change["state"] != "removed" and change["kind"] == "file":
-                    total += change["size"]
+                path, gone, is_directory = change["path"], change["state"] == "removed", change["kind"] == "dir"
+                total += change["size"]
+                inner.add(path.rpartition("/")[0])
+                ends.append((path, change["hidden"] if gone and is_directory else change["size"]))
                 if change["hidden"]:
-                    known = hidden.setdefault(change["path"], [0, 0])
+                    known = hidden.setdefault(path, [0, 0])
                     known[0] += change["hidden"]
                     known[1] += 1
         finally:
             upper.close()
             below.close()
+        for path, size in ends:
+            if path not in inner:
+                stored.setdefault(path, []).append(size)
     lost = sum(size for size, _ in hidden.values())
     worst = sorted(hidden.items(), key=lambda item: (-item[1][0], item[0]))[:limit]
+    everything = sum(map(sum, stored.values()))
     return {
         "bytes": lost,
         "total": total,
-        "efficiency": 1.0 - lost / total if total else 1.0,
+        "wasted": sum(sum(sizes) for sizes in stored.values() if len(sizes) > 1),
+        "efficiency": sum(map(min, stored.values())) / everything if everything else 1.0,
         "paths": [{"path": path, "bytes": size, "count": count} for path, (size, count) in worst],
     }
 
@@ -217,11 +245,12 @@ def _size(tree: Stack, path: str) -> int:
     return total
 
 
-def walk(upper: Stack, below: Stack) -> Iterator[dict[str, Any]]:
+def walk(upper: Stack, below: Stack, *, described: int | None = None) -> Iterator[dict[str, Any]]:
     """Each change, a directory before what is in it, sorted by name within each.
 
-    ``counts`` is False for a directory that is listed only because of what is in it; ``hidden`` are the bytes below
-    that are no longer seen.
+    It ``counts`` as one; a directory that is listed only because of what is in it as none. When so many are
+    ``described``, the rest of a directory that is new, and all below it, is one more that counts as many. ``hidden``
+    are the bytes below that are no longer seen.
     """
     seen: set[tuple[int, int]] = set()
     waiting = [("", bool(below.layers))]
@@ -233,12 +262,19 @@ def walk(upper: Stack, below: Stack) -> Iterator[dict[str, Any]]:
         gone = {name for name in (before if before is not None else removed) if name not in names}
         inside = []
         level = below.level(directory)[0] if is_below else []
-        for name in sorted(names.keys() | gone, key=os.fsencode):
+        ordered = sorted(names.keys() | gone if gone else names)
+        if described is not None:
+            if not is_below and len(ordered) > described:
+                rest = {name: names[name] for name in ordered[described:]}
+                yield {"path": "", "state": "added", "size": 0, "counts": _count(upper, directory, rest), "hidden": 0}
+                del ordered[described:]
+            described = max(0, described - len(ordered))
+        for name in ordered:
             path = join(directory, name)
             old = below.find(level, directory, name) if is_below else None
             if name in gone:
                 if old is not None:
-                    yield _change(path, "removed", old[1], 0, True, _hidden(below, path, old[1]))
+                    yield _change(path, "removed", old[1], 0, 1, _hidden(below, path, old[1]))
                 continue
             found = os.stat(name, dir_fd=upper.layers[names[name]].fd(directory), follow_symlinks=False)
             is_directory = stat.S_ISDIR(found.st_mode)
@@ -247,19 +283,31 @@ def walk(upper: Stack, below: Stack) -> Iterator[dict[str, Any]]:
                 size = 0 if (found.st_dev, found.st_ino) in seen else size
                 seen.add((found.st_dev, found.st_ino))
             if old is None:
-                yield _change(path, "added", found, size, True, 0)
+                yield _change(path, "added", found, size, 1, 0)
             elif is_directory and stat.S_ISDIR(old[1].st_mode):
                 new_status = status_of(upper, names[name], path, found)
-                counts = new_status != status_of(below, old[0], path, old[1])
+                counts = int(new_status != status_of(below, old[0], path, old[1]))
                 yield _change(path, "modified", found, 0, counts, 0)
             else:
-                yield _change(path, "modified", found, size, True, _hidden(below, path, old[1]))
+                yield _change(path, "modified", found, size, 1, _hidden(below, path, old[1]))
             if is_directory:
                 inside.append((path, old is not None and stat.S_ISDIR(old[1].st_mode)))
         waiting += reversed(inside)
 
 
-def _change(path: str, state: str, found: os.stat_result, size: int, counts: bool, hidden: int) -> dict[str, Any]:
+def _count(tree: Stack, directory: str, names: dict[str, int]) -> int:
+    """How many entries these names of a directory are, with all that is below them."""
+    total = len(names)
+    waiting = [join(directory, name) for name in tree.folders(directory, names)]
+    while waiting:
+        path = waiting.pop()
+        inside = tree.names(path)[0]
+        total += len(inside)
+        waiting += [join(path, name) for name in tree.folders(path, inside)]
+    return total
+
+
+def _change(path: str, state: str, found: os.stat_result, size: int, counts: int, hidden: int) -> dict[str, Any]:
     kind = _KINDS.get(stat.S_IFMT(found.st_mode), "file")
     return {"path": f"/{path}", "state": state, "kind": kind, "size": size, "counts": counts, "hidden": hidden}
 

@@ -287,13 +287,23 @@ class Stack:
                 for item in items:
                     if item.name in found or item.name in removed:
                         continue
-                    plain = item.is_symlink() or item.is_dir() or item.is_file()
-                    if not plain and is_whiteout(item.stat(follow_symlinks=False)):
+                    plain = item.is_file(follow_symlinks=False) or item.is_dir(follow_symlinks=False)
+                    if not plain and not item.is_symlink() and is_whiteout(item.stat(follow_symlinks=False)):
                         gone.append(item.name)
                     else:
                         found[item.name] = layer
             removed.update(gone)
         return found, removed, hides
+
+    def folders(self, path: str, names: Mapping[str, int]) -> set[str]:
+        """Those of the ``names`` of a directory, with their layers, that are directories: no look at each of them."""
+        found: set[str] = set()
+        for layer in set(names.values()):
+            with os.scandir(self.layers[layer].fd(path)) as items:
+                found.update(
+                    item.name for item in items if item.is_dir(follow_symlinks=False) and names.get(item.name) == layer
+                )
+        return found
 
     def _in_layer(self, layer: int, parts: list[str]) -> tuple[os.stat_result | None, bool]:
         """What the layer has at the path, and whether what it has above hides the layers below there."""

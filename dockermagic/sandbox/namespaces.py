@@ -13,6 +13,7 @@ from dockermagic.sandbox.probe import choose
 if TYPE_CHECKING:
     import socket
 
+    from dockermagic.sandbox.interpreters import Begun
     from dockermagic.sandbox.running import Hooks, Running
     from dockermagic.sandbox.worker import Worker
 
@@ -49,9 +50,9 @@ class NamespaceSandbox:
 
         return Worker(self.mode, self.home / "snapshots", self.home / "mnt", fresh_proc=self.fresh_proc)
 
-    def begin(self) -> None:
-        """Start the resident process and do not wait for it: there will be something to run."""
-        self.worker.begin()
+    def begin(self, begun: Begun | None = None) -> None:
+        """Start the resident process, if none has ``begun``, and do not wait for it: there will be something to run."""
+        self.worker.begin(begun)
 
     def close(self) -> None:
         """End the resident process and everything in it. Idempotent."""

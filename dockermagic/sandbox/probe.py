@@ -234,7 +234,7 @@ def _try(mode: str, home: Path) -> Trial:
         held = _make_place(place)
         import subprocess
 
-        from dockermagic.sandbox.worker import python
+        from dockermagic.sandbox.interpreters import python
 
         done = subprocess.Popen(
             [*python("dockermagic.sandbox.trial"), mode, str(place), str(home / "mnt")],

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import json
 import os
 import select
 import signal
@@ -43,24 +42,31 @@ _USUAL = Profile()
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The resident process's command line; ``mode`` is the name of a :class:`~dockermagic.sandbox.ways.Way`."""
+    """What the client says first; ``mode`` is the name of a :class:`~dockermagic.sandbox.ways.Way`."""
 
     mode: str
     base: str
     mount_point: str
-    socket: int
-    client: int
     fresh_proc: bool = True
 
 
-def main(arguments: str) -> NoReturn:
-    """Enter the namespaces and serve until the client is gone."""
-    settings = Settings(**json.loads(arguments))
-    syscalls.close_all_but({0, 1, 2, settings.socket, settings.client})
+def main(socket_fd: str, client_fd: str) -> NoReturn:
+    """Wait for the settings, enter the namespaces and serve until the client is gone, of which there is a pidfd."""
+    gc.disable()
+    client = int(client_fd)
+    syscalls.close_all_but({0, 1, 2, int(socket_fd), client})
     os.chdir("/")
-    channel = socket.socket(fileno=settings.socket)
+    channel = socket.socket(fileno=int(socket_fd))
     try:
-        _enter(settings, channel)
+        # Done once here, not in every child, and before it is known what for.
+        seccomp.default_profile(capabilities.DEFAULT)
+        poll = select.poll()
+        poll.register(channel, select.POLLIN)
+        poll.register(client, select.POLLIN)
+        said = channel.recv(1 << 16) if channel.fileno() in dict(poll.poll()) else b""
+        if not said:
+            os._exit(0)
+        _enter(Settings(**wire.load(said)), channel, client)
     except BaseException as error:
         import traceback
 
@@ -69,7 +75,7 @@ def main(arguments: str) -> NoReturn:
         os._exit(1)
 
 
-def _enter(settings: Settings, channel: socket.socket) -> NoReturn:
+def _enter(settings: Settings, channel: socket.socket, client: int) -> NoReturn:
     way = WAYS[settings.mode]
     _import_for(way)
     if not way.namespaces:
@@ -79,7 +85,7 @@ def _enter(settings: Settings, channel: socket.socket) -> NoReturn:
         syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
         os.chdir(settings.base)
         proot_calls.listens()  # tried once here, not in every child
-        Server(settings, way, channel).serve()
+        Server(settings, way, channel, client).serve()
 
     def mapped(pid: int) -> None:
         channel.send(wire.dump({"map": pid}))
@@ -93,7 +99,7 @@ def _enter(settings: Settings, channel: socket.socket) -> NoReturn:
         pid = os.fork()
         if pid:
             channel.close()
-            os.close(settings.client)
+            os.close(client)
             _, status = os.waitpid(pid, 0)
             os._exit(0 if status == 0 else 1)
         syscalls.mount("proc", "/proc", "proc", syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC)
@@ -101,7 +107,7 @@ def _enter(settings: Settings, channel: socket.socket) -> NoReturn:
     syscalls.mount("tmpfs", settings.mount_point, "tmpfs", 0, "mode=755,size=1m")
     for name in stage.PLACES:
         os.mkdir(f"{settings.mount_point}/{name}")
-    Server(settings, way, channel).serve()
+    Server(settings, way, channel, client).serve()
 
 
 def _import_for(way: Way) -> None:
@@ -120,10 +126,10 @@ class Server:
     another one for a RUN when there were two: a command that runs one container need not wait for more.
     """
 
-    def __init__(self, settings: Settings, way: Way, channel: socket.socket) -> None:
-        self.settings = settings
+    def __init__(self, settings: Settings, way: Way, channel: socket.socket, client: int) -> None:
         self.way = way
         self.channel = channel
+        self.client = client
         self.setting = stage.Setting(
             way.ids, settings.base, settings.mount_point, settings.fresh_proc, way.overlay, way.name
         )
@@ -144,10 +150,8 @@ class Server:
     def serve(self) -> NoReturn:
         """Answer requests until the client is gone."""
         self.watch(self.channel.fileno(), self._take)
-        self.watch(self.settings.client, self._end)
+        self.watch(self.client, self._end)
         self.channel.send(wire.dump({"ready": os.getpid()}))
-        # Done once here, not in every child.
-        seccomp.default_profile(capabilities.DEFAULT)
         if self.setting.mode == "root":
             tasks.Group.sweep()
         if self.setting.mode == "single":
@@ -156,7 +160,6 @@ class Server:
             seccomp.notify_program()
             listener.known_calls()
         gc.freeze()
-        gc.disable()
         while True:
             if not self.turn(0 if self.wanted else None):
                 try:
@@ -285,6 +288,8 @@ class Server:
             self.runs += 1
             if self.runs > 1:
                 self.want(self._have_spare)
+            elif self._have_spare in self.wanted:  # it came before there was one
+                self.wanted.remove(self._have_spare)
             run.assign(request["upper"], data, fds)
         elif request["function"] == "exec" and not self.way.namespaces:
             os.close(fds.pop())

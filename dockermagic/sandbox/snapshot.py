@@ -289,6 +289,8 @@ class Snapshotter(SnapshotIndex):
 
     def sweep(self) -> Leftovers:
         """Clear what dead processes and a restart of the machine left. For the start."""
+        if self._is_clean():
+            return Leftovers({}, ())
         with self.records.transaction() as transaction:
             rows = transaction.execute("SELECT id, parent, boot FROM snapshots ORDER BY id").fetchall()
             lost: dict[int, str] = {}
@@ -314,6 +316,17 @@ class Snapshotter(SnapshotIndex):
             for fd in locks:
                 os.close(fd)
         return Leftovers(lost, tuple(path.name for path in dead))
+
+    def _is_clean(self) -> bool:
+        """Whether every row has its directory and every directory its row, as they nearly always have.
+
+        A commit or a removal that comes between the two looks lets one be missing; it never hides that one is.
+        """
+        if self.records.row("SELECT 1 FROM snapshots WHERE boot NOT IN ('', ?)", (_boot(),)) is not None:
+            return False
+        known = {str(identity) for (identity,) in self.records.rows("SELECT id FROM snapshots")}
+        present = set(os.listdir(self.base))
+        return known <= present and not any(name.isdigit() or name.startswith("tmp-") for name in present - known)
 
     # --- the disk
 

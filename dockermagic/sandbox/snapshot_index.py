@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sqlite3
-import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -30,18 +31,12 @@ CREATE TABLE IF NOT EXISTS snapshot_aliases (
     key TEXT NOT NULL, mode TEXT NOT NULL, id INTEGER NOT NULL, PRIMARY KEY (key, mode)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS snapshot_diff_ids (id INTEGER PRIMARY KEY, diff_id TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS snapshot_uses (id INTEGER PRIMARY KEY, used REAL NOT NULL);
-CREATE TRIGGER IF NOT EXISTS snapshot_uses_gone AFTER DELETE ON snapshots BEGIN
-    DELETE FROM snapshot_uses WHERE id = OLD.id;
-END;
 CREATE TRIGGER IF NOT EXISTS snapshot_gone AFTER DELETE ON snapshots BEGIN
     DELETE FROM snapshot_aliases WHERE id = OLD.id;
     DELETE FROM snapshot_diff_ids WHERE id = OLD.id;
 END;
 """
 declare("snapshots", SCHEMA)
-
-_USE_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,26 +111,24 @@ class SnapshotIndex:
         return [self._snapshot(row) for row in rows]
 
     def touch(self, ids: Iterable[int]) -> None:
-        """Remember that these are used now, to the minute: who looks for room takes others first."""
-        now, wanted = time.time(), list(ids)
-        marks = ",".join("?" * len(wanted))
-        stale = self.records.rows(
-            f"SELECT id FROM snapshots LEFT JOIN snapshot_uses USING (id) WHERE id IN ({marks})"
-            " AND MAX(created, COALESCE(used, 0)) < ?",
-            (*wanted, now - _USE_SECONDS),
-        )
-        if stale:
-            with self.records.transaction() as transaction:
-                transaction.executemany(
-                    "INSERT OR REPLACE INTO snapshot_uses VALUES (?, ?)", [(row["id"], now) for row in stale]
-                )
+        """Remember that these are used now: who looks for room takes others first.
+
+        Their directories' times say it. A record would be written to the disk when the command ends.
+        """
+        for identity in ids:
+            with contextlib.suppress(OSError):  # it is gone meanwhile
+                os.utime(self.base / str(identity))
 
     def last_used(self) -> dict[int, float]:
         """When each snapshot was used last, or made, in seconds since the epoch."""
-        rows = self.records.rows(
-            "SELECT id, MAX(created, COALESCE(used, 0)) AS moment FROM snapshots LEFT JOIN snapshot_uses USING (id)"
-        )
-        return {row["id"]: row["moment"] for row in rows}
+        return {row["id"]: self._used(row) for row in self.records.rows("SELECT id, created FROM snapshots")}
+
+    def _used(self, row: sqlite3.Row) -> float:
+        created = float(row["created"])
+        try:
+            return max(created, os.stat(self.base / str(row["id"])).st_mtime)
+        except OSError:
+            return created
 
     def _snapshot(self, row: sqlite3.Row) -> Snapshot:
         identity = row["id"]

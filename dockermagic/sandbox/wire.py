@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import base64
 import json
-import socket
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dockermagic import errors
 from dockermagic.sandbox.base import Mount, Process, Rootfs, Subpath, Ulimit
 from dockermagic.values import asdict, fields, is_dataclass
+
+if TYPE_CHECKING:
+    import socket
 
 __all__ = ["decode_error", "dump", "encode_error", "line", "load", "process_from_json", "rootfs_from_json", "to_json"]
 

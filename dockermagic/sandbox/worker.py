@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import atexit
 import itertools
-import json
 import os
 import select
 import socket
-import sys
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
@@ -22,25 +20,15 @@ from typing import Any
 from dockermagic.errors import BuildInterruptedError, SandboxError, SandboxUnavailableError
 from dockermagic.sandbox import idmap, packets, wire
 from dockermagic.sandbox.base import Cancel, Rootfs
+from dockermagic.sandbox.interpreters import Begun, begin_resident
 from dockermagic.sandbox.trees import make_mount_points
 
-__all__ = ["Worker", "python"]
+__all__ = ["Worker"]
 
-# Nothing is thrown away while modules are imported.
-_BOOT = (
-    "import gc, sys; gc.disable(); sys.path[:] = {path!r}; from {module} import main; gc.enable(); main(*sys.argv[1:])"
-)
 # Requests up to this size travel in the packet that announces them.
 _INLINE = 32 << 10
 _START_SECONDS = 30.0
 _STOP_SECONDS = 10.0
-
-
-def python(module: str) -> list[str]:
-    """The command that calls ``main`` of a module of this package in a bare interpreter that sees the same packages."""
-    parent = str(Path(__file__).resolve().parents[2])
-    path = [parent, *(entry for entry in sys.path if entry and entry != parent)]
-    return [sys.executable, "-I", "-S", "-X", "utf8", "-c", _BOOT.format(path=path, module=module)]
 
 
 class Worker:
@@ -56,22 +44,26 @@ class Worker:
         self.mount_point = mount_point
         self.fresh_proc = fresh_proc
         self._lock = threading.Lock()
-        self._channel: socket.socket | None = None
+        self._begun: Begun | None = None
         self._ready = False
-        self._pid: int | None = None
         self._numbers = itertools.count(1)
         self._owner = os.getpid()
 
     @property
     def pid(self) -> int | None:
         """The process id of what was started, None before it was needed."""
-        return self._pid
+        return None if self._begun is None else self._begun.pid
 
-    def begin(self) -> None:
-        """Start the resident process if it does not run, and do not wait for it. What goes wrong, a request says."""
+    def begin(self, begun: Begun | None = None) -> None:
+        """Start the resident process if it does not run, and do not wait for it. What goes wrong, a request says.
+
+        One that has ``begun`` already becomes that.
+        """
         with self._lock:
-            if self._channel is None:
-                self._channel = self._start()
+            if self._begun is None:
+                self._begun = self._start(begun)
+            elif begun is not None:
+                begun.close()
 
     def call(
         self,
@@ -163,12 +155,12 @@ class Worker:
     def _send(self, packet: bytes, fds: list[int]) -> None:
         with self._lock:
             for attempt in (1, 2):
-                if self._channel is None:
-                    self._channel = self._start()
+                if self._begun is None:
+                    self._begun = self._start()
                 if not self._ready:
-                    self._await(self._channel)
+                    self._await(self._begun)
                 try:
-                    packets.send(self._channel, packet, fds)
+                    packets.send(self._begun.channel, packet, fds)
                     return
                 except (BrokenPipeError, ConnectionResetError):
                     self._forget()
@@ -181,87 +173,61 @@ class Worker:
         except OSError:
             pass
         with self._lock:
-            if self._channel is not None:
+            if self._begun is not None:
                 try:
-                    self._channel.send(wire.dump({"cancel": number}))
+                    self._begun.channel.send(wire.dump({"cancel": number}))
                 except OSError:
                     pass
 
-    def _start(self) -> socket.socket:
+    def _start(self, begun: Begun | None = None) -> Begun:
         if os.getpid() != self._owner:
             # A fork of the client starts its own: the parent's socket is not ours to use.
-            self._pid, self._channel, self._owner = None, None, os.getpid()
+            self._begun, self._owner = None, os.getpid()
         make_mount_points(self.base)
         # Set-id programs and device nodes of images are for nobody outside.
         self.base.chmod(0o700)
         self.mount_point.mkdir(parents=True, exist_ok=True)
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        client = os.pidfd_open(os.getpid())
-        try:
-            settings = {
-                "mode": self.mode,
-                "base": str(self.base),
-                "mount_point": str(self.mount_point),
-                "socket": theirs.fileno(),
-                "client": client,
-                "fresh_proc": self.fresh_proc,
-            }
-            words = [*python("dockermagic.sandbox.resident"), json.dumps(settings)]
-            silent = (0, 1) if os.environ.get("DOCKERMAGIC_DEBUG") else (0, 1, 2)
-            self._pid = os.posix_spawn(
-                words[0],
-                words,
-                {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "LC_ALL": "C.UTF-8"},
-                file_actions=[
-                    *((os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in silent),
-                    *((os.POSIX_SPAWN_DUP2, fd, fd) for fd in (theirs.fileno(), client)),  # these it inherits
-                ],
-                setsid=True,
-            )
-        except BaseException:
-            ours.close()
-            raise
-        finally:
-            theirs.close()
-            os.close(client)
+        begun = begun or begin_resident()
+        settings = {
+            "mode": self.mode,
+            "base": str(self.base),
+            "mount_point": str(self.mount_point),
+            "fresh_proc": self.fresh_proc,
+        }
+        with suppress(BrokenPipeError, ConnectionResetError):  # who waits for it hears that it has ended
+            begun.channel.send(wire.dump(settings))
         self._ready = False
         atexit.register(self.close)
-        return ours
+        return begun
 
-    def _await(self, channel: socket.socket) -> None:
+    def _await(self, begun: Begun) -> None:
         try:
-            self._handshake(channel)
+            self._handshake(begun)
         except BaseException:
             self._forget()
             raise
         self._ready = True
 
-    def _handshake(self, channel: socket.socket) -> None:
+    def _handshake(self, begun: Begun) -> None:
         while True:
-            if not select.select([channel], [], [], _START_SECONDS)[0]:
+            if not select.select([begun.channel], [], [], _START_SECONDS)[0]:
                 raise SandboxUnavailableError("the sandbox's process does not start")
-            data = channel.recv(1 << 18)
+            data, _ = packets.receive(begun.channel)
             if not data:
-                raise SandboxUnavailableError(
-                    "the sandbox's process ended at its start", hint="DOCKERMAGIC_DEBUG=1 shows its own words."
-                )
+                raise SandboxUnavailableError("the sandbox's process ended at its start", hint=begun.last_words())
             message = wire.load(data)
             if "error" in message:
                 raise wire.decode_error(message["error"])
             if "map" in message:
                 idmap.write_ranges(message["map"])
-                channel.send(b"mapped")
+                begun.channel.send(b"mapped")
             if "ready" in message:
                 return
 
     def _forget(self) -> None:
-        if self._channel is not None:
-            self._channel.close()
-            self._channel = None
-        if self._pid is not None:
-            with suppress(ChildProcessError):
-                os.waitpid(self._pid, 0)
-            self._pid = None
+        if self._begun is not None:
+            self._begun.close()
+            self._begun = None
         atexit.unregister(self.close)
 
     def close(self) -> None:

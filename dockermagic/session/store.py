@@ -174,6 +174,10 @@ class SessionStore:
                     os.replace(path, file.path)
                     return
 
+    def named(self) -> list[str]:
+        """The names of the sessions that ``-s`` has made."""
+        return [str(document.get("name")) for _, document in self._documents() if document.get("kind") == "named"]
+
     def snapshots(self) -> frozenset[int]:
         """The layers that the cells of all sessions stand on, as they were built last."""
         found = set()

@@ -282,6 +282,6 @@ def _run_verb(known: Verb, rest: list[str], console: Console) -> int:
     try:
         return known.function(console, arguments)
     except KeyboardInterrupt:
-        if not known.watches:
+        if not known.watches or console.stdin is None:  # in a cell it also says that those below are not to run
             raise
         return 130

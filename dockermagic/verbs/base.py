@@ -85,7 +85,7 @@ class Console(Protocol):
 class Verb:
     """One verb of the command line. ``words`` is the least and the greatest number of words beside the options.
 
-    One that ``watches`` may go on until Ctrl-C, which is its proper end then: nothing is said of it.
+    One that ``watches`` may go on until Ctrl-C, which is its proper end in a terminal: nothing is said of it.
     """
 
     name: str

@@ -55,8 +55,11 @@ def _mount(bind: Bind, folder: Path, number: int) -> dict[str, Any]:
     }
 
 
-def document(container: Container, folder: Path) -> dict[str, Any]:
-    """What ``docker inspect`` prints of a container; ``folder`` is its directory."""
+def document(container: Container, folder: Path, sizes: tuple[int, int] | None = None) -> dict[str, Any]:
+    """What ``docker inspect`` prints of a container.
+
+    ``folder`` is its directory, ``sizes`` are the bytes that it changed, and those with its image's.
+    """
     request, state, launch = container.request, container.state, container.launch
     status = {
         "Status": state.status,
@@ -114,6 +117,7 @@ def document(container: Container, folder: Path) -> dict[str, Any]:
             "Init": request.init,
             "Tmpfs": {one.target: "" for one in request.tmpfs},
         },
+        **(dict(zip(("SizeRw", "SizeRootFs"), sizes, strict=True)) if sizes else {}),
         "Mounts": mounts,
         "Config": {
             "Hostname": launch.hostname,
@@ -200,7 +204,7 @@ def stats(console: Console, arguments: Arguments) -> int:
     once = arguments.flag("no-stream") or console.stdin is None
     form, before, pause = arguments.text("format"), dict[str, tuple[float, Usage]](), 0.25
     while True:
-        there = [one for one in running.all() if one.is_running or arguments.flag("all")]
+        there = [one for one in console.engine.containers() if one.is_running or arguments.flag("all")]
         containers = [running.get(name) for name in arguments.words] or there
         for one in containers:
             before.setdefault(one.id, (time.monotonic(), running.usage(one) or Usage()))

@@ -88,10 +88,15 @@ def _rows(console: Console, containers: Sequence[Container], full: bool, size: b
                 "Mounts": ",".join(str(bind.path or bind.volume or bind.target) for bind in one.binds),
                 "Networks": one.network,
                 "LocalVolumes": str(len(volumes)),
-                "Size": human_size(console.engine.running.size(one.id)) if size else "",
+                "Size": _size(console, one) if size else "",
             }
         )
     return rows
+
+
+def _size(console: Console, container: Container) -> str:
+    own, whole = console.engine.container_sizes(container)
+    return f"{human_size(own)} (virtual {human_size(whole)})"
 
 
 def _filter(value: str) -> tuple[str, str]:
@@ -241,14 +246,16 @@ def logs(console: Console, arguments: Arguments) -> int:
     """Print what a container wrote to its two streams."""
     (name,) = arguments.words
     tail, stamps = arguments.text("tail"), arguments.flag("timestamps")
+    wanted = int(tail) if tail.isdigit() else -1
+    gap = b" " if arguments.flag("details") else b""  # attributes of the log would stand before it, and there are none
     since = moment(arguments.text("since")) if arguments.given("since") else 0.0
     until = moment(arguments.text("until")) if arguments.given("until") else float("inf")
-    wanted = int(tail) if tail.isdigit() else -1
-    for piece in console.engine.running.logs(name, follow=arguments.flag("follow"), tail=wanted, by_line=stamps):
+    by_line = stamps or bool(gap)
+    for piece in console.engine.running.logs(name, follow=arguments.flag("follow"), tail=wanted, by_line=by_line):
         if not since <= piece.time <= until:
             continue
         stamp = f"{datetime.fromtimestamp(piece.time, UTC):%Y-%m-%dT%H:%M:%S.%f}000Z ".encode() if stamps else b""
-        console.output(piece.stream, stamp + piece.data)
+        console.output(piece.stream, stamp + gap + piece.data)
     return 0
 
 
@@ -319,6 +326,7 @@ LOGS = Verb(
     "Fetch the logs of a container",
     logs,
     (
+        flag("details", "", hidden=True),
         flag("follow", "f", "Follow log output"),
         text("since", "", 'Show logs since timestamp or relative ("42m" for 42 minutes)', check=moment),
         text("tail", "n", "Number of lines to show from the end of the logs", default="all", check=_tail),

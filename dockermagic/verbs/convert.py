@@ -9,6 +9,7 @@ from dockermagic.conversion import to_dockerfile, to_notebook
 from dockermagic.errors import DockermagicError, UsageError
 from dockermagic.verbs.base import Console, Verb
 from dockermagic.verbs.options import Arguments, flag
+from dockermagic.wholefile import write_whole
 
 __all__ = ["CONVERT"]
 
@@ -23,7 +24,7 @@ def convert(console: Console, arguments: Arguments) -> int:
     if target.exists() and not arguments.flag("force"):
         raise UsageError(f"{target} is there already", hint="--force replaces it.")
     try:
-        text = source.read_text(encoding="utf-8")
+        text = source.read_bytes().decode("utf-8")
     except (OSError, UnicodeError) as error:
         raise DockermagicError(f"cannot read {source}: {getattr(error, 'strerror', None) or error}") from None
     if source.suffix == ".ipynb":
@@ -33,7 +34,7 @@ def convert(console: Console, arguments: Arguments) -> int:
         document = to_notebook(text, kernel=kernel, blocks=arguments.flag("blocks"))
         made = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
     try:
-        target.write_text(made, encoding="utf-8")
+        write_whole(target, made.encode("utf-8"))
     except OSError as error:
         raise DockermagicError(f"cannot write {target}: {error.strerror}") from None
     console.write(f"{target}\n")

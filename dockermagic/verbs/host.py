@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dockermagic.verbs.base import Console, Shown, Verb
 from dockermagic.verbs.options import Arguments, flag, text
-from dockermagic.verbs.template import Template
 
 __all__ = ["BASE", "INFO", "VERSION"]
 
@@ -43,6 +42,8 @@ def version(console: Console, arguments: Arguments) -> int:
         "Arch": platform.machine(),
     }
     if arguments.text("format"):
+        from dockermagic.verbs.template import Template
+
         console.write(Template(arguments.text("format")).render(document) + "\n")
     else:
         console.write(f"dockermagic {__version__}, Python {document['Python']}, {document['Os']}/{document['Arch']}\n")

@@ -57,14 +57,15 @@ def _complete(document: dict[str, Any]) -> dict[str, Any]:
     return _Known({**document, "Config": config}, () if "HostConfig" in document else KNOWN[""])
 
 
-def _look(console: Console, name: str, kind: str) -> dict[str, Any]:
-    """A container of that name, else an image; ``kind`` is one of both, or '' for either."""
+def _look(console: Console, name: str, kind: str, size: bool) -> dict[str, Any]:
+    """A container of that name, with its ``size``, else an image; ``kind`` is one of both, or '' for either."""
     if kind != "image" and (kind or (console.engine.home / "containers").is_dir()):
         from dockermagic.verbs.container_look import document
 
         try:
             container = console.engine.running.get(name)
-            return document(container, console.engine.running.shelf.find(container.id).path)
+            folder = console.engine.running.shelf.find(container.id).path
+            return document(container, folder, console.engine.container_sizes(container) if size else None)
         except ContainerNotFoundError:
             if kind:
                 raise
@@ -82,7 +83,7 @@ def inspect(console: Console, arguments: Arguments) -> int:
     missing: list[DockermagicError] = []
     for name in arguments.words:
         try:
-            found.append(_look(console, name, kind))
+            found.append(_look(console, name, kind, arguments.flag("size")))
         except (ImageNotFoundError, ContainerError) as absent:
             missing.append(absent)
     if template is not None:
@@ -105,7 +106,7 @@ INSPECT = Verb(
         text(
             "format", "f", "Format output: 'json' or 'TEMPLATE', a Go template such as '{{.Id}}' or '{{json .Config}}'"
         ),
-        flag("size", "s", hidden=True),
+        flag("size", "s", "Display total file sizes if the type is container"),
         text("type", "", "Only inspect objects of the given type: container or image"),
     ),
     (1, None),

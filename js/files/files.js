@@ -20,6 +20,8 @@ const STATES = ["added", "modified", "removed", "unchanged"];
 
 let count = 0;
 
+const pressed = (/** @type {HTMLElement} */ button) => button.getAttribute("aria-pressed") === "true";
+
 class Explorer {
   /** @param {HTMLElement} place @param {Channel} channel @param {{source?: string, changed?: boolean, path?: string}} options */
   constructor(place, channel, options) {
@@ -56,6 +58,7 @@ class Explorer {
       return chip;
     });
     this.sort = el("select", { "aria-label": "sort by" }, ...["name", "size", "time"].map((one) => el("option", { value: one, textContent: `by ${one}` })));
+    this.backwards = this.toggle("↑↓", "in the other direction", false);
     this.compare = el("select", { "aria-label": "compare with" });
     this.slider = el("input", { type: "range", min: "0", "aria-label": "layer" });
     this.label = el("output");
@@ -66,7 +69,7 @@ class Explorer {
     this.quiet = el("div", { className: "dm-quiet", role: "status" });
     this.tar = el("button", { type: "button", textContent: "folder as .tar", title: "download the folder that is selected", disabled: true });
     this.tar.addEventListener("click", () => this.pack());
-    this.bar = el("div", { className: "dm-bar" }, this.search, this.regex, ...this.chips, this.sort, el("label", {}, "compare with", this.compare));
+    this.bar = el("div", { className: "dm-bar" }, this.search, this.regex, ...this.chips, this.sort, this.backwards, el("label", {}, "compare with", this.compare));
     this.place.append(this.bar, this.time, el("div", { className: "dm-split" }, this.list, this.look.place), el("div", { className: "dm-foot" }, this.quiet, this.tar));
     /** @type {ReturnType<typeof setTimeout> | undefined} */
     let waiting;
@@ -91,7 +94,7 @@ class Explorer {
   toggle(words, title, on) {
     const button = el("button", { type: "button", textContent: words, title, "aria-pressed": on });
     button.addEventListener("click", () => {
-      const now = button.getAttribute("aria-pressed") !== "true";
+      const now = !pressed(button);
       button.setAttribute("aria-pressed", String(now));
       const state = button.dataset.state;
       if (state) this.states[now ? "add" : "delete"](state);
@@ -163,8 +166,7 @@ class Explorer {
     const states = compared ? [...this.states] : STATES;
     try {
       if (this.search.value || states.length < STATES.length) {
-        const regex = this.regex.getAttribute("aria-pressed") === "true";
-        const { value } = await this.channel.ask("files.find", { ...this.asked, states, text: this.search.value, regex });
+        const { value } = await this.channel.ask("files.find", { ...this.asked, states, text: this.search.value, regex: pressed(this.regex) });
         if (turn !== this.turn) return;
         this.top = nested(value.rows);
         const words = `${value.rows.length.toLocaleString("en")} ${value.rows.length === 1 ? "path" : "paths"}`;
@@ -206,7 +208,7 @@ class Explorer {
     const offset = up.children ? Math.floor(at / PAGE) * PAGE : 0;
     if (up.asked.has(offset)) return false;
     up.asked.add(offset);
-    const asked = { ...this.asked, path: up.path, offset, sort: this.sort.value };
+    const asked = { ...this.asked, path: up.path, offset, sort: this.sort.value, backwards: pressed(this.backwards) };
     const listed = known ?? /** @type {Listed} */ ((await this.channel.ask("files.list", asked)).value);
     up.children ??= new Array(listed.total).fill(undefined);
     listed.rows.forEach((row, index) => {

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from dockermagic.containers.request import ExecRequest, RunRequest
@@ -35,14 +35,27 @@ def weight(home: Path) -> int:
     """The proportional memory, in bytes, of every process that works for the store and is in no container."""
     total = 0
     for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            command = (entry / "cmdline").read_bytes()
-            if str(home).encode() in command and b"dockermagic" in command and int(entry.name) != os.getpid():
-                lines = (entry / "smaps_rollup").read_text().splitlines()
-                total += sum(int(line.split()[1]) << 10 for line in lines if line.startswith("Pss:"))
-        except (OSError, ValueError):
-            continue
+        if str(home).encode() in _read(entry / "cmdline") and int(entry.name) != os.getpid():
+            for process in (entry, *_descendants(entry)):
+                if b"dockermagic" in _read(process / "cmdline"):
+                    lines = _read(process / "smaps_rollup").splitlines()
+                    total += sum(int(line.split()[1]) << 10 for line in lines if line.startswith(b"Pss:"))
     return total
+
+
+def _descendants(process: Path) -> Iterator[Path]:
+    """What a process started; that does not name the store."""
+    for child in b" ".join(map(_read, process.glob("task/*/children"))).split():
+        below = Path("/proc", child.decode())
+        yield below
+        yield from _descendants(below)
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError:
+        return b""
 
 
 def main() -> None:

@@ -50,10 +50,10 @@ NOBODY = {
 LOOKS = {"ctypes", "shutil", "socket", "dockermagic.sandbox.worker"}
 COMMANDS = {
     ("--help",): {"json", "pathlib", "dockermagic.engine"},
-    ("--version",): {"pathlib", "sqlite3", "dockermagic.engine"},
-    ("images",): LOOKS,
+    ("--version",): {"json", "pathlib", "sqlite3", "dockermagic.engine"},
+    ("images",): {*LOOKS, "dockermagic.view"},
     ("history", "busybox"): LOOKS,
-    ("ps",): {"ctypes", "hashlib", "shutil", "sqlite3", "dockermagic.oci.store"},
+    ("ps",): {*LOOKS, "hashlib", "sqlite3", "dockermagic.containers.runtime", "dockermagic.oci.store"},
     ("run", "--rm", "busybox", "true"): {
         *(
             "ctypes",

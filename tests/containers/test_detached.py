@@ -94,8 +94,9 @@ def with_deadline(done: object) -> None:
 
 
 def test_one_whose_supervisor_was_killed_is_exited(busybox: Commands) -> None:
-    """Its processes die with it, and it can be started again."""
+    """Its processes die with it, and it can be started again, unless it was to go at its end."""
     busybox("run", "-d", "--name", "orphan", "busybox", "sleep", "1000")
+    busybox("run", "-d", "--name", "gone", "--rm", "busybox", "sleep", "1000")
     pid = _state(busybox)["pid"]
     keepers = [entry for entry in Path("/proc").glob("[0-9]*") if _is_keeper(entry, busybox.home)]
     assert len(keepers) == 1
@@ -105,10 +106,12 @@ def test_one_whose_supervisor_was_killed_is_exited(busybox: Commands) -> None:
     assert status(busybox, "orphan").startswith("Exited (137)")
     busybox("start", "orphan")
     assert status(busybox, "orphan").startswith("Up ")
+    assert busybox("ps", "-a", "--format", "{{.Names}}").out == "orphan\n"
+    assert len(list((busybox.home / "containers").glob("rm-*"))) == 0
 
 
 def _state(commands: Commands) -> dict[str, int]:
-    (file,) = commands.home.glob("containers/*/state.json")
+    (file,) = commands.home.glob("containers/[!r]*/state.json")
     found: dict[str, int] = json.loads(file.read_text())
     return found
 
@@ -367,6 +370,7 @@ def test_logs_by_time_and_line(busybox: Commands) -> None:
     assert [line.split(" ")[1] for line in stamped] == ["one", "two", "three"]
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z", stamped[0].split(" ")[0])
     assert busybox("logs", "--tail", "2", "log").out == "two\nthree"
+    assert busybox("logs", "--details", "log").out == " one\n two\n three"
     assert busybox("logs", "--since", "1h", "log").out == "one\ntwo\nthree"
     assert busybox("logs", "--until", "1h", "log").out == ""
     assert "invalid argument" in busybox("logs", "--tail", "x", "log", code=125).err
@@ -390,6 +394,9 @@ def test_a_foreground_container_can_be_reached_too(busybox: Commands, detached: 
 def test_below_an_init_a_signal_without_a_handler_ends_the_process(busybox: Commands) -> None:
     """It is not the first of its namespace, for which such a signal would do nothing."""
     busybox("run", "-d", "--init", "--name", "below", "busybox", "sleep", "1000")
+    assert [line.split()[-1] for line in busybox("top", "below", "-o", "pid,comm").out.splitlines()] == [
+        *("COMMAND", "docker-init", "sleep")
+    ]
     busybox("stop", "below")
 
     assert status(busybox, "below").startswith("Exited (143)")

@@ -238,6 +238,7 @@ def history() -> HistoryView:
         Waste(
             21_400_000,
             176_000_000,
+            40_600_000,
             0.878,
             (WastedPath("/app/model.bin", 19_000_000, 1), WastedPath("/usr/lib/python3/x.pyc", 2_400_000, 2)),
             (WastedPath("/var/lib/apt/lists", 18_200_000, 0),),
@@ -483,7 +484,7 @@ def scenes() -> dict[str, View]:
         "container": ContainerView("demo:latest", hello, 0, output, seconds=0.21),
         "container failed": ContainerView("busybox", ("sh", "-c", "exit 3"), 3, b"", seconds=0.04),
         "container that lasts": ContainerView(
-            "demo", hello, None, b"", id="0f3c2d9b7a11", name="web", ports="127.0.0.1:8000->8000/tcp"
+            "demo", hello, None, b"", id="0f3c2d9b7a11", name="web", ports="127.0.0.1:8000->8000/tcp", health="healthy"
         ),
         "containers": containers(),
         "session": session(),

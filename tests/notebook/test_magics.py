@@ -102,6 +102,11 @@ def test_looking_at_what_was_built(kernel: Kernel, tmp_path: Path) -> None:
 
     assert re.search(r"\+ .*one  4B", kernel.run("%dockerfile tree /d --cell made", "x").text)
     assert "+ /d/one  4B" in kernel.run("%dockerfile diff made", "x").text
+    apart = kernel.run("%dockerfile diff image busybox made", "x").text
+    assert apart.startswith("Files: cell made: 2 added, compared with image busybox")
+    assert "1 removed" not in apart
+    assert "2 removed" not in kernel.run("%dockerfile diff made stage 0", "x").text
+    assert "no cell, stage or image is called nothing" in kernel.run("%dockerfile diff made nothing", "x").message
     history = kernel.run("%dockerfile history", "x").text.split("\n")
     assert [line.split("   ")[2].strip()[:12] for line in history[1:3]] == ['CMD ["cat" "', "RUN /bin/sh "]
     assert kernel.run("%dockerfile export Dockerfile", "x").status == "ok"

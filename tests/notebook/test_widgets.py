@@ -27,6 +27,7 @@ CELLS = (
     "%%dockerfile\nRUN touch /half-made && no-such-program",
     "ran = %docker run --rm -it hello sh",
     "ran, _exit_code",
+    "%docker run -d -p 8080 --name web hello sh -c 'echo starting; exec httpd -f -p 8080 -h /etc'",
 )
 AXE = files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8")
 
@@ -149,6 +150,32 @@ def test_a_container_has_a_terminal(opened: tuple[Any, Notebook]) -> None:
     card.locator(".xterm-rows").get_by_text("200000", exact=True).wait_for()
     notebook.run(6)
     notebook.cell(6).get_by_text("(<run hello sh: exit code 0>, None)").wait_for()
+
+
+def test_a_container_that_lasts_is_stopped_started_and_removed(opened: tuple[Any, Notebook]) -> None:
+    page, notebook = opened
+    notebook.run(7)
+    card = notebook.cell(7).locator(".dm-root")
+    card.get_by_text("CPU ").wait_for()
+    assert serious(page, ".dm-root") == []
+    with page.context.expect_page() as opening:
+        card.get_by_role("link", name="→ 8080").evaluate("link => { link.href += 'passwd'; link.click() }")
+    assert "root" in opening.value.locator("body").inner_text()
+    opening.value.close()
+
+    lines = card.locator("pre > div").get_by_text("starting", exact=True)
+    card.get_by_role("button", name="restart").click()
+    lines.nth(1).wait_for()
+    card.get_by_role("button", name="stop").click()
+    card.get_by_text("stopped, exit code").wait_for()
+    with page.expect_download() as download:
+        card.get_by_role("button", name="save the whole log").click()
+    assert Path(download.value.path()).read_text() == "starting\n" * 2
+    card.get_by_role("button", name="start", exact=True).click()
+    lines.nth(2).wait_for()
+    card.get_by_role("button", name="stop").click()
+    card.get_by_role("button", name="remove").click()
+    notebook.cell(7).get_by_text(", removed").wait_for()
 
 
 def test_stale_cells_say_so_and_are_replayed_in_their_place(opened: tuple[Any, Notebook]) -> None:

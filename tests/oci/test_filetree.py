@@ -123,14 +123,22 @@ def test_pages_of_a_large_directory(tmp_path: Path) -> None:
     assert [entry["name"] for entry in page["entries"]] == names[500:700]
 
 
-def test_only_what_changed(layers: list[str]) -> None:
-    page = list_directory(layers, "/etc", base=1, changed_only=True)
+def test_a_part_of_a_directory_in_another_order(layers: list[str], tmp_path: Path) -> None:
+    def names(**asked: object) -> list[str]:
+        return [one["name"] for one in list_directory(layers, "/", base=1, **asked)["entries"]]  # type: ignore[arg-type]
 
-    assert (page["total"], states(page)) == (2, {"passwd": "modified", "new": "added"})
+    assert names(limit=2, backwards=True) == ["same", "old"]
+    assert names(limit=2, order="size", sizes=True) == ["etc", "old"]
+    assert names(limit=2, order="size", sizes=True, backwards=True) == ["hidden", "same"]
+    os.utime(Path(layers[1]) / "link", (4_000_000_000, 4_000_000_000), follow_symlinks=False)
+    assert names(limit=1, order="time") == ["link"]
+    assert names(limit=1, offset=4, order="time", backwards=True) == ["link"]
+    assert len(names(limit=1, whole=5)) == 5
+    assert len(names(limit=1, whole=4)) == 1
 
 
 def test_changes_count_what_was_done_and_list_it_in_order(layers: list[str]) -> None:
-    found = changes(layers, base=1)
+    found = changes(layers, base=1, sizes=True)
 
     assert [(change["state"][0], change["path"]) for change in found["paths"]] == [
         ("m", "/etc"),
@@ -172,6 +180,23 @@ def test_changes_over_several_layers_are_those_of_all_together(tmp_path: Path, l
     }
 
 
+def test_what_is_in_a_new_directory_is_counted_where_it_is_not_described(tmp_path: Path) -> None:
+    rows = [
+        ("dir", "new"),
+        *(("file", f"new/{name}", b"") for name in "abcd"),
+        ("dir", "new/sub"),
+        ("file", "new/sub/e", b""),
+    ]
+    unpack_bytes(tar(("dir", "etc")), tmp_path / "0/fs")
+    unpack_bytes(tar(*rows), tmp_path / "1/fs", [tmp_path / "0/fs"])
+    layers = [str(tmp_path / "0/fs"), str(tmp_path / "1/fs")]
+    for limit in (None, 0, 1, 3, 6, 7, 8):
+        found = changes(layers, base=1, limit=limit)
+        whole = ["/new", "/new/a", "/new/b", "/new/c", "/new/d", "/new/sub", "/new/sub/e"]
+        assert [one["path"] for one in found["paths"]] == whole[:limit]
+        assert (found["added"], found["truncated"]) == (7, limit is not None and limit < 7)
+
+
 def test_wasted_bytes_are_those_that_nobody_sees(layers: list[str]) -> None:
     found = wasted(layers)
     sizes = {"/etc/passwd": 4, "/old": 12, "/hidden/a": 2, "/hidden/deep/b": 3}
@@ -179,7 +204,25 @@ def test_wasted_bytes_are_those_that_nobody_sees(layers: list[str]) -> None:
     assert {item["path"]: item["bytes"] for item in found["paths"]} == sizes
     assert found["bytes"] == sum(sizes.values())
     assert found["total"] == sum(len(row[2]) for row in LOWER + UPPER if row[0] == "file")
-    assert found["efficiency"] == 1 - found["bytes"] / found["total"]
+
+
+def test_dive_calls_all_bytes_wasted_of_what_is_stored_more_than_once(layers: list[str]) -> None:
+    """By hand: sizes of each path that ends in a layer, of a removed file none, of a removed directory what it held."""
+    found = wasted(layers)
+    again = {"/etc/passwd": (4, 12), "/link": (0, 10), "/hidden/a": (2, 0), "/hidden/deep/b": (3, 0)}
+    once = {
+        "/etc/hosts": 9,
+        "/etc/new": 4,
+        "/same/file": 4,
+        "/old/a": 5,
+        "/old/sub/b": 7,
+        "/old": 12,
+        "/hidden/deep/c": 1,
+    }
+
+    assert found["wasted"] == sum(map(sum, again.values())) == 31
+    least, all_of_it = sum(map(min, again.values())), sum(map(sum, again.values()))
+    assert found["efficiency"] == (sum(once.values()) + least) / (sum(once.values()) + all_of_it)
 
 
 def test_a_file_is_previewed_without_following_links(layers: list[str]) -> None:

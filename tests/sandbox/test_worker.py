@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from dockermagic.errors import BuildInterruptedError, DockerfileSyntaxError, SandboxError
+from dockermagic.errors import BuildInterruptedError, DockerfileSyntaxError, SandboxError, SandboxUnavailableError
+from dockermagic.sandbox import interpreters
 from dockermagic.sandbox.base import Cancel, Process, Rootfs
+from dockermagic.sandbox.worker import Worker
 from tests.sandbox.kit import Room
 
 MEASURE = "dockermagic.sandbox.trees:measure"
@@ -39,6 +43,17 @@ def test_a_function_writes_a_layer_with_the_ids_of_the_image(room: Room) -> None
     layer = room.layer(room.snapshots.commit(active, "made"))
 
     assert {name: (entry.uid, entry.gid) for name, entry in layer.items()} == {"a": (1000, 1000), "a/b": (1000, 1000)}
+
+
+def test_one_that_cannot_start_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        interpreters, "python", lambda module: [sys.executable, "-S", "-c", "raise ImportError('half a file')"]
+    )
+
+    with pytest.raises(SandboxUnavailableError) as caught:
+        Worker("root", tmp_path / "layers", tmp_path / "mnt").call(MEASURE, path="/")
+
+    assert caught.value.hint == "ImportError: half a file"
 
 
 def test_nothing_but_layers_is_an_empty_root(room: Room) -> None:
@@ -127,23 +142,25 @@ def test_close_and_use_again(room: Room) -> None:
 
 def test_the_resident_process_is_small(room: Room) -> None:
     room.printed("true")
-    children = [
-        entry
-        for entry in Path("/proc").iterdir()
-        if entry.name.isdigit() and f'"base": "{room.home}/snapshots"'.encode() in _read(entry / "cmdline")
-    ]
+    assert room.sandbox.worker.pid is not None
+    children = [Path(f"/proc/{pid}") for pid in _with_descendants(room.sandbox.worker.pid)]
 
-    assert children
-    for child in children:
-        rss = next(line for line in _read(child / "status").decode().splitlines() if line.startswith("VmRSS"))
-        assert int(rss.split()[1]) < 20 * 1024
+    sizes = [re.search(rb"VmRSS:\s*(\d+)", _read(child / "status")) for child in children]
+
+    assert len(sizes) > 1
+    assert all(int(size[1]) < 20 * 1024 for size in sizes if size)
+
+
+def _with_descendants(pid: int) -> list[int]:
+    below = [int(child) for file in Path(f"/proc/{pid}/task").glob("*/children") for child in _read(file).split()]
+    return [pid, *(found for child in below for found in _with_descendants(child))]
 
 
 def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError:
-        return b"VmRSS: 0"
+        return b""
 
 
 @pytest.mark.alike
