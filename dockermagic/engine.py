@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from dockermagic.events import Emit, Event
     from dockermagic.files import Change, Files, Layers
     from dockermagic.imagediff import ImageDiff
+    from dockermagic.oci.image import Image
     from dockermagic.sandbox.base import Cancel, Output
     from dockermagic.sandbox.running import Running
     from dockermagic.sandbox.snapshot import Snapshot
@@ -344,31 +345,34 @@ class Engine(Exchange, Upkeep):
 
         ``changes`` are instructions that change its config. Raises :class:`ContainerError` and what a build raises.
         """
-        from dockermagic.build.request import BuildRequest
         from dockermagic.containers.commit import commit
         from dockermagic.oci.reference import Reference
 
         with self.store.lease():
             image = commit(self.running, self.store, name, author=author, message=message)
+            if changes:
+                image = self._with_changes(image, changes)
             descriptor = image.write(self.store)
-            if not changes:
-                self.store.tag(Reference.parse(target), descriptor) if target else self.store.add(descriptor)
-                return image.id
-            import secrets
+            self.store.tag(Reference.parse(target), descriptor) if target else self.store.add(descriptor)
+            return image.id
 
-            base = Reference.parse(f"committed:{secrets.token_hex(8)}")
-            self.store.tag(base, descriptor)
-            try:
-                text = "\n".join((f"FROM {base}", *changes))
-                tags = (target or f"{base}-changed",)
-                made = self.build(BuildRequest(text, tags=tags)).image_id
-                if not target:
-                    self.store.add(self.store.find(tags[0]).descriptor)
-                    self.store.untag(Reference.parse(tags[0]))
-                return made
-            finally:
-                self.store.untag(base)
-                self.store.forget(descriptor.digest)
+    def _with_changes(self, image: Image, changes: Sequence[str]) -> Image:
+        """The image with the config that instructions make of its own. Call it inside a lease."""
+        import secrets
+
+        from dockermagic.build.request import BuildRequest
+        from dockermagic.oci.reference import Reference
+        from dockermagic.oci.spec import ImageConfig
+
+        base = Reference.parse(f"committed:{secrets.token_hex(8)}")
+        descriptor = image.write(self.store)
+        self.store.tag(base, descriptor)
+        try:
+            built = self.build(BuildRequest("\n".join((f"FROM {base}", *changes))))
+            made = {**image.config.to_json(), "config": built.stages[built.target].config["config"]}
+            return replace(image, config=ImageConfig.from_json(made))
+        finally:
+            self.store.forget(descriptor.digest)
 
     def run_in_terminal(self, request: RunRequest, **screen: Unpack[Screen]) -> TerminalSession:
         """``run -it`` for a screen that is not this process's own; the session's module tells the protocol."""

@@ -35,7 +35,20 @@ def process_of(supervisor: Supervisor, stack: contextlib.ExitStack) -> tuple[Pro
         Mount("bind", bind.target, _source(supervisor, number, bind), bind.readonly)
         for number, bind in enumerate(container.binds)
     ]
-    mounts += [Mount("tmpfs", one.target, size=one.size, mode=one.mode, readonly=one.readonly) for one in request.tmpfs]
+    mounts += [
+        Mount(
+            "tmpfs",
+            tmpfs.target,
+            None,
+            tmpfs.readonly,
+            tmpfs.size,
+            tmpfs.mode,
+            tmpfs.uid,
+            tmpfs.gid,
+            noexec=tmpfs.noexec,
+        )
+        for tmpfs in request.tmpfs
+    ]
     if request.toolbox:
         mounts.append(Mount("bind", "/.debug", Subpath(Rootfs(request.toolbox)), readonly=True))
     network = _network(supervisor, stack)

@@ -73,12 +73,15 @@ class Health:
 
 @dataclass(frozen=True, slots=True)
 class Tmpfs:
-    """One ``--tmpfs``: ``size`` in bytes, 0 is half of memory."""
+    """One ``--tmpfs``: ``size`` in bytes, 0 is half of memory; ``uid`` and ``gid`` are its root's."""
 
     target: str
     size: int = 0
     mode: int = 0o1777
     readonly: bool = False
+    uid: int = 0
+    gid: int = 0
+    noexec: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -278,7 +278,7 @@ class Containers:
         """Send a signal to the first process of a container that runs."""
         place, container = self._find(name)
         if container.status != "restarting":  # that ends its pause
-            self._must_run(container, "Cannot kill container")
+            self._must_run(container, "cannot kill container")
         line, _, _ = control.ask(place.path / "control", {"do": "kill", "signal": number})
         line.channel.close()
         if number == signal.SIGKILL and container.request.restart == "no":

@@ -94,7 +94,8 @@ class Mount:
 
     - ``bind``: ``source`` is a path of the host or a :class:`Subpath`; with ``readonly`` false and a Subpath, what is
       written is thrown away.
-    - ``tmpfs``: ``size`` in bytes (0: half of memory), ``mode``.
+    - ``tmpfs``: ``size`` in bytes (0: half of memory), ``mode``, ``uid`` and ``gid`` of its root; with ``noexec`` no
+      program in it can be run.
     - ``file``: ``content`` as a file in memory, with ``mode``, ``uid`` and ``gid``: a secret.
     - ``socket``: ``source`` is a unix socket of the host, which gets ``uid`` and ``gid``.
 
@@ -110,6 +111,7 @@ class Mount:
     uid: int = 0
     gid: int = 0
     content: bytes = field(default=b"", repr=False)
+    noexec: bool = False
 
 
 @dataclass(frozen=True, slots=True)

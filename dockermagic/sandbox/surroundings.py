@@ -84,8 +84,13 @@ class Surroundings:
     def _memory(self, mount: Mount) -> int:
         name = self._place()
         os.mkdir(name)
-        size = f",size={mount.size}" if mount.size else ""
-        sys.mount("tmpfs", name, "tmpfs", sys.MS_NOSUID, f"mode={mount.mode:o}{size}")
+        options = f"mode={mount.mode:o}" + (f",size={mount.size}" if mount.size else "")
+        if self.setting.mode != "single":  # there all ids are the same user
+            options += f",uid={mount.uid},gid={mount.gid}"
+        # A device of the host that root makes there must not work.
+        flags = sys.MS_NOSUID | sys.MS_NODEV | (sys.MS_NOEXEC if mount.noexec else 0)
+        flags |= sys.MS_RDONLY if mount.readonly else 0
+        sys.mount("tmpfs", name, "tmpfs", flags, options)
         return sys.open_tree(name)
 
     def _bind(self, mount: Mount) -> tuple[int, bool]:

@@ -176,7 +176,7 @@ def port(console: Console, arguments: Arguments) -> int:
         elif wanted[0] in (str(one), str(one.container)):
             lines.append(f"{where}\n")
     if wanted and not lines:
-        raise ContainerError(f"Error: No public port '{wanted[0]}' published for {container.name}", exit_code=1)
+        raise ContainerError(f"No public port '{wanted[0]}' published for {container.name}", exit_code=1)
     console.write("".join(lines))
     return 0
 

@@ -18,6 +18,7 @@ from dockermagic.containers.request import (
 )
 from dockermagic.errors import UsageError
 from dockermagic.sandbox.base import parse_ulimit
+from dockermagic.values import replace
 from dockermagic.verbs import values
 from dockermagic.verbs.options import Arguments, Option, flag, many, text, unsupported
 
@@ -138,22 +139,28 @@ def _exposed(value: str) -> str:
 
 
 def tmpfs(value: str) -> Tmpfs:
-    """``PATH[:size=64m,mode=1777,ro]``; raises ValueError."""
+    """``PATH[:size=64m,mode=1777,uid=0,gid=0,exec,ro]``; raises ValueError."""
     target, _, options = value.partition(":")
     if not target.startswith("/") or target == "/":
         raise ValueError(f"invalid tmpfs path: '{target}' must be absolute and not '/'")
-    size, mode, readonly = 0, 0o1777, False
+    found = Tmpfs(target)
     for option in filter(None, options.split(",")):
         key, _, given = option.partition("=")
         if key == "size":
-            size = values.size(given)
+            found = replace(found, size=values.size(given))
         elif key == "mode" and re.fullmatch("[0-7]{3,4}", given):
-            mode = int(given, 8)
-        elif option == "ro":
-            readonly = True
-        elif key not in ("rw", "noexec", "exec", "nosuid", "suid", "nodev", "dev", "noatime", "uid", "gid"):
+            found = replace(found, mode=int(given, 8))
+        elif key == "uid" and re.fullmatch("[0-9]{1,9}", given):
+            found = replace(found, uid=int(given))
+        elif key == "gid" and re.fullmatch("[0-9]{1,9}", given):
+            found = replace(found, gid=int(given))
+        elif option in ("exec", "noexec"):
+            found = replace(found, noexec=option == "noexec")
+        elif option in ("ro", "rw"):
+            found = replace(found, readonly=option == "ro")
+        elif option not in ("nosuid", "nodev", "noatime"):
             raise ValueError(f'invalid tmpfs option ["{option}"]')
-    return Tmpfs(target, size, mode, readonly)
+    return found
 
 
 def mount(value: str) -> Bind | Tmpfs:

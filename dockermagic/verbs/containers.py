@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from dockermagic.containers.request import signal_number
-from dockermagic.errors import ContainerNotFoundError
+from dockermagic.errors import ContainerError, ContainerNotFoundError
 from dockermagic.tables import age, clip, human_size, parse_moment
 from dockermagic.verbs.base import Console, Shown, Verb, each
 from dockermagic.verbs.container_options import duration
@@ -88,7 +88,7 @@ def _rows(console: Console, containers: Sequence[Container], full: bool, size: b
                 "Mounts": ",".join(str(bind.path or bind.volume or bind.target) for bind in one.binds),
                 "Networks": one.network,
                 "LocalVolumes": str(len(volumes)),
-                "Size": _size(console, one) if size else "",
+                "Size": _size(console, one) if size else human_size(0),
             }
         )
     return rows
@@ -103,10 +103,6 @@ def _filter(value: str) -> tuple[str, str]:
     name, equals, wanted = value.partition("=")
     if not equals:
         raise ValueError("bad format of filter (expected name=value)")
-    if name not in _FILTERS:
-        raise ValueError(f"invalid filter '{name}'")
-    if name == "status" and wanted not in _STATUS:
-        raise ValueError(f"invalid filter '{value}'")
     return name, wanted
 
 
@@ -125,7 +121,7 @@ def _matches(console: Console, container: Container, name: str, wanted: str) -> 
         "since": lambda: container.created > known(wanted).created,
         "network": lambda: container.network == wanted,
         "volume": lambda: any(wanted in (bind.volume, str(bind.path), bind.target) for bind in container.binds),
-        "name": lambda: re.search(wanted.removeprefix("/"), container.name) is not None,
+        "name": lambda: any(re.search(wanted, name) for name in (container.name, f"/{container.name}")),
         "id": lambda: container.id.startswith(wanted),
         "status": lambda: container.status == wanted,
         "ancestor": lambda: (
@@ -145,6 +141,10 @@ def ps(console: Console, arguments: Arguments) -> int:
     filters: dict[str, list[str]] = {}
     for value in arguments.many("filter"):
         name, wanted = _filter(value)
+        if name not in _FILTERS:
+            raise ContainerError(f"invalid filter '{name}'", exit_code=1, hint=f"There are {', '.join(_FILTERS)}.")
+        if name == "status" and wanted not in _STATUS:
+            raise ContainerError(f"invalid filter '{value}'", exit_code=1, hint=f"There are {', '.join(_STATUS)}.")
         filters.setdefault(name, []).append(wanted)
     last = int(arguments.text("last"))
     last = 1 if arguments.flag("latest") else last
@@ -161,8 +161,8 @@ def ps(console: Console, arguments: Arguments) -> int:
     if arguments.flag("quiet"):
         console.write("".join(f"{one.id if full else one.id[:12]}\n" for one in found))
         return 0
-    size = arguments.flag("size")
     form = arguments.text("format")
+    size = arguments.flag("size") or ".Size" in form
     listing = render(_rows(console, found, full, size), HEADERS, form, TABLE + ("\t{{.Size}}" if size else ""))
     if form:
         console.write(listing)
@@ -196,7 +196,10 @@ def _timeout(arguments: Arguments) -> float | None:
 
 
 def _signal(arguments: Arguments) -> int:
-    return signal_number(arguments.text("signal")) if arguments.text("signal") else 0
+    try:
+        return signal_number(arguments.text("signal")) if arguments.text("signal") else 0
+    except ValueError as error:
+        raise ContainerError(str(error), exit_code=1) from None
 
 
 def stop(console: Console, arguments: Arguments) -> int:
@@ -266,7 +269,7 @@ def _tail(value: str) -> str:
 
 
 _STOP_OPTIONS = (
-    text("signal", "s", "Signal to send to the container", check=signal_number),
+    text("signal", "s", "Signal to send to the container"),
     text("time", "t", "Seconds to wait before killing the container", value="int", check=float),
     text("timeout", "", value="int", check=float, hidden=True),
 )
@@ -308,7 +311,7 @@ KILL = Verb(
     "[OPTIONS] CONTAINER [CONTAINER...]",
     "Kill one or more running containers",
     kill,
-    (text("signal", "s", "Signal to send to the container", default="KILL", check=signal_number),),
+    (text("signal", "s", "Signal to send to the container", default="KILL"),),
     (1, None),
 )
 WAIT = Verb(
