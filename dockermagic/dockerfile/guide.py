@@ -34,7 +34,7 @@ INSTRUCTIONS: Mapping[str, Topic] = _topics(
     (
         "ARG",
         "Declares a variable for the build alone. `--build-arg` sets it; containers do not see it. An ARG above the "
-        "first FROM counts in FROM lines only.",
+        "first FROM counts in FROM lines only; `ARG NAME` below FROM brings it into that stage.",
         "ARG NAME[=DEFAULT]",
         "ARG VERSION=3.12",
     ),
@@ -132,7 +132,8 @@ INSTRUCTIONS: Mapping[str, Topic] = _topics(
     ),
     (
         "VOLUME",
-        "Marks folders whose content containers keep apart from the image. Later steps' changes to them are lost.",
+        "Marks folders that each container keeps in a volume, apart from its other files. A new volume begins with "
+        "what the image has there; `docker run -v NAME:PATH` takes one with a name, which outlives the container.",
         "VOLUME PATH ...",
         "VOLUME /var/lib/data",
     ),
@@ -315,12 +316,17 @@ MOUNT_TOPICS: Mapping[str, Topic] = _topics(
         "sharing=shared|private|locked",
         "RUN --mount=type=cache,target=/var/cache/apt,sharing=locked apt-get update",
     ),
-    ("readonly", "The command cannot write there.", "readonly", "RUN --mount=type=bind,target=/src,readonly make"),
+    (
+        "readonly",
+        "The command cannot write there.",
+        "readonly",
+        "RUN --mount=type=bind,target=/src,readonly make -C /src",
+    ),
     (
         "readwrite",
         "The command may write there; for bind it is thrown away.",
         "readwrite",
-        "RUN --mount=target=.,rw make",
+        "RUN --mount=type=bind,target=/src,readwrite make -C /src",
     ),
     (
         "required",
