@@ -19,7 +19,7 @@ from dockermagic.values import dataclass
 __all__ = ["ORDER", "Sender", "cells_of", "kernel_name", "lines_above", "notebook_path", "sender", "texts_above"]
 
 ORDER = "dockermagic"
-"""Under this key of a request's metadata the lab extension tells the order of the cells."""
+"""Under this key of a request's metadata the lab extension tells the order of the cells, and which are gone."""
 
 _NOTEBOOK_ID = re.compile(r"[A-Za-z0-9_-]+")
 """The ids of the notebook format; a URI is none of them."""
@@ -43,12 +43,15 @@ def sender(metadata: Mapping[str, Any]) -> Sender:
     """The sender that a request's metadata names; an empty one where the front end says nothing."""
     cell_id = metadata.get("cellId")
     cell_id = cell_id if isinstance(cell_id, str) else ""
-    deleted = metadata.get("deletedCells")
-    ids = (one for one in deleted if isinstance(one, str)) if isinstance(deleted, list) else ()
     ours = metadata.get(ORDER)
-    cells = ours.get("cells") if isinstance(ours, dict) else None
-    order = tuple(one for one in cells if isinstance(one, str)) if isinstance(cells, list) else None
-    return Sender(cell_id, bool(_NOTEBOOK_ID.fullmatch(cell_id)), frozenset(ids), order)
+    ours = ours if isinstance(ours, dict) else {}
+    deleted = frozenset((*_texts(metadata.get("deletedCells")), *_texts(ours.get("deleted"))))
+    order = _texts(ours["cells"]) if isinstance(ours.get("cells"), list) else None
+    return Sender(cell_id, bool(_NOTEBOOK_ID.fullmatch(cell_id)), deleted, order)
+
+
+def _texts(ids: object) -> tuple[str, ...]:
+    return tuple(one for one in ids if isinstance(one, str)) if isinstance(ids, list) else ()
 
 
 def notebook_path(environment: Mapping[str, str], namespace: Mapping[str, Any]) -> Path | None:

@@ -110,9 +110,11 @@ class DockerMagics(magic.Magics):
     def before_cell(self, info: Any) -> None:
         """IPython's hook before each cell, also those that are none of ours: front ends name deleted cells but once."""
         self.raw_cell = info.raw_cell or ""
-        deleted = self.metadata().get("deletedCells")
-        if isinstance(deleted, list):
-            self.deleted.update(one for one in deleted if isinstance(one, str))
+        metadata = self.metadata()
+        if metadata:
+            from dockermagic.notebook.identity import sender
+
+            self.deleted |= sender(metadata).deleted
 
     @magic_arguments("%dockerfile")
     @argument("-t", "--tag", action="append", default=[], metavar="NAME[:TAG]", help="Give the image this name.")

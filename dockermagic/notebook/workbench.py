@@ -95,7 +95,8 @@ class Workbench:
         self.latest, self.marks = key, sender.order is not None
         for session in self.sessions.values():
             session.forget(deleted - {sender.cell_id})
-            session.arrange(sender.order or ())
+            if session.arrange(sender.order or ()).left:
+                self.cards(session).refresh("the cells above it were moved")
         return self.sessions[key]
 
     def latest_session(self) -> Session | None:

@@ -149,6 +149,11 @@ class Chain:
         chain = Chain(kept, frozenset(on))
         return Outcome(chain, tuple(cell for cell in self.on if cell.id not in gone and cell not in chain))
 
+    def joined(self, cells: Iterable[Cell]) -> Chain:
+        """The chain with further cells that are not on it."""
+        known = {cell.id for cell in self.cells}
+        return replace(self, cells=(*self.cells, *(cell for cell in cells if cell.id not in known)))
+
     def arranged(self, order: Sequence[str]) -> Outcome:
         """The chain when the notebook's cells stand in this order; what stood behind the first that moved is stale.
 

@@ -80,6 +80,7 @@ class Session:
         self.left: tuple[Cell, ...] = ()
         self.order: tuple[str, ...] = ()
         self._moved: dict[str, Cell] = {}
+        self._forgotten: dict[str, Cell] = {}
 
     @property
     def chain(self) -> Chain:
@@ -165,16 +166,21 @@ class Session:
             outcome = state.chain.without(ids)
             self.file.write(state.then(outcome.chain))
             self._moved |= {cell.id: cell for cell in outcome.left}
+            self._forgotten |= {cell.id: cell for cell in state.chain.cells if cell.id in ids}
             return outcome
 
     def arrange(self, order: Sequence[str]) -> Outcome:
-        """Put the known cells in the order in which they stand in the notebook, and new ones from now on, too."""
+        """Put the known cells in the order in which they stand in the notebook, and new ones from now on, too.
+
+        A cell that was deleted and stands there again, since somebody undid that, is stale.
+        """
         self.order = tuple(order) or self.order
-        if self.chain.arranged(self.order).chain == self.chain:
+        back = [self._forgotten.pop(one) for one in order if one in self._forgotten]
+        if not back and self.chain.arranged(self.order).chain == self.chain:
             return Outcome(self.chain)
         with self.file.locked():
             state = self.file.read()
-            outcome = state.chain.arranged(self.order)
+            outcome = state.chain.joined(back).arranged(self.order)
             self.file.write(state.then(outcome.chain))
             self._moved |= {cell.id: cell for cell in outcome.left}
             return outcome
@@ -207,6 +213,7 @@ class Session:
             except SessionError:
                 state = State()
             self.file.write(state.then(Chain()))
+            self._forgotten = {}
             return state.chain
 
     # ---- what only looks --------------------------------------------------------------------------------------------

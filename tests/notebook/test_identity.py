@@ -23,6 +23,11 @@ CODE = "vscode-notebook-cell:/home/me/a.ipynb#W2sZmlsZQ%3D%3D"
         ({}, Sender()),
         ({"cellId": None, "deletedCells": None}, Sender()),
         ({"cellId": 3, "deletedCells": [1, "x"]}, Sender("", False, frozenset({"x"}))),
+        (
+            {"deletedCells": ["x"], "dockermagic": {"cells": ["a", 1], "deleted": ["y"]}},
+            Sender("", False, frozenset({"x", "y"}), ("a",)),
+        ),
+        ({"dockermagic": {"cells": None, "deleted": {}}}, Sender()),
     ],
 )
 def test_a_request_names_its_cell(metadata: dict[str, Any], expected: Sender) -> None:

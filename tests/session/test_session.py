@@ -293,6 +293,18 @@ def test_deleted_cells_leave(session: Session) -> None:
     assert session.forget({"unknown"}).left == ()
 
 
+def test_a_cell_whose_deletion_was_undone_is_stale(session: Session) -> None:
+    run(session, a="FROM busybox", b="RUN one", c="RUN two")
+    session.forget({"b"})
+
+    session.arrange(["a", "b", "c"])
+    assert drawn(session) == "a (b) (c)"
+    session.forget({"b"})
+    session.reset()
+    session.arrange(["a", "b", "c"])
+    assert drawn(session) == ""
+
+
 def test_cells_without_instructions_belong_to_the_chain_and_build_nothing(session: Session, engine: FakeEngine) -> None:
     done = run(session, a="# a comment", b="ARG V=1")
 

@@ -193,8 +193,9 @@
     };
   };
 
-  // With each request that may be one of ours go the ids of the notebook's cells, from top to bottom; the kernel answers
-  // with the ids of those that are stale.
+  // With each request that may be one of ours go the ids of the notebook's cells, from top to bottom, and of those that
+  // are gone since the one before: of cells that were merged JupyterLab itself says nothing. The kernel answers with the
+  // ids of those that are stale.
   const OURS = "dockermagic";
   const RUN = "notebook:run-cell";
   const OUR_CODE = /^\s*%%?docker/m;
@@ -234,8 +235,16 @@
       return new Set(panel.content.widgets.filter(stale).map((/** @type {any} */ cell) => cell.model.id));
     };
 
-    /** @param {any} panel */
+    /** @param {any} panel @returns {string[]} */
     const cells = (panel) => panel.content.widgets.map((/** @type {any} */ cell) => cell.model.id);
+
+    /** What stands in the notebook now, and what has stood there. @param {any} panel */
+    const news = (panel) => {
+      const now = cells(panel);
+      const deleted = (panel[OURS] ?? []).filter((/** @type {string} */ id) => !now.includes(id));
+      panel[OURS] = now;
+      return { cells: now, deleted };
+    };
 
     /** @param {any} panel @param {any} kernel */
     const watch = (panel, kernel) => {
@@ -244,7 +253,7 @@
       const request = kernel.requestExecute.bind(kernel);
       kernel.requestExecute = (/** @type {any} */ content, /** @type {any} */ dispose, /** @type {any} */ metadata) => {
         const ours = kernel.name === "dockerfile" || OUR_CODE.test(content.code);
-        return request(content, dispose, ours ? { ...metadata, [OURS]: { cells: cells(panel) } } : metadata);
+        return request(content, dispose, ours ? { ...metadata, [OURS]: news(panel) } : metadata);
       };
       kernel.registerCommTarget(OURS, (/** @type {any} */ comm, /** @type {any} */ message) => {
         mark(panel, new Set(message.content.data.stale));
@@ -259,7 +268,10 @@
         mark(panel, saved(panel));
         watch(panel, change.newValue);
       });
-      panel.context.ready.then(() => mark(panel, saved(panel)));
+      panel.context.ready.then(() => {
+        panel[OURS] ??= cells(panel);
+        mark(panel, saved(panel));
+      });
     };
 
     return {
