@@ -79,6 +79,14 @@ def test_cells_take_the_place_where_they_stand_and_stale_ones_are_marked(
     shown = notebook.cell(5).locator(".jp-OutputArea").inner_text()
     assert shown.index("ENV first=1") < shown.index("ENV second=1")
 
+    notebook.cell(2).locator(".jp-InputPrompt").click()
+    page.keyboard.press("Escape")
+    page.keyboard.press("Shift+ArrowDown")
+    page.keyboard.press("Shift+M")  # of which the kernel hears nothing from JupyterLab itself
+    page.wait_for_function("() => document.querySelectorAll('.jp-Notebook .jp-Cell').length === 5")
+    notebook.run(4)
+    assert "ENV" not in notebook.cell(4).locator(".jp-OutputArea").inner_text()
+
 
 def test_run_again_runs_the_cell_as_it_stands_and_its_error_goes(jupyter: tuple[str, str, Path], page: Any) -> None:
     app, address, folder = jupyter

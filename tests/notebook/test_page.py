@@ -21,9 +21,12 @@ JS = ROOT / "js"
 def test_what_is_no_drawing_works(tmp_path: Path) -> None:
     shutil.copytree(modules.STATIC, tmp_path / modules.STATIC.relative_to(ROOT))
     shutil.copytree(JS / "files", tmp_path / "js/files")
-    shutil.copy(JS / "page.test.js", tmp_path / "js")
+    colours = Path("dockermagic/notebook/labextension/static/dockerfile.js")
+    (tmp_path / colours).parent.mkdir(parents=True)
+    shutil.copy(ROOT / colours, tmp_path / colours)
+    tests = [str(shutil.copy(path, tmp_path / "js")) for path in JS.glob("*.test.js")]
     (tmp_path / "package.json").write_text('{"type": "module"}')
-    done = subprocess.run(["node", "--test", "js/page.test.js"], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run(["node", "--test", *tests], cwd=tmp_path, capture_output=True, text=True)
 
     assert done.returncode == 0, done.stdout + done.stderr
 

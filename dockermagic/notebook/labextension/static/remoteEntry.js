@@ -12,6 +12,7 @@
 
   /** @type {Record<string, Record<string, {get: () => Promise<() => any>}>>} */
   let scope = {};
+  const HERE = /** @type {HTMLScriptElement} */ (document.currentScript).src;
 
   /** A module that the application shares. @param {string} name */
   const shared = async (name) => {
@@ -100,15 +101,23 @@
     };
   };
 
-  // The first line of a cell says in which language the rest is. Dockerfile is JupyterLab's own mode; it is laid over the
-  // notebook's language, and taken away when the line changes.
+  // The first line of a cell says in which language the rest is; where it says nothing, the type of the whole does. Our
+  // Dockerfile is laid over the notebook's language, and taken away when the line changes.
   const MAGIC = /^\s*%%(dockerfile|python3?)(?=\s|$)/;
-  const MIME = /** @type {Record<string, string>} */ ({ dockerfile: "text/x-dockerfile", python: "text/x-python" });
+  const DOCKERFILE = "text/x-dockerfile";
+  const PYTHON = "text/x-python";
 
   const colours = async () => {
-    const [{ Compartment, Prec, RangeSetBuilder }, { Decoration, EditorView, ViewPlugin }, codemirror] =
-      await Promise.all([shared("@codemirror/state"), shared("@codemirror/view"), shared("@jupyterlab/codemirror")]);
+    const [{ Compartment, Prec, RangeSetBuilder }, { Decoration, EditorView, ViewPlugin }, codemirror, language, made] =
+      await Promise.all([
+        shared("@codemirror/state"),
+        shared("@codemirror/view"),
+        shared("@jupyterlab/codemirror"),
+        shared("@codemirror/language"),
+        import(new URL("dockerfile.js", HERE).href),
+      ]);
     const { EditorExtensionRegistry, IEditorExtensionRegistry, IEditorLanguageRegistry } = codemirror;
+    const dockerfile = new language.LanguageSupport(language.StreamLanguage.define(made.parser));
 
     /** The language that a cell's first line names, or "". @param {any} state */
     const named = (state) => {
@@ -119,9 +128,9 @@
       return "";
     };
 
-    /** @param {any} languages */
-    const extension = (languages) => {
-      const language = new Compartment();
+    /** @param {any} languages @param {any} model */
+    const extension = (languages, model) => {
+      const chosen = new Compartment();
       const line = Decoration.line({ class: "dm-magic" });
 
       /** The magic's own line. @param {any} state */
@@ -143,6 +152,7 @@
             this.view = view;
             this.language = "";
             this.decorations = marks(view.state);
+            model?.mimeTypeChanged.connect(this.follow, this);
             this.follow();
           }
 
@@ -155,17 +165,19 @@
 
           destroy() {
             this.gone = true;
+            model?.mimeTypeChanged.disconnect(this.follow, this);
           }
 
           /** An editor cannot be changed while it is being drawn: the language comes a moment later. */
           async follow() {
-            const wanted = named(this.view.state);
+            const wanted = named(this.view.state) || (model?.mimeType === DOCKERFILE ? "dockerfile" : "");
             if (wanted === this.language) return;
             this.language = wanted;
-            const spec = wanted && (await languages.getLanguage(MIME[wanted]));
+            const python = wanted === "python" && (await languages.getLanguage(PYTHON));
             await null;
             if (this.gone || this.language !== wanted) return;
-            const effects = language.reconfigure(spec?.support ? Prec.highest(spec.support) : []);
+            const support = wanted === "dockerfile" ? dockerfile : python?.support;
+            const effects = chosen.reconfigure(support ? Prec.highest(support) : []);
             this.view.dispatch({ effects });
           }
         },
@@ -174,20 +186,20 @@
       const theme = EditorView.baseTheme({
         ".dm-magic, .dm-magic span": { color: "var(--jp-content-font-color2)" },
       });
-      return [language.of([]), plugin, theme];
+      return [chosen.of([]), plugin, theme];
     };
 
     return {
       id: "dockermagic:colours",
-      description: "Colours %%dockerfile cells as Dockerfiles.",
+      description: "Colours Dockerfiles, in %%dockerfile cells and in the kernel's.",
       autoStart: true,
       requires: [IEditorExtensionRegistry, IEditorLanguageRegistry],
       /** @param {any} app @param {any} extensions @param {any} languages */
       activate: (app, extensions, languages) => {
-        const made = extension(languages);
         extensions.addExtension({
           name: "dockermagic:colours",
-          factory: () => EditorExtensionRegistry.createImmutableExtension(made),
+          factory: (/** @type {any} */ { model }) =>
+            EditorExtensionRegistry.createImmutableExtension(extension(languages, model)),
         });
       },
     };
