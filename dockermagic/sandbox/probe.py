@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from dockermagic.errors import DockermagicError, SandboxUnavailableError, full_disk_error, is_full
+from dockermagic.errors import SandboxUnavailableError, full_disk_error, is_full
 from dockermagic.oci import lock
 from dockermagic.sandbox.ways import WAYS, Way, ways
 from dockermagic.values import asdict, dataclass, replace
@@ -22,7 +22,6 @@ from dockermagic.values import asdict, dataclass, replace
 __all__ = ["Probe", "Trial", "choose", "probe"]
 
 _VERSION = 3
-_SECONDS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,32 +235,20 @@ def _try(mode: str, home: Path) -> Trial:
 
         from dockermagic.sandbox.interpreters import python
 
-        done = subprocess.Popen(
+        done = subprocess.run(
             [*python("dockermagic.sandbox.trial"), mode, str(place), str(home / "mnt")],
-            stdin=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             cwd="/",
+            check=False,
         )
-        assert done.stdin is not None and done.stdout is not None
-        answer: dict[str, Any] = {}
-        for line in done.stdout:
-            message = json.loads(line)
-            if "map" in message:
-                idmap.write_ranges(message["map"])
-                done.stdin.write(b"mapped\n")
-                done.stdin.flush()
-            else:
-                answer = message
-        done.stdin.close()
-        done.wait(_SECONDS)
+        answer = json.loads(done.stdout or b"{}")
         if answer.pop("full", False):
             raise OSError(errno.ENOSPC, "No space left on device")
         if not answer:
             return Trial(mode, False, failed="start", reason=f"the trial ended with {done.returncode}")
         return Trial(**{**answer, "steps": tuple(answer["steps"])})
-    except DockermagicError as error:
-        return Trial(mode, False, failed="id map", reason=error.message, hint=error.hint)
     except OSError as error:
         if is_full(error):
             # It says nothing of what the host allows, and must not be remembered.

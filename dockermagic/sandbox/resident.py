@@ -87,12 +87,7 @@ def _enter(settings: Settings, channel: socket.socket, client: int) -> NoReturn:
         proot_calls.listens()  # tried once here, not in every child
         Server(settings, way, channel, client).serve()
 
-    def mapped(pid: int) -> None:
-        channel.send(wire.dump({"map": pid}))
-        if not channel.recv(16):
-            os._exit(1)
-
-    enter_user_namespace(way.ids, mapped)
+    enter_user_namespace(way.ids)
     syscalls.unshare(syscalls.CLONE_NEWNS | (syscalls.CLONE_NEWPID if settings.fresh_proc else 0))
     syscalls.mount("none", "/", "", syscalls.MS_REC | syscalls.MS_SLAVE)
     if settings.fresh_proc:

@@ -42,14 +42,6 @@ def main(mode: str, place: str, mount_point: str) -> NoReturn:
     result: dict[str, Any] = {"mode": mode, "works": False, "steps": steps}
     step = "user namespace"
     try:
-
-        def mapped(pid: int) -> None:
-            nonlocal step
-            step = "id map"
-            print(json.dumps({"map": pid}), flush=True)
-            if not sys.stdin.readline():
-                raise OSError(1, "no ids were mapped")
-
         way = WAYS[mode]
         if not way.namespaces:
             step = "PRoot" if way.ids == "single" else "chroot"
@@ -61,7 +53,7 @@ def main(mode: str, place: str, mount_point: str) -> NoReturn:
             result["works"] = True
             print(json.dumps(result), flush=True)
             os._exit(0)
-        enter_user_namespace(way.ids, mapped)
+        enter_user_namespace(way.ids)
         steps.append(step)
         step = "mount namespace"
         syscalls.unshare(syscalls.CLONE_NEWNS)
@@ -77,6 +69,8 @@ def main(mode: str, place: str, mount_point: str) -> NoReturn:
         if result["fresh_proc"]:
             steps.append("fresh /proc")
         result["works"] = True
+    except SandboxError as error:
+        result |= {"failed": "id map", "reason": error.message, "hint": error.hint}
     except OSError as error:
         result |= {"full": True} if is_full(error) else {}
         result |= {"failed": step, "reason": str(error), "hint": _HINTS.get(step, "")}

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from dockermagic.errors import BuildInterruptedError, SandboxError, SandboxUnavailableError
-from dockermagic.sandbox import idmap, packets, wire
+from dockermagic.sandbox import packets, wire
 from dockermagic.sandbox.base import Cancel, Rootfs
 from dockermagic.sandbox.interpreters import Begun, begin_resident
 from dockermagic.sandbox.trees import make_mount_points
@@ -209,20 +209,14 @@ class Worker:
         self._ready = True
 
     def _handshake(self, begun: Begun) -> None:
-        while True:
-            if not select.select([begun.channel], [], [], _START_SECONDS)[0]:
-                raise SandboxUnavailableError("the sandbox's process does not start")
-            data, _ = packets.receive(begun.channel)
-            if not data:
-                raise SandboxUnavailableError("the sandbox's process ended at its start", hint=begun.last_words())
-            message = wire.load(data)
-            if "error" in message:
-                raise wire.decode_error(message["error"])
-            if "map" in message:
-                idmap.write_ranges(message["map"])
-                begun.channel.send(b"mapped")
-            if "ready" in message:
-                return
+        if not select.select([begun.channel], [], [], _START_SECONDS)[0]:
+            raise SandboxUnavailableError("the sandbox's process does not start")
+        data, _ = packets.receive(begun.channel)
+        if not data:
+            raise SandboxUnavailableError("the sandbox's process ended at its start", hint=begun.last_words())
+        message = wire.load(data)
+        if "error" in message:
+            raise wire.decode_error(message["error"])
 
     def _forget(self) -> None:
         if self._begun is not None:
