@@ -14,6 +14,7 @@ const CSS = `
 .dm-ends > span { flex: 1; }
 .dm-screen { height: 340px; padding: 6px 0 6px 8px; border-radius: 6px; background: var(--dm-screen); resize: vertical; overflow: hidden; min-height: 80px; box-sizing: border-box; }
 .dm-screen .xterm { height: 100%; }
+.dm-screen .xterm .xterm-viewport { background-color: transparent; }
 `;
 const DARK = { background: "#15181d", foreground: "#e4e7ec", cursor: "#e4e7ec", cursorAccent: "#15181d", selectionBackground: "#4b5b7a" };
 const LIGHT = {
@@ -51,10 +52,16 @@ export function mount(root, channel, options) {
   place.append(header, screen);
   root.append(style, place);
 
-  const theme = isDark(place) ? DARK : LIGHT;
-  screen.style.setProperty("--dm-screen", theme.background);
   const fontFamily = getComputedStyle(place).getPropertyValue("--jp-code-font-family") || "ui-monospace, Menlo, Consolas, monospace";
-  const terminal = new Terminal({ fontSize: 13, fontFamily, theme, scrollback: 5000, minimumContrastRatio: 4.5, cursorBlink: true });
+  const terminal = new Terminal({ fontSize: 13, fontFamily, scrollback: 5000, minimumContrastRatio: 4.5, cursorBlink: true });
+  const dress = () => {
+    const theme = isDark(place) ? DARK : LIGHT;
+    screen.style.setProperty("--dm-screen", theme.background);
+    terminal.options.theme = theme;
+  };
+  dress();
+  const dressed = new MutationObserver(dress);
+  dressed.observe(document.body, { attributes: true });
   const fit = new FitAddon();
   terminal.loadAddon(fit);
   terminal.open(screen);
@@ -75,6 +82,7 @@ export function mount(root, channel, options) {
 
   let shown = 0;
   let over = false;
+  let replayed = 0;
   const send = (/** @type {string} */ t, /** @type {object} */ more) => !over && channel.send({ t: `terminal.${t}`, of: id, ...more });
   const ended = (/** @type {string} */ text) => {
     over = true;
@@ -86,30 +94,35 @@ export function mount(root, channel, options) {
   const deaf = channel.listen(`terminal.${id}`, (message, buffers) => {
     for (const one of buffers) {
       const bytes = new Uint8Array(one.buffer, one.byteOffset, one.byteLength);
+      if (message.again) replayed++;
       terminal.write(bytes, () => {
+        if (message.again) return void replayed--;
         shown += bytes.length;
         if (shown < ACKNOWLEDGED && !over) return;
         send("shown", { count: shown });
         shown = 0;
       });
     }
+    if (message.moved) ended("goes on where it was opened last");
     if (message.code !== undefined) ended(`${options.title ? `${options.title}: ` : ""}ended with exit code ${message.code}`);
   });
-  terminal.onData((text) => send("keys", { text }));
-  terminal.onBinary((text) => send("keys", { text, binary: true }));
+  // What was asked of the terminal once, where its cursor is, say, was answered then.
+  terminal.onData((text) => replayed || send("keys", { text }));
+  terminal.onBinary((text) => replayed || send("keys", { text, binary: true }));
   terminal.onResize(({ rows, cols }) => send("size", { rows, columns: cols }));
   button.addEventListener("click", () => send("end", {}));
   const resized = new ResizeObserver(() => screen.clientHeight && fit.fit());
   resized.observe(screen);
   channel.ask("terminal.open", { ...options, terminal: id, rows: terminal.rows, columns: terminal.cols }).then(
-    // What has the keys is to be seen.
-    () => (terminal.focus(), place.scrollIntoView({ block: "nearest" })),
+    // What has the keys is to be seen; a page that was loaded again keeps its place.
+    ({ value: begins }) => begins && (terminal.focus(), place.scrollIntoView({ block: "nearest" })),
     (error) => ended(error.message),
   );
   return () => {
     send("end", {});
     deaf();
     resized.disconnect();
+    dressed.disconnect();
     terminal.dispose();
     root.replaceChildren();
   };

@@ -131,9 +131,12 @@ class Notebook:
         before = path.stat().st_mtime_ns
         self.page.keyboard.press("Control+s")
         end = time.monotonic() + 20
-        while path.stat().st_mtime_ns == before and time.monotonic() < end:
+        while time.monotonic() < end:
+            with contextlib.suppress(ValueError):  # it is being written
+                if path.stat().st_mtime_ns != before and json.loads(path.read_text(encoding="utf-8")):
+                    return
             time.sleep(0.05)
-        assert path.stat().st_mtime_ns != before
+        raise AssertionError("the notebook is not saved")
 
 
 @contextlib.contextmanager

@@ -191,3 +191,13 @@ def test_stale_cells_say_so_and_are_replayed_in_their_place(opened: tuple[Any, N
     card.get_by_role("button", name="replay").click()
     card.get_by_text("not CACHED: the variable NEW is new").wait_for()
     notebook.cell(3).locator(".dm-root").get_by_text("is stale").first.wait_for(state="detached")
+
+
+def test_a_kernel_that_is_restarted_leaves_cards_without_buttons(opened: tuple[Any, Notebook]) -> None:
+    page, notebook = opened
+    notebook.cell(5).locator(".jp-InputArea-editor").click()
+    for key in ("Escape", "0", "0"):
+        page.keyboard.press(key)
+    page.locator(".jp-Dialog .jp-mod-accept").click()
+    notebook.cell(5).get_by_text("a terminal stood here").wait_for()
+    assert notebook.cell(2).locator(".dm-root").count() == 0

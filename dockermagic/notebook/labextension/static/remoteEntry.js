@@ -9,6 +9,7 @@
   const CARD = "application/vnd.dockermagic.card+json";
   const VIEW = "application/vnd.jupyter.widget-view+json";
   const HTML = "text/html";
+  const ENDS = new Set(["restarting", "autorestarting", "terminating", "dead"]);
 
   /** @type {Record<string, Record<string, {get: () => Promise<() => any>}>>} */
   let scope = {};
@@ -68,6 +69,7 @@
           return;
         }
         this.asked = wanted;
+        panel.sessionContext.statusChanged.connect(this.told, this);
         this.live?.dispose();
         const live = panel.content.rendermime.createRenderer(VIEW);
         live.hide();
@@ -75,6 +77,15 @@
         this.addWidget(live);
         new MutationObserver(() => this.choose()).observe(live.node, { childList: true });
         await live.renderModel(this.model);
+        this.choose();
+      }
+
+      /** A kernel that ends takes its widgets with it: their buttons would be pressed in vain.
+       * @param {any} sender @param {string} status */
+      told(sender, status) {
+        if (!ENDS.has(status)) return;
+        sender.statusChanged.disconnect(this.told, this);
+        this.live?.dispose();
         this.choose();
       }
 
