@@ -76,7 +76,7 @@ def server(folder: Path, *, extension: bool = True, app: str = "lab", **environm
         yield address
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(120)
 
 
 class Notebook:
