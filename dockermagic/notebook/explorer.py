@@ -38,10 +38,14 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """``states`` bottom first; ``base`` is the place of the state that the newest is compared with, -1 for nothing."""
+    """``states`` bottom first; ``base`` is the place of the state that the newest is compared with, -1 for nothing.
+
+    ``before`` is what the state below one is called.
+    """
 
     states: tuple[State, ...]
     base: int = -1
+    before: str = "the layer before"
 
 
 @dataclass(slots=True)
@@ -72,7 +76,13 @@ class Explorer:
         source = self._source(message)
         labels = [state.label for state in source.states]
         first = self.list({"source": message.get("source"), "against": source.base})
-        return {"states": labels, "base": source.base, "others": list(self.others()), "first": first}
+        return {
+            "states": labels,
+            "base": source.base,
+            "before": source.before,
+            "others": list(self.others()),
+            "first": first,
+        }
 
     def _source(self, message: dict[str, Any]) -> Source:
         name = str(message.get("source", ""))

@@ -11,6 +11,7 @@ from dockermagic.engine import Engine
 from dockermagic.errors import ImageNotFoundError, SessionError, UsageError
 from dockermagic.files import Layers
 from dockermagic.notebook.explorer import Explorer, Source, State
+from dockermagic.notebook.listings import created_by_words
 from dockermagic.session import Run, Session
 from dockermagic.tables import clip
 
@@ -75,7 +76,7 @@ def image_explorer(engine: Engine, name: str) -> Explorer:
 
     def source() -> Source:
         layers = engine.snapshots_of(name)
-        steps = [row.created_by for row in reversed(engine.history(name)) if not row.empty_layer]
+        steps = [created_by_words(row.created_by) for row in reversed(engine.history(name)) if not row.empty_layer]
         words = [" ".join(text.split()) for text in steps] + [""] * len(layers)
         states = [State(clip(words[at] or "a layer", LABEL), layers[: at + 1]) for at in range(len(layers))]
         return Source(tuple(states) or (State("an empty image", ()),))
@@ -85,7 +86,8 @@ def image_explorer(engine: Engine, name: str) -> Explorer:
 
 def compared_explorer(engine: Engine, before: State, after: State) -> Explorer:
     """Two trees, the one against the other."""
-    return Explorer(lambda: engine.files, {"tree": lambda: Source((before, after), 0)}, lambda: _images(engine))
+    source = Source((before, after), 0, before.label)
+    return Explorer(lambda: engine.files, {"tree": lambda: source}, lambda: _images(engine))
 
 
 def states_meant(engine: Engine, session: Session, words: Sequence[str]) -> list[State]:

@@ -27,7 +27,10 @@ class Explorer {
   constructor(place, channel, options) {
     this.channel = channel;
     this.source = options.source ?? "";
-    this.start = options.path ?? "/";
+    /** Directories that are open where nothing is searched for. @type {Set<string>} */
+    this.opened = new Set();
+    for (let path = options.path ?? "/"; path !== "/" && path; path = path.slice(0, path.lastIndexOf("/"))) this.opened.add(path);
+    this.searches = false;
     this.id = `dm-files-${++count}`;
     this.top = root();
     /** @type {Seen[]} */
@@ -42,6 +45,7 @@ class Explorer {
     this.against = null;
     this.frame = 0;
     this.base = -1;
+    this.before = "";
     /** @type {string[]} */
     this.labels = [];
     /** @type {string[]} */
@@ -113,6 +117,7 @@ class Explorer {
       this.slider.max = String(this.labels.length - 1);
       this.slider.value = this.slider.max;
       this.base = value.base;
+      this.before = value.before;
       this.others = value.others;
       this.choices();
       await this.load(value.first);
@@ -125,7 +130,7 @@ class Explorer {
   choices() {
     const labels = this.labels;
     const options = [];
-    if (this.at > 0) options.push([`#${this.at - 1}`, "the layer before"]);
+    if (this.at > 0) options.push([`#${this.at - 1}`, this.before]);
     if (this.base >= 0 && this.base < this.at && this.base !== this.at - 1) options.push([`#${this.base}`, "the state before the cell"]);
     for (let at = this.at - 2; at >= 0; at--) if (at !== this.base) options.push([`#${at}`, labels[at]]);
     options.push(["#-1", "nothing"]);
@@ -154,52 +159,49 @@ class Explorer {
     return { source: this.source, at: this.at, against: this.against };
   }
 
-  get filtered() {
-    return this.search.value !== "" || this.states.size < STATES.length;
-  }
-
-  /** The whole list anew; directories that were open are opened again. @param {Listed} [first] its top, where it is here */
+  /** The whole list anew: directories that were open are so again, and who stood on a path stands there. @param {Listed} [first] its top, where it is here */
   async load(first) {
     const turn = ++this.turn;
     const compared = this.against !== -1;
     for (const chip of this.chips) chip.hidden = !compared;
     const states = compared ? [...this.states] : STATES;
+    const path = this.rows[this.current]?.node?.path;
+    this.searches = this.search.value !== "" || states.length < STATES.length;
     try {
-      if (this.search.value || states.length < STATES.length) {
+      if (this.searches) {
         const { value } = await this.channel.ask("files.find", { ...this.asked, states, text: this.search.value, regex: pressed(this.regex) });
         if (turn !== this.turn) return;
         this.top = nested(value.rows);
         const words = `${value.rows.length.toLocaleString("en")} ${value.rows.length === 1 ? "path" : "paths"}`;
         this.say(value.truncated ? `the first ${words}: narrow the search for more` : value.rows.length ? words : this.search.value ? "nothing of that name" : "nothing changed here");
       } else {
-        const open = new Set(this.rows.flatMap((one) => (one.node?.open ? [one.node.path] : [])));
-        for (let path = this.start; path !== "/" && path; path = path.slice(0, path.lastIndexOf("/"))) open.add(path);
         const top = root();
         await this.fill(top, 0, first);
         if (turn !== this.turn) return;
         this.top = top;
         this.say("");
-        await Promise.all([...open].sort().slice(0, 30).map((path) => this.reopen(path)));
+        await this.reopen(top);
         if (turn !== this.turn) return;
-        this.weigh(top);
       }
     } catch (error) {
       return this.say(error);
     }
     this.refresh();
-    this.current = Math.min(this.current, Math.max(0, this.rows.length - 1));
-    this.draw();
+    const at = this.rows.findIndex((one) => one.node && one.node.path === path);
+    this.go(at < 0 ? this.current : at);
+    this.look.follow(this.asked, (path) => this.rows.find((one) => one.node?.path === path)?.node);
   }
 
-  /** @param {string} path */
-  async reopen(path) {
-    let at = /** @type {Node | undefined} */ (this.top);
-    for (const name of path.split("/").filter(Boolean)) {
-      at = at?.children?.find((one) => one?.name === name);
-      if (at?.kind !== "directory") return;
-      if (!at.children) await this.fill(at, 0);
-      at.open = true;
-    }
+  /** Open what was open in a directory that has just come. @param {Node} up */
+  async reopen(up) {
+    this.weigh(up);
+    const opened = (up.children ?? []).filter((one) => one?.kind === "directory" && this.opened.has(one.path));
+    await Promise.all(opened.map(async (one) => {
+      if (!one) return;
+      await this.fill(one, 0);
+      one.open = true;
+      await this.reopen(one);
+    }));
   }
 
   /** Fetch the page of a directory that holds a place; whether something came. @param {Node} up @param {number} at
@@ -310,6 +312,7 @@ class Explorer {
   /** @param {Node} one @param {boolean} open */
   async fold(one, open) {
     one.open = open;
+    if (!this.searches) this.opened[open ? "add" : "delete"](one.path);
     if (open && !one.children) {
       try {
         await this.fill(one, 0);

@@ -11,6 +11,8 @@ export class Look {
     this.channel = channel;
     this.say = say;
     this.closed = closed;
+    this.path = "";
+    this.tree = "";
     this.place = el("section", { className: "dm-look", hidden: true, "aria-label": "file" });
   }
 
@@ -23,8 +25,19 @@ export class Look {
     this.closed();
   }
 
+  /** Show the same file in other trees, nothing where it is not to be seen there.
+   * @param {object} tree @param {(path: string) => Entry | undefined} find */
+  follow(tree, find) {
+    if (!this.isOpen || this.tree === JSON.stringify(tree)) return;
+    const one = find(this.path);
+    if (one) this.show(one, tree);
+    else this.place.hidden = true;
+  }
+
   /** @param {Entry} one @param {object} tree which trees are asked, as every question about files says it */
   async show(one, tree) {
+    this.path = one.path;
+    this.tree = JSON.stringify(tree);
     const asked = { ...tree, path: one.path, removed: one.state === "removed" };
     const close = this.button("close", () => this.close());
     const save = this.button("download", () => this.channel.download(one.name, { ...asked, of: "files" }).catch(this.say));
