@@ -61,8 +61,7 @@ def live_parts(view: BuildView, button: Html) -> dict[str, Html]:
     """
     parts = {"head": heading(view, button=button)}
     for step in shown_steps(view):
-        below = [] if step.state == "running" else _output(step, NOTHING)
-        parts[part_name(step)] = _step_row(step, *below, live=True)
+        parts[part_name(step)] = join(_step_rows(step, NOTHING, live=True))
     return parts | {"foot": foot(view)}
 
 
@@ -74,7 +73,7 @@ def part_name(step: StepView) -> str:
 def live_card(parts: dict[str, Html]) -> Html:
     """A card of parts that can be replaced one by one."""
     rows = [
-        Html(part.replace("<tr ", f'<tr data-part="{escape(name)}" ', 1))
+        Html(part.replace("<tr ", f'<tr data-part="{escape(name)}" '))
         for name, part in parts.items()
         if "step-" in name
     ]
@@ -157,13 +156,16 @@ def _sentence(name: str, word: str) -> str:
 # ---- a row ----------------------------------------------------------------------------------------------------------
 
 
-def _step_rows(step: StepView, acts: Acts) -> list[Html]:
-    """One instruction, and below it, to the card's right edge, what it printed and what can be done about it."""
-    output = _output(step, acts)
+def _step_rows(step: StepView, acts: Acts, *, live: bool = False) -> list[Html]:
+    """One instruction, and below it, to the card's right edge, what it printed and what can be done about it.
+
+    While it is ``live`` its clock and its output are left to the widget where there is one.
+    """
+    output = [] if live and step.state == "running" else _output(step, acts)
     if not output:
-        return [_step_row(step), *_workplace(step, acts)]
+        return [_step_row(step, live), *_workplace(step, acts)]
     below = row(cell(style=f"padding:0;{_tint(step)}"), cell(*output, style=_BELOW + _tint(step), colspan="2"))
-    return [_step_row(step, style="border-bottom:0;padding-bottom:0"), below, *_workplace(step, acts)]
+    return [_step_row(step, live, style="border-bottom:0;padding-bottom:0"), below, *_workplace(step, acts)]
 
 
 _BELOW = "padding:0 12px 8px;"
@@ -173,14 +175,13 @@ def _tint(step: StepView) -> str:
     return "background:@badtint" if step.state == "failed" else ""
 
 
-def _step_row(step: StepView, *below: Html, live: bool = False, style: str = "") -> Html:
-    """While it is ``live`` its clock and its output are left to the widget where there is one."""
+def _step_row(step: StepView, live: bool, style: str = "") -> Html:
     style = f"{_tint(step)};{style}"
     number = cell(
         muted(str(step.number)),
         style=f"width:1%;padding-right:0;text-align:right;font-variant-numeric:tabular-nums;{style}",
     )
-    body = cell(_instruction(step), *_about(step, live), *below, style=style)
+    body = cell(_instruction(step), *_about(step, live), style=style)
     figures = el("div", _size(step), _state(step, live), class_="dm-figures")
     right = cell(figures, style=f"width:1%;white-space:nowrap;text-align:right;padding-left:0;{style}")
     return row(number, body, right, class_="dm-whole")

@@ -190,30 +190,31 @@ class Card {
     }
   }
 
-  /** @param {string} name @returns {HTMLElement | null} */
-  find(name) {
-    return this.root.querySelector(`[data-part="${CSS.escape(name)}"]`);
+  /** What is drawn of a part: an element, of a step its rows. @param {string} name */
+  found(name) {
+    return /** @type {HTMLElement[]} */ ([...this.root.querySelectorAll(`[data-part="${CSS.escape(name)}"]`)]);
   }
 
   /** @param {string} name @param {string} html @param {string[]} order */
   part(name, html, order) {
     if (this.applied.get(name) === html) return;
     this.applied.set(name, html);
-    const old = this.find(name);
+    const old = this.found(name);
     if (!name.startsWith("step-")) {
-      if (old) old.innerHTML = html;
+      if (old[0]) old[0].innerHTML = html;
       return;
     }
     const holder = document.createElement("tbody");
     holder.innerHTML = html;
-    const row = /** @type {HTMLElement} */ (holder.firstElementChild);
-    row.dataset.part = name;
+    const rows = /** @type {HTMLElement[]} */ ([...holder.children]);
+    for (const row of rows) row.dataset.part = name;
     if (!html.includes('aria-label="running"')) this.root.querySelector(`[data-log="${CSS.escape(name)}"]`)?.remove();
-    if (old) return old.replaceWith(row);
-    const after = order.slice(0, order.indexOf(name)).reverse().map((one) => this.find(one)).find((one) => one?.matches("tr"));
-    const below = after?.nextElementSibling;
-    if (after) (below?.hasAttribute("data-log") ? below : after).after(row);
-    else this.root.querySelector("tbody")?.prepend(row);
+    const before = order.slice(0, order.indexOf(name)).reverse().map((one) => this.found(one).at(-1)).find((one) => one?.matches("tr"));
+    const below = before?.nextElementSibling;
+    if (old[0]) old[0].before(...rows);
+    else if (before) (below?.hasAttribute("data-log") ? below : before).after(...rows);
+    else this.root.querySelector("tbody")?.prepend(...rows);
+    for (const row of old) row.remove();
   }
 
   /** New lines of output; the view follows unless somebody scrolled up. @param {string} name @param {Log} log */
@@ -242,7 +243,7 @@ class Card {
   pane(name) {
     const known = this.root.querySelector(`[data-log="${CSS.escape(name)}"]`);
     if (known) return known.matches("pre") ? /** @type {HTMLElement} */ (known) : known.querySelector("pre");
-    const row = this.find(name);
+    const row = this.found(name).at(-1);
     if (!row) return null;
     const holder = document.createElement("tr");
     holder.dataset.log = name;
