@@ -44,10 +44,8 @@ def _state(vertex: Vertex) -> StepState:
 
 
 def _bare(name: str) -> str:
-    """A vertex's name without the ``[2/5]`` before it."""
-    if name.startswith("[") and "] " in name and not name.startswith("[internal]"):
-        return name.partition("] ")[2]
-    return name
+    """A vertex's name without the ``[2/5]`` or ``[internal]`` before it."""
+    return name.partition("] ")[2] if name.startswith("[") and "] " in name else name
 
 
 def _step(number: int, row: Row, known: Instruction | None) -> StepView:

@@ -82,15 +82,14 @@ def live_card(parts: dict[str, Html]) -> Html:
 
 
 def shown_steps(view: BuildView) -> tuple[StepView, ...]:
-    """The rows: the instructions, and before them what else failed or is being fetched."""
+    """The rows: the instructions, and before them what else failed, is being fetched or was pulled."""
     if not view.steps:
         return view.internal
-    other = [step for step in view.internal if step.state == "failed" or (not view.finished and _is_fetching(step))]
-    return (*other, *view.steps)
+    return (*(step for step in view.internal if step.state == "failed" or _fetches(step)), *view.steps)
 
 
-def _is_fetching(step: StepView) -> bool:
-    return step.state == "running" and any(status.total for status in step.transfers)
+def _fetches(step: StepView) -> bool:
+    return (step.state == "running" or step.text.startswith("pull ")) and any(one.total for one in step.transfers)
 
 
 # ---- the first line -------------------------------------------------------------------------------------------------
@@ -178,7 +177,7 @@ def _tint(step: StepView) -> str:
 def _step_row(step: StepView, live: bool, style: str = "") -> Html:
     style = f"{_tint(step)};{style}"
     number = cell(
-        muted(str(step.number)),
+        muted("" if step.internal else str(step.number)),
         style=f"width:1%;padding-right:0;text-align:right;font-variant-numeric:tabular-nums;{style}",
     )
     body = cell(_instruction(step), *_about(step, live), style=style)
@@ -189,6 +188,8 @@ def _step_row(step: StepView, live: bool, style: str = "") -> Html:
 
 def _instruction(step: StepView) -> Html:
     style = f"{TEXT};font-size:13px"
+    if step.internal:
+        return el("code", step.text, style=style)
     lines = step.text.rstrip("\n").split("\n")
     if len(lines) <= LONG_INSTRUCTION:
         return el("pre" if len(lines) > 1 else "code", dockertext.instruction(step.text), style=style)
@@ -237,6 +238,8 @@ def size_words(step: StepView) -> str:
     """How much the instruction added to the image, in words."""
     if step.metadata:
         return "0 B, metadata" if step.state in ("done", "cached") else ""
+    if step.internal and step.state == "done":
+        return human_size(sum(one.total for one in step.transfers))
     return human_size(step.size) if step.size is not None and step.state in ("done", "cached") else ""
 
 
@@ -332,7 +335,7 @@ def log_block(step: StepView) -> Html:
 
 
 def _log(parts: list[Html | str]) -> Html:
-    style = "max-height:22rem;overflow:auto;margin:2px 0"
+    style = "max-height:23rem;overflow:auto;margin:2px 0"
     return pre(*parts, style=style, class_="dm-scroll", tabindex="0", aria_label="output")
 
 

@@ -92,7 +92,8 @@ def _step(step: StepView) -> list[str]:
     facts = [size_words(step), ", ".join(words for words, _ in file_words(step)), reason_words(step)]
     beside = "; ".join(fact for fact in facts if fact)
     shown = clip(first, 100) + (" …" if more else "")
-    lines = [f"{step.number:>3}  {f'{word} {taken}'.strip():<13} {shown}" + (f"  ({beside})" if beside else "")]
+    number = "" if step.internal else step.number
+    lines = [f"{number:>3}  {f'{word} {taken}'.strip():<13} {shown}" + (f"  ({beside})" if beside else "")]
     if step.error and step.state == "failed":
         lines.append(f"     | {step.error}")
     found = plain_lines(step.log)

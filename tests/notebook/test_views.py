@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 import pytest
 
 from dockermagic.buildview import build_view, with_results
-from dockermagic.events import Event, Vertex
+from dockermagic.events import Event, Status, Vertex
 from dockermagic.files import Change, changed_tree
 from dockermagic.notebook.bundle import bundle
 from dockermagic.notebook.treeview import MOST
@@ -21,7 +21,7 @@ from dockermagic.view import (
     TreeEntry,
     TreeView,
 )
-from tests.notebook.scenes import CELL, all_cached, built, failed, fold, running, scenes, small_tree, step
+from tests.notebook.scenes import CELL, NOW, all_cached, built, failed, fold, running, scenes, small_tree, step
 
 VOID = {"br", "hr", "img", "input"}
 
@@ -57,6 +57,20 @@ class Page(HTMLParser):
     @property
     def text(self) -> str:
         return " ".join(" ".join(self.words).split())
+
+
+def test_a_pull_stays_as_a_row_with_its_bytes_and_no_number() -> None:
+    began = NOW - 5
+    events: list[Event] = [
+        Vertex("pull", "[internal] pull localhost/debian:12", started=began, completed=began + 4),
+        Status("pull", "sha256:" + "ab" * 32, "", 2_000_000, 2_000_000, NOW, began),
+        Status("pull", "sha256:" + "cd" * 32, "", 1_000_000, 1_000_000, NOW, began),
+        *step(0, "[1/1] FROM localhost/debian:12", -1, -0.9, cached=True, layer_size=3_000_000),
+    ]
+    view = build_view(fold(events), (Instruction(0, "FROM localhost/debian:12", 2),), finished=True)
+    first = bundle(view)["text/plain"].split("\n")[1]
+
+    assert first.split() == ["done", "4.0s", "pull", "localhost/debian:12", "(3MB)"]
 
 
 @pytest.mark.parametrize("name", scenes())
