@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -43,8 +44,8 @@ class HistoryRow:
     image_id: str = ""
 
 
-def host_info(home: Path, found: Probe) -> InfoView:
-    """What this host can do, as rows to show."""
+def host_info(home: Path, found: Probe, limits: Sequence[str], help_: str) -> InfoView:
+    """What this host can do, as rows to show. ``limits`` are what does not hold for containers."""
     from dockermagic.view import InfoRow, InfoView
 
     facts = found.explain()
@@ -60,6 +61,9 @@ def host_info(home: Path, found: Probe) -> InfoView:
     for trial in found.trials:
         if not trial.works:
             rows.append(InfoRow(f"Sandbox {trial.mode}", "not possible", "", f"{trial.failed}: {trial.reason}"))
+    rows += [InfoRow("Limits", text, "less", help_) for text in limits]
+    if not limits:
+        rows.append(InfoRow("Limits", "memory, processors and processes, by control groups", "good"))
     return InfoView(tuple(rows))
 
 

@@ -284,10 +284,11 @@ class Engine(Exchange, Upkeep):
     def info(self) -> InfoView:
         """What was found on this host: what runs a RUN, what it does not isolate, and what would be better."""
         from dockermagic.catalog import host_info
+        from dockermagic.containers.limits import not_held
         from dockermagic.sandbox.probe import probe
 
         self.home.mkdir(parents=True, exist_ok=True)
-        return host_info(self.home, probe(self.home, self.wanted_sandbox, fresh=True))
+        return host_info(self.home, probe(self.home, self.wanted_sandbox, fresh=True), *not_held())
 
     # containers
 

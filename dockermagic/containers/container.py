@@ -28,7 +28,7 @@ class State:
     ``status`` is created, running, restarting or exited. ``pid`` is that of its first process on the host. ``ports``
     are published at this moment, each with its host's port. ``health`` is '', starting, healthy or unhealthy, and
     ``probes`` are the last answers: (start, end, exit code, output). ``notes`` are what was asked for and cannot be
-    had, ``groups`` the control groups that hold it.
+    had, ``groups`` the control groups that hold it; ``out_of_memory``: one of its processes was killed for that.
     """
 
     status: str = "created"
@@ -46,6 +46,7 @@ class State:
     probes: tuple[tuple[float, float, int, str], ...] = ()
     notes: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
+    out_of_memory: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,30 +1,69 @@
-"""Limits of memory, processors and processes: control groups where this user may make them, else resource limits.
+"""Limits of memory, processors and processes: control groups where this user may have them, else resource limits.
 
-A group is made beside that of this process: with version 2 where its subtree was delegated, with version 1 where its
-directories can be written. What can be had neither way is said in a note.
+With version 2 systemd is asked for a group; where there is none, one is made beside that of this process, if its
+subtree was delegated. With version 1 it is made where its directories can be written. What can be had no way is said in
+a note.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from dockermagic.containers.scopes import Scope, attach
 from dockermagic.sandbox.base import Ulimit
 from dockermagic.sandbox.running import pid_of
 from dockermagic.values import dataclass, field
 
-__all__ = ["Limits", "enter_groups"]
+__all__ = ["Limits", "enter_groups", "not_held", "out_of_memory"]
 
 _ROOT = Path("/sys/fs/cgroup")
 _PERIOD = 100_000
+_FILES = {"memory": "memory.max", "cpu": "cpu.max", "pids": "pids.max"}
+"""The file of each controller's limit, in version 2."""
+_INSTEAD = {
+    "memory": "--memory holds for each process alone (a limit of its address space): no control group",
+    "cpu": "--cpus has no effect: no control group can be made here",
+    "pids": "--pids-limit counts all of this user's processes in containers: no control group",
+}
 
 
 def enter_groups(groups: Sequence[str], process: int) -> None:
-    """Put a process (a pidfd) into control groups."""
+    """Put a process (a pidfd) into control groups. Raises OSError."""
     for group in groups:
-        Path(group, "cgroup.procs").write_text(str(pid_of(process)))
+        try:
+            Path(group, "cgroup.procs").write_text(str(pid_of(process)))
+        except PermissionError:
+            if not attach(group, pid_of(process)):
+                raise
+
+
+def out_of_memory(groups: Sequence[str]) -> bool:
+    """Whether the kernel killed a process in one of these groups because its memory was used up."""
+    for group in groups:
+        for name in ("memory.events", "memory.oom_control"):
+            with contextlib.suppress(OSError):
+                counts = dict(line.split() for line in Path(group, name).read_text().splitlines())
+                if int(counts.get("oom_kill", 0)):
+                    return True
+    return False
+
+
+def not_held() -> tuple[list[str], str]:
+    """For ``dockermagic info``: which limits no control group would hold here, and what would help."""
+    trial = Limits("dockermagic-trial", memory=1 << 30, cpus=1.0, pids=100)
+    trial.prepare()
+    try:
+        if trial.scope is not None:
+            return trial.notes, "An administrator can have them delegated: `Delegate=cpu memory pids` of user@.service."
+        if (_ROOT / "cgroup.controllers").exists():
+            return trial.notes, "No systemd of this user answers: `loginctl enable-linger`, or a login of its own."
+        return trial.notes, "Control groups of version 1 are root's alone."
+    finally:
+        trial.close()
 
 
 @dataclass(slots=True)
@@ -41,23 +80,40 @@ class Limits:
     groups: list[Path] = field(default_factory=list)
     ulimits: list[Ulimit] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    scope: Scope | None = None
 
     def prepare(self) -> None:
         """Make the groups that are wanted and can be had."""
-        wanted = {"memory": self.memory, "cpu": self.cpus, "pids": self.pids}
-        for controller, value in wanted.items():
-            if value and not self._version_2(controller) and not self._version_1(controller):
+        wanted = {name: value for name, value in self._values().items() if value}
+        if wanted and (_ROOT / "cgroup.controllers").exists():
+            # One of this name may still be on its way out.
+            self.scope = Scope.make(f"{self.name}-{os.urandom(3).hex()}", self._properties())
+        if self.scope is not None:
+            self.groups.append(_ROOT / self.scope.group.lstrip("/"))
+        for controller in wanted:
+            if self.scope is not None:
+                held = (self.groups[0] / _FILES[controller]).exists()  # else it was not delegated to this user
+            else:
+                held = self._version_2(controller) or self._version_1(controller)
+            if not held:
                 self._instead(controller)
+
+    def _values(self) -> dict[str, float]:
+        return {"memory": self.memory, "cpu": self.cpus, "pids": self.pids}
+
+    def _properties(self) -> dict[str, str]:
+        """The limits as systemd calls them."""
+        found = {"MemoryMax": str(self.memory), "MemorySwapMax": "0"} if self.memory else {}
+        found |= {"CPUQuota": f"{self.cpus * 100:.2f}%"} if self.cpus else {}
+        found |= {"TasksMax": str(self.pids + 1)} if self.pids else {}  # one keeps the scope
+        return found
 
     def _instead(self, controller: str) -> None:
         if controller == "memory":
             self.ulimits.append(Ulimit("as", self.memory, self.memory))
-            self.notes.append("--memory holds for each process alone (a limit of its address space): no control group")
         elif controller == "pids":
             self.ulimits.append(Ulimit("nproc", self.pids, self.pids))
-            self.notes.append("--pids-limit counts all of this user's processes in containers: no control group")
-        else:
-            self.notes.append("--cpus has no effect: no control group can be made here")
+        self.notes.append(_INSTEAD[controller])
 
     def _own_group(self, controller: str) -> str | None:
         try:
@@ -123,6 +179,9 @@ class Limits:
 
     def close(self) -> None:
         """Take the groups away; all their processes are gone."""
+        if self.scope is not None:
+            self.scope.close()
+            self.groups.clear()
         for group in self.groups:
             for wait in self._waits():
                 try:

@@ -61,7 +61,7 @@ def process_of(supervisor: Supervisor, stack: contextlib.ExitStack) -> tuple[Pro
     notes = [*limits.notes, *([_NO_OUTSIDE] if network and network.way == "forwarder" else [])]
     if any(mount.readonly for mount in mounts) and not WAYS[supervisor.sandbox.mode].namespaces:
         notes.append(_WRITABLE_MOUNT)
-    supervisor.note(groups=tuple(map(str, limits.groups)), notes=tuple(notes))
+    supervisor.note(groups=tuple(map(str, limits.groups)), notes=tuple(notes), out_of_memory=False)
 
     def prepare(process: int) -> None:
         limits.join(process)

@@ -55,9 +55,14 @@ def usage(first: int, groups: tuple[str, ...], network: str) -> Usage:
             written += value if name == "write_bytes" else 0
     limit = 0
     for group in groups:
-        for name in ("memory.max", "memory.limit_in_bytes"):
-            text = _text(str(Path(group, name))).strip()
-            limit = int(text) if text.isdigit() else limit
+        limit = _number(group, "memory.max") or _number(group, "memory.limit_in_bytes") or limit
+        if held := _number(group, "memory.current") or _number(group, "memory.usage_in_bytes"):
+            # What processes share counts once, and so do files; not those that are only kept in case, as with Docker.
+            counts = dict(line.split() for line in _text(f"{group}/memory.stat").splitlines())
+            memory = held - int(counts.get("total_inactive_file", counts.get("inactive_file", 0)))
+        used = dict(line.split() for line in _text(f"{group}/cpu.stat").splitlines())
+        if "usage_usec" in used:  # those that have ended have used it, too
+            cpu = int(used["usage_usec"]) * ticks // 10**6
     received, sent = _network(first) if network == "own" else (0, 0)
     return Usage(cpu / ticks, memory, limit, received, sent, read, written, len(running))
 
@@ -73,6 +78,11 @@ def _entries(pid: int) -> Iterator[tuple[str, str]]:
     for line in _text(f"/proc/{pid}/status").splitlines():
         name, _, value = line.partition(":")
         yield name, value.strip()
+
+
+def _number(group: str, name: str) -> int:
+    text = _text(f"{group}/{name}").strip()
+    return int(text) if text.isdigit() else 0
 
 
 def _pairs(text: str) -> Iterator[tuple[str, int]]:

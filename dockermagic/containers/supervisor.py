@@ -19,7 +19,7 @@ from typing import Any
 from dockermagic.containers.container import Container, State
 from dockermagic.containers.control import Door, Line
 from dockermagic.containers.health import watch_health
-from dockermagic.containers.limits import enter_groups
+from dockermagic.containers.limits import enter_groups, out_of_memory
 from dockermagic.containers.logs import Log
 from dockermagic.containers.process import exec_process, process_of
 from dockermagic.containers.request import ExecRequest
@@ -35,6 +35,7 @@ __all__ = ["Supervisor"]
 _PATIENCE = 3.0
 _SETTLED = 2.0
 _LONGEST_PAUSE = 60.0
+_OUT_OF_MEMORY = "a process was killed: the container used all of its --memory"
 
 
 class Supervisor:
@@ -185,6 +186,8 @@ class Supervisor:
                     with self._lock:
                         self._running = None
                     running.close()
+                if out_of_memory(self.state.groups):
+                    self.note(out_of_memory=True, notes=(*self.state.notes, _OUT_OF_MEMORY))
             except BuildInterruptedError:
                 pass
             except SandboxError as refused:

@@ -66,7 +66,7 @@ def document(container: Container, folder: Path, sizes: tuple[int, int] | None =
         "Running": container.is_running,
         "Paused": False,
         "Restarting": state.status == "restarting",
-        "OOMKilled": False,
+        "OOMKilled": state.out_of_memory,
         "Dead": False,
         "Pid": state.pid,
         "ExitCode": state.exit_code or 0,
