@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import subprocess
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import subprocess
 
 __all__ = ["Scope", "attach"]
 
@@ -42,6 +45,8 @@ class Scope:
         """A new scope with these properties; None where no systemd makes one for this user."""
         if not _BOOTED.is_dir():
             return None
+        import subprocess
+
         # What is delegated is not stopped as a whole when one of its processes runs out of memory.
         given = [word for key, value in {"Delegate": "yes", **properties}.items() for word in ("-p", f"{key}={value}")]
         command = ["systemd-run", *_manager(), "--scope", "--quiet", "--collect", f"--unit={name}.scope", *given, "cat"]
@@ -79,6 +84,8 @@ class Scope:
 
 def attach(group: str, pid: int) -> bool:
     """Have a process moved into a scope, given by its group; whether it was."""
+    import subprocess
+
     manager = ["org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager"]
     call = ["AttachProcessesToUnit", "ssau", os.path.basename(group), "", "1", str(pid)]
     try:

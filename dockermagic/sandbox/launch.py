@@ -6,6 +6,7 @@ exit code 126 or 127 for a command that cannot be run, or in an error sent throu
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import resource
@@ -151,6 +152,9 @@ def _become(stage: Stage, job: _Job, status: Status, records: Records | None) ->
     not_theirs = [*made, *(stub.path for stub in made_for_us), "/proc", "/sys", "/dev"]
     theirs = {"owner": [identity.uid, identity.gid], "except": not_theirs}
     _wait_until_released(status, job, made_for_us, theirs)
+    if job.held:
+        with contextlib.suppress(OSError):  # the control groups that it was put into are the top of what it sees
+            sys.unshare(sys.CLONE_NEWCGROUP)
     if records is not None and identity.uid and setting.overlay:
         records.tell({**theirs, **wire.to_json(rootfs)})
     _run(job, identity, status, records, stage.profile.capabilities, console=True)
