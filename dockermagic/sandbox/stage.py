@@ -101,14 +101,8 @@ class Stage:
         """Device nodes work nowhere but where these are bound, so that one which a process makes is of no use to it."""
         sys.mount("tmpfs", dev, "tmpfs", sys.MS_NOSUID | sys.MS_NODEV, "mode=755,size=65536k")
         mask = os.umask(0)
-        source = "/dev"
-        if self.setting.mode == "root":
-            # Of its own: what root inside does to the mode of a node does not reach the host's.
-            source = self.place("devices")
-            sys.mount("tmpfs", source, "tmpfs", sys.MS_NOSUID, "mode=755,size=4k")
-        for name, major, minor in _DEVICES:
-            if self.setting.mode == "root":
-                os.mknod(f"{source}/{name}", stat.S_IFCHR | 0o666, os.makedev(major, minor))
+        source = self._nodes() if self.setting.mode == "root" else "/dev"
+        for name, _, _ in _DEVICES:
             try:
                 tree = sys.open_tree(f"{source}/{name}")
             except FileNotFoundError:
@@ -125,6 +119,17 @@ class Stage:
         sys.mount("devpts", f"{dev}/pts", "devpts", sys.MS_NOSUID | sys.MS_NOEXEC, options)
         sys.mount("shm", f"{dev}/shm", "tmpfs", _HARMLESS, f"mode=1777,size={DEFAULT_SHM}")
         sys.mount("mqueue", f"{dev}/mqueue", "mqueue", _HARMLESS)
+
+    def _nodes(self) -> str:
+        """A directory with nodes of its own: what root inside does to the mode of one does not reach the host's."""
+        source = self.place("devices")
+        sys.mount("tmpfs", source, "tmpfs", sys.MS_NOSUID, "mode=755,size=4k")
+        try:
+            for name, major, minor in _DEVICES:
+                os.mknod(f"{source}/{name}", stat.S_IFCHR | 0o666, os.makedev(major, minor))
+        except PermissionError:  # root of a user namespace around us, as in an unprivileged LXC container
+            return "/dev"
+        return source
 
     def _mask(self) -> None:
         null = f"{self.setting.mount_point}/dev/null"
