@@ -91,7 +91,8 @@ def _advice(code: int, tail: tuple[str, ...], platform: str) -> str:
     if "exec format error" in text.lower() and platform and Platform.parse(platform).distance(here) is None:
         return (
             f"This stage is for {platform}, and this machine is {here}: its programs cannot run here. Do the work in a "
-            "stage FROM --platform=$BUILDPLATFORM and COPY what it makes, or let the machine run them through QEMU."
+            "stage FROM --platform=$BUILDPLATFORM and COPY what it makes, or have the machine run them through QEMU, "
+            "which the packages qemu-user-static and binfmt-support bring."
         )
     if "No space left on device" in text:
         return "The disk is full: make room, for example with `dockermagic prune`, and run it again."

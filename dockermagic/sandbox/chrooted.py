@@ -15,6 +15,7 @@ from pathlib import Path
 from dockermagic.errors import SandboxError
 from dockermagic.sandbox import packets, seccomp, syscalls
 from dockermagic.sandbox.base import Process
+from dockermagic.sandbox.command import not_executed
 from dockermagic.sandbox.hosts import network_files
 from dockermagic.sandbox.proot import Traced
 from dockermagic.sandbox.proot_bindings import Bindings
@@ -108,6 +109,10 @@ class Chrooted(Traced):
         self.bindings.binds()
         return []
 
+    def _emulated(self, path: str, before: list[str]) -> list[str]:
+        """The kernel says itself what cannot be executed, and knows what it was told to emulate."""
+        return before
+
     def _filter(self, environment: dict[str, str], fds: list[int], start: socket.socket, words: int) -> dict[str, str]:
         if listens():
             listener = seccomp.install(seccomp.proot_listener_program(False), listen=True)
@@ -121,7 +126,10 @@ class Chrooted(Traced):
         os.setresgid(*[self.identity.gid] * 3)
         os.setresuid(*[self.identity.uid] * 3)
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)  # a change of ids clears it
-        os.execve(command[0], list(self.process.args), environment)
+        try:
+            os.execve(command[0], list(self.process.args), environment)
+        except OSError as error:
+            raise not_executed(command[0], error) from None
 
     def _executed(self) -> None:
         if self.pid >= 0:

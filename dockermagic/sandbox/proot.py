@@ -37,6 +37,8 @@ __all__ = ["Traced", "find_proot"]
 
 _NATIVE = {"x86_64": (62, 3), "aarch64": (183, 40)}
 """The ELF machines that run here: the wide one and the narrow one."""
+_EMULATED = {3: "i386", 21: "ppc64le", 22: "s390x", 40: "arm", 62: "x86_64", 183: "aarch64", 243: "riscv64"}
+"""What QEMU's programs are called after, by ELF machine."""
 _ENDED = re.compile(rb" (v?)pid (\d+): (exited with status|terminated with signal) (\d+)")
 _WORDS = re.compile(rb"proot info: [^\n]*\n")
 _MOST_WORDS = 1 << 14
@@ -122,8 +124,7 @@ class Traced:
         environment.setdefault("HOME", self.identity.home)
         before = self._command()
         path = find_command(process.args, environment, self._look, self._may_run)
-        self._check_format(path)
-        command = [*before, path, *process.args[1:]]
+        command = [*self._emulated(path, before), path, *process.args[1:]]
         ours, theirs = socket.socketpair()
         self.speaks, words = os.pipe()
         if not listens() and not process.tty:  # PRoot and the command have one standard error between them
@@ -156,26 +157,42 @@ class Traced:
     def _may_run(self, path: str) -> bool:
         return bool(self._look(path).st_mode & 0o111)
 
-    def _check_format(self, path: str) -> None:
-        """PRoot's own words for what cannot be executed say nothing."""
+    def _emulated(self, path: str, before: list[str]) -> list[str]:
+        """PRoot's command line, through QEMU where it is installed and the program is for another machine.
+
+        Raises CannotRunError for what cannot be executed: PRoot's own words for it say nothing.
+        """
+        program = path
+        head = self._head(path)
+        if head is not None and head[:2] == b"#!":
+            program = os.fsdecode(b"".join(head[2:].split(b"\n")[0].split()[:1]))
+            try:
+                self._look(program)
+            except OSError as error:
+                raise not_executed(path, error) from None
+            head = self._head(program)
+        if head is None or head[:2] == b"#!":  # its mode forbids to read it, or it is a script once more
+            return before
+        machine = int.from_bytes(head[18:20], "big" if head[5:6] == b"\2" else "little")
+        own = _NATIVE.get(os.uname().machine, (machine,))
+        if head[:4] == b"\x7fELF" and machine in own:
+            return before
+        name = _EMULATED.get(machine) if head[:4] == b"\x7fELF" else None
+        emulator = name and (shutil.which(f"qemu-{name}-static") or shutil.which(f"qemu-{name}"))
+        if not emulator:
+            raise not_executed(path, OSError(errno.ENOEXEC, os.strerror(errno.ENOEXEC)))
+        return [before[0], "-q", emulator, *before[1:]]
+
+    def _head(self, path: str) -> bytes | None:
+        """How a file begins; None where it cannot be read."""
         try:
             fd = self.bindings.look(os.path.join(self.process.cwd, path), os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
-            return
+            return None
         try:
-            head = os.read(fd, 256)
+            return os.read(fd, 256)
         finally:
             os.close(fd)
-        own = _NATIVE.get(os.uname().machine, ())
-        is_program = head[:4] == b"\x7fELF" and (not own or int.from_bytes(head[18:20], "little") in own)
-        if not (is_program or head[:2] == b"#!"):
-            raise not_executed(path, OSError(errno.ENOEXEC, os.strerror(errno.ENOEXEC)))
-        if head[:2] == b"#!":
-            interpreter = head[2:].split(b"\n")[0].split()[:1]
-            try:
-                self._look(os.fsdecode(interpreter[0]) if interpreter else "")
-            except OSError as error:
-                raise not_executed(path, error) from None
 
     # --- the command line
 
@@ -219,6 +236,9 @@ class Traced:
                 signal.signal(name, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_SETMASK, ())
             self._execute(command, environment)
+        except CannotRunError as problem:
+            os.write(2, problem.message.encode("utf-8", "surrogateescape") + b"\n")
+            start.sendall(wire.dump({"result": {"exit_code": problem.code, "refused": problem.message}}))
         except BaseException as error:
             start.sendall(wire.dump({"error": wire.encode_error(error)}))
         os._exit(125)

@@ -86,10 +86,13 @@ def _command(entry: Path) -> bytes:
         ([""], 127, 'exec: "": executable file not found in $PATH'),
         (["/script"], 255, "exec /script: no such file or directory"),
         (["/text"], 255, "exec /text: exec format error"),
+        (["/foreign"], 255, "exec /foreign: exec format error"),
     ],
 )
 def test_what_cannot_be_executed(room: Room, args: list[str], code: int, words: str) -> None:
-    room.step("printf '#!/no/shell\\n' > /script; echo text > /text; chmod +x /script /text")
+    # The last one is a program for a machine that nobody emulates.
+    foreign = r"printf '\177ELF\1\2\1\0\0\0\0\0\0\0\0\0\0\2\0\4' > /foreign"
+    room.step(f"printf '#!/no/shell\\n' > /script; echo text > /text; {foreign}; chmod +x /script /text /foreign")
 
     assert room.run(args) == code
     assert words in room.err
