@@ -83,7 +83,7 @@ def containers_card(view: ContainersView) -> Html:
         name = el("strong", one.name, style="font:600 13px/1.5 @code")
         apart = "display:inline-block;margin-right:10px"
         places = [el("span", place, style=apart) for place in (one.id, one.ports) if place]
-        under = el("div", *places, style="color:@soft;font:11px/1.6 @code")
+        under = el("div", join(places, " "), style="color:@soft;font:11px/1.6 @code")
         rows.append(
             row(
                 cell(name, " ", chip(one.image, tone="key"), under),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
-from dockermagic.errors import BuildInterruptedError
+from dockermagic.errors import BuildInterruptedError, DockermagicError
 from dockermagic.events import now
 from dockermagic.notebook import containermarkup
 from dockermagic.notebook.bundle import bundle, html
@@ -47,8 +47,9 @@ class ContainerDisplay(Live):
     ) -> None:
         self.end()
         stopped = isinstance(error, KeyboardInterrupt | BuildInterruptedError)
-        if not self._finished and (stopped or self._output or self.place.widget is not None):
-            self.finish(None, stopped=stopped)
+        if not self._finished and (stopped or self._output or self.place.shown):
+            refused = error.exit_code if isinstance(error, DockermagicError) and not stopped else None
+            self.finish(refused, stopped=stopped)
 
     def view(self) -> ContainerView:
         """The container as it stands."""

@@ -169,7 +169,7 @@ class BuildDisplay(Live):
         if not stopped:
             message = error.message if isinstance(error, DockermagicError) else str(error)
             view = replace(view, error=message)
-        if self.place.widget is not None or any(step.state not in ("waiting", "skipped") for step in view.steps):
+        if self.place.shown or any(step.state not in ("waiting", "skipped") for step in view.steps):
             self.finish(view, acts=self._failed_acts, handlers=self._failed_handlers, explorer=self._failed_explorer)
 
     def _first(self) -> Html:

@@ -75,7 +75,7 @@ def created_by_words(text: str) -> str:
 def history_card(view: HistoryView) -> Html:
     """The whole card."""
     total = sum(one.size for one in view.rows)
-    layers = sum(one.size > 0 for one in view.rows)
+    layers = sum(not one.empty for one in view.rows)
     title = view.title or "History"
     facts = [many(layers, "layer"), human_size(total)]
     if view.waste is not None and view.waste.total:
@@ -266,9 +266,12 @@ def dockerfile_card(view: DockerfileView) -> Html:
     """The text with line numbers, the cell that each part came from, and warnings below their lines."""
     origin = dict(view.cells)
     warned: dict[int, list[str]] = {}
+    reasons: dict[int, list[str]] = {}
     for warning in view.warnings:
         message = warning_text(warning)
-        warned.setdefault(warning.line or 0, []).append(f"{warning.rule}: {message}" if warning.rule else message)
+        message = f"{warning.rule}: {message}" if warning.rule else message
+        warned.setdefault(warning.line or 0, []).append(message)
+        reasons.setdefault(warning.line or 0, []).extend([message, *warning.detail])
     rows: list[Html] = [_warning_row(text) for text in warned.get(0, ())]
     goes_on, ends, before = False, "", ""
     for number, text in enumerate(view.text.rstrip("\n").split("\n"), 1):
@@ -277,11 +280,12 @@ def dockerfile_card(view: DockerfileView) -> Html:
         if number in origin and before.strip():
             rows.append(row(cell("", style=_PLAIN), cell("", style="padding:4px 0;border:0"), cell("", style=_PLAIN)))
         underline = "text-decoration:underline wavy @warn 1px;text-underline-offset:3px" if number in warned else ""
+        reason = "\n".join(reasons.get(number, [])) or None
         shown = dockertext.line(text, starts=starts) if text else Html("&#8203;")
         rows.append(
             row(
                 cell(str(number), style=f"{_PLAIN};color:@soft;text-align:right;user-select:none;width:1%"),
-                cell(el("code", shown, style=f"{_CODE};{underline}"), style=_PLAIN),
+                cell(el("code", shown, style=f"{_CODE};{underline}", title=reason), style=_PLAIN),
                 cell(
                     muted(origin.get(number, "")),
                     style=f"{_PLAIN};text-align:right;white-space:nowrap;font-size:12px;width:1%",

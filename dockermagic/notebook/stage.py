@@ -62,6 +62,11 @@ class Output:
         self._bundle: dict[str, Any] = {}
         self._insists = False
 
+    @property
+    def shown(self) -> bool:
+        """Whether something stands here."""
+        return bool(self._display_id)
+
     def draw(self, bundle: dict[str, Any]) -> None:
         """Show a bundle here, in place of what was here; in a terminal what was shown first stays."""
         from IPython.core.display_functions import display, update_display

@@ -13,6 +13,16 @@ from tests.notebook.kernels import Kernel
 LOAD = "from tests.notebook.fakebuild import build, container; from dockermagic.notebook import display, stage"
 VIEW = "application/vnd.jupyter.widget-view+json"
 
+REFUSED = """
+import time
+from dockermagic.errors import ContainerError
+def refuse(shown):
+    with shown:
+        while not shown.place.shown: time.sleep(0.01)
+        raise ContainerError("no such image", exit_code=125)
+refuse(display.%s)
+"""
+
 
 @pytest.fixture(scope="module")
 def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
@@ -133,9 +143,15 @@ def test_switched_off_it_is_a_page_that_is_drawn_again(tmp_path: Path) -> None:
             watch=lambda reply: seen.append(reply.displays[0]["text/plain"] if reply.displays else ""),
         )
 
+        refused = [kernel.run(REFUSED % make).text for make in ("BuildDisplay(cell='cell x')", "ContainerDisplay('x')")]
+
     assert any("running" in text for text in seen)
     assert set(reply.displays[0]) == {"text/html", "text/plain"}
     assert reply.displays[0]["text/plain"].startswith("Cell [2] built")
+    assert [text.split("\n")[0].split(" after")[0] for text in refused] == [
+        "Cell x failed",
+        "x: exit code 125",
+    ]
 
 
 def test_loading_the_extension_imports_no_widgets(kernel: Kernel, tmp_path: Path) -> None:
