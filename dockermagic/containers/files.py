@@ -18,7 +18,7 @@ from dockermagic.errors import ContainerError
 from dockermagic.oci import rooted
 from dockermagic.sandbox import ownership, syscalls
 
-__all__ = ["export", "extract", "kind"]
+__all__ = ["export", "extract", "look", "make_way"]
 
 _DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)
 
@@ -73,6 +73,7 @@ def export(*, out: int, path: str, root: str = "", process: int = -1, follow: bo
                 problem = f"Could not find the file {path} in container: {error.strerror}"
                 raise ContainerError(problem, exit_code=1) from None
             with (
+                contextlib.suppress(BrokenPipeError),  # nobody wants the rest
                 os.fdopen(os.dup(out), "wb") as stream,
                 tarfile.open(fileobj=stream, mode="w|", format=tarfile.PAX_FORMAT) as archive,
             ):
@@ -107,7 +108,7 @@ def extract(
     """Unpack a tar that is read from ``source`` at ``path``, which is a directory.
 
     With ``rename`` its topmost name becomes that one. Files belong to root unless ``owners`` keeps those of the tar.
-    What has the name of an entry and is no directory makes way, as in Docker.
+    What has the name of an entry makes way, see :func:`make_way`.
     Raises ContainerError, with 1, where the directory is not there or the file system is read-only.
     """
     with _inside(root, process) as top:
@@ -145,7 +146,7 @@ def _extract(archive: tarfile.TarFile, entry: tarfile.TarInfo, root: int, path: 
     _make_directories(root, path, above)
     with _directory(root, f"{path}/{above}") as folder:
         with contextlib.suppress(FileNotFoundError):
-            if name and not (entry.isdir() and stat.S_ISDIR(os.lstat(name).st_mode)):
+            if name and make_way(stat.S_ISDIR(os.lstat(name).st_mode), entry):
                 os.unlink(name)
         if entry.islnk():
             linked, original = os.path.split(os.path.normpath(os.path.join("/", entry.linkname)))
@@ -154,6 +155,17 @@ def _extract(archive: tarfile.TarFile, entry: tarfile.TarInfo, root: int, path: 
             return
         entry.name = name or "."
         archive.extract(entry, "", numeric_owner=True)
+
+
+def make_way(directory: bool, entry: tarfile.TarInfo) -> bool:
+    """Whether what has the name of an entry, a ``directory`` or not, goes for it. Raises ContainerError, with 1.
+
+    A file goes for another, but none for a directory, nor a directory for a file: Docker's rule.
+    """
+    if directory != entry.isdir():
+        was, new = ("directory", "non-directory") if directory else ("non-directory", "directory")
+        raise ContainerError(f"cannot overwrite {was} {entry.name!r} with {new}", exit_code=1)
+    return not directory
 
 
 def _make_directories(root: int, path: str, above: str) -> None:
@@ -165,14 +177,22 @@ def _make_directories(root: int, path: str, above: str) -> None:
         place = f"{place}/{part}"
 
 
-def kind(*, path: str, root: str = "", process: int = -1) -> str:
-    """``directory``, ``file`` or '' for what is not there; links are followed."""
+def look(*, path: str, root: str = "", process: int = -1, follow: bool = True) -> dict[str, str]:
+    """What is at a path: its ``kind`` (``directory``, ``file``, ``link``, '' for what is not there), and the ``path``.
+
+    With ``follow`` that is where links lead to, though nothing may be there; else the last one is what is looked at.
+    """
     with _inside(root, process) as top:
+        place = os.path.normpath(os.path.join("/", path))
         try:
-            fd = syscalls.open_in_root(top, os.path.join("/", path), os.O_PATH)
+            if follow:
+                there, missing = rooted.follow(place, lambda name: _link(top, name))
+                place = os.path.join("/", there, *missing)
+            fd = syscalls.open_in_root(top, place, os.O_PATH | os.O_NOFOLLOW)
         except OSError:
-            return ""
+            return {"kind": "", "path": place}
         try:
-            return "directory" if stat.S_ISDIR(os.fstat(fd).st_mode) else "file"
+            mode = os.fstat(fd).st_mode
         finally:
             os.close(fd)
+        return {"kind": "directory" if stat.S_ISDIR(mode) else "link" if stat.S_ISLNK(mode) else "file", "path": place}

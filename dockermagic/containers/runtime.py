@@ -10,14 +10,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from dockermagic.containers import control, logs
 from dockermagic.containers.container import Container, ContainerResult, Usage
 from dockermagic.containers.limits import enter_groups
 from dockermagic.containers.processes import pids, usage
 from dockermagic.containers.request import ExecRequest, RunRequest
-from dockermagic.containers.shelf import Place, Shelf
+from dockermagic.containers.shelf import Place, Shelf, clear
 from dockermagic.errors import ContainerError, ContainerNotFoundError, SandboxError
 from dockermagic.oci.rooted import remove_tree
 from dockermagic.sandbox.base import Cancel, Output, Rootfs, Sandbox
@@ -409,6 +409,7 @@ class Containers:
             return answer["value"]
         held = place.hold()
         try:
+            clear(self.sandbox, place)
             mounts = {"root": Rootfs(container.lowers, place.fs)}
             return self.sandbox.call(whole, fds=fds, mounts=mounts, **arguments)
         finally:
@@ -419,13 +420,21 @@ class Containers:
         found: dict[str, Any] = self._inside("export", name, {"out": out}, path=path, follow=follow)
         return found
 
+    @staticmethod
+    def unpack(stream: BinaryIO, folder: Path, name: str) -> None:
+        """Make what :meth:`export` wrote at ``folder/name``, where '' is the folder itself."""
+        from dockermagic.containers.copied import unpack
+
+        unpack(stream, folder, name)
+
     def extract(self, name: str, path: str, source: int, *, rename: str = "", owners: bool = False) -> None:
         """Unpack a tar from ``source`` in a directory of a container."""
         self._inside("extract", name, {"source": source}, path=path, rename=rename, owners=owners)
 
-    def kind(self, name: str, path: str) -> str:
-        """``directory``, ``file`` or '' for what is not there."""
-        return str(self._inside("kind", name, {}, path=path))
+    def look(self, name: str, path: str, *, follow: bool = True) -> tuple[str, str]:
+        """What is at a path of a container: ``directory``, ``file``, ``link`` or ''; and where its links lead to."""
+        found = self._inside("look", name, {}, path=path, follow=follow)
+        return str(found["kind"]), str(found["path"])
 
     def _find(self, name: str) -> tuple[Place, Container]:
         place = self.shelf.find(name)

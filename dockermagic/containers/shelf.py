@@ -40,15 +40,17 @@ from dockermagic.containers.container import Container, State
 from dockermagic.containers.names import random_name
 from dockermagic.containers.request import RunRequest
 from dockermagic.containers.volumes import Volumes
-from dockermagic.errors import ContainerError, ContainerNotFoundError, DockermagicError
+from dockermagic.errors import ContainerError, ContainerNotFoundError, DockermagicError, is_full
 from dockermagic.oci import lock
+from dockermagic.sandbox.base import Sandbox
 from dockermagic.sandbox.wire import to_json
 from dockermagic.values import dataclass, fields, is_dataclass, replace
 from dockermagic.wholefile import write_whole
 
-__all__ = ["Place", "Shelf", "decode"]
+__all__ = ["Place", "Shelf", "clear", "decode"]
 
 Value = TypeVar("Value")
+_CODE = 16  # bytes of a lock that are an exit code
 _NAME = r"[a-zA-Z0-9][a-zA-Z0-9_.-]+"
 
 
@@ -83,18 +85,26 @@ class Place:
     def read(self) -> Container | None:
         """The container, with the state that is true now; None where there is none any more.
 
-        One whose supervisor died is exited, with 137.
+        One whose supervisor died is exited, with 137; where that had no room to say how it ended, with its exit code.
         """
         container = self._read("container.json", Container)
         if container is None:
             return None
         state = self._read("state.json", State) or State()
-        if state.status in ("running", "restarting") and not self.is_held():
+        if _is_open(state) and not self.is_held():
             state = self._read("state.json", State) or state  # it may have ended meanwhile
-            if state.status in ("running", "restarting"):
+            code = self._code()
+            if _is_open(state) and (code is not None or state.status != "created"):
                 ended = state.finished or self._last_sign()
-                state = replace(state, status="exited", exit_code=137, finished=ended, pid=0, ports=(), health="")
+                code = 137 if code is None else code
+                state = replace(state, status="exited", exit_code=code, finished=ended, pid=0, ports=(), health="")
         return replace(container, state=state)
+
+    def _code(self) -> int | None:
+        try:
+            return _code_in((self.path / "lock").read_bytes())
+        except OSError:
+            return None
 
     def _last_sign(self) -> float | None:
         try:
@@ -115,11 +125,12 @@ class Place:
         self._write("container.json", document)
 
     def write_state(self, state: State) -> None:
-        """Write how it stands. Nothing happens where the container is gone."""
+        """Write how it stands. Nothing happens where the container is gone, or the disk is full: it goes on."""
         try:
             self._write("state.json", state)
-        except FileNotFoundError:
-            pass
+        except OSError as error:
+            if not isinstance(error, FileNotFoundError) and not is_full(error):
+                raise
 
     def _write(self, name: str, value: object) -> None:
         write_whole(self.path / name, json.dumps(value, default=to_json).encode())
@@ -184,6 +195,11 @@ class Place:
         with self.end() as code:
             return code()
 
+    @staticmethod
+    def say_code(held: int, code: int | None) -> None:
+        """Tell who waits how it ended; None makes room for that, so that a full disk does not keep it."""
+        os.pwrite(held, f"{'' if code is None else code:<{_CODE}}".encode(), 0)
+
     @contextlib.contextmanager
     def end(self) -> Iterator[Callable[[], int | None]]:
         """What waits as :meth:`wait` does; from here on the container's directory may go without its code."""
@@ -195,8 +211,7 @@ class Place:
 
         def code() -> int | None:
             lock.claim(held, shared=True)
-            said = os.pread(held, 16, 0)
-            return int(said) if said else None
+            return _code_in(os.pread(held, _CODE, 0))
 
         try:
             yield code
@@ -357,6 +372,22 @@ class Shelf:
                 self._delete(path)
                 if name:
                     self._give_up(name, place)
+
+
+def clear(sandbox: Sandbox, place: Place) -> None:
+    """Take away what an overlay left whose processes were killed: no other would be mounted. The place is held."""
+    work = place.path / "work"
+    if (work / "work").exists():
+        sandbox.call("dockermagic.sandbox.trees:remove_work", work=str(work))
+
+
+def _is_open(state: State) -> bool:
+    """Whether a state says nothing of an end."""
+    return state.status in ("running", "restarting") or (state.status == "created" and state.exit_code is None)
+
+
+def _code_in(said: bytes) -> int | None:
+    return int(said) if said.strip() else None
 
 
 @cache

@@ -23,7 +23,7 @@ from dockermagic.containers.limits import enter_groups, out_of_memory
 from dockermagic.containers.logs import Log
 from dockermagic.containers.process import exec_process, process_of
 from dockermagic.containers.request import ExecRequest
-from dockermagic.containers.shelf import Place, Shelf, decode
+from dockermagic.containers.shelf import Place, Shelf, clear, decode
 from dockermagic.errors import BuildInterruptedError, ContainerError, DockermagicError, SandboxError
 from dockermagic.sandbox.base import Cancel, Output, Process, Rootfs, Sandbox
 from dockermagic.sandbox.running import NO_HOOKS, Hooks, Running, pid_of
@@ -81,9 +81,9 @@ class Supervisor:
         not stay is gone.
         """
         self._output, self._began = output, began
-        os.ftruncate(held, 0)
         unsubscribe = cancel.subscribe(lambda: self.interrupt(signal.SIGINT)) if cancel is not None else None
         try:
+            self.place.say_code(held, None)
             with contextlib.closing(Log(self.place.path)) as self._log, Door(self.place.path / "control", self._answer):
                 try:
                     self._again_and_again(stdin)
@@ -98,8 +98,7 @@ class Supervisor:
                 unsubscribe()
             self._leave()
             if self.state.exit_code is not None:
-                with contextlib.suppress(OSError):  # on a full disk the state alone says it
-                    os.pwrite(held, b"%d" % self.state.exit_code, 0)
+                self.place.say_code(held, self.state.exit_code)
             if self.container.request.remove:
                 self.shelf.remove(self.place)
             os.close(held)
@@ -167,9 +166,7 @@ class Supervisor:
         failure: DockermagicError | None = None
         with contextlib.ExitStack() as stack:
             try:
-                if (self.place.path / "work" / "work").exists():  # left by one that was killed
-                    work = str(self.place.path / "work")
-                    self.sandbox.call("dockermagic.sandbox.trees:remove_work", work=work)
+                clear(self.sandbox, self.place)
                 process, prepare = process_of(self, stack)
                 source = stdin if stdin is not None else self._own_input(process, stack)
                 process = replace(process, stdin=source)

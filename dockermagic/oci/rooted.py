@@ -11,12 +11,12 @@ from collections.abc import Callable
 
 from dockermagic.errors import ArchiveError
 
-__all__ = ["READ", "Directories", "clean", "follow", "join", "link_below", "remove_tree"]
+__all__ = ["DIRECTORY", "READ", "Directories", "clean", "follow", "join", "link_below", "remove_tree"]
 
 _OPEN_AT_ONCE = 64
 READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
 """How a file is opened that may be anything: no link is followed, and a FIFO keeps nobody waiting."""
-_DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+DIRECTORY = os.O_RDONLY | getattr(os, "ODIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 _LINKS_FOLLOWED = 40
 _LONGEST_PATH = 4096
 _LONGEST_NAME = 255
@@ -94,7 +94,7 @@ class Directories:
     """
 
     def __init__(self, root: str) -> None:
-        self._root = os.open(root, _DIRECTORY & ~getattr(os, "O_NOFOLLOW", 0))
+        self._root = os.open(root, DIRECTORY & ~getattr(os, "O_NOFOLLOW", 0))
         self._open: OrderedDict[str, int] = OrderedDict()
 
     def fd(self, path: str) -> int:
@@ -111,7 +111,7 @@ class Directories:
             below.append(name)
         descriptor = self._open[at] if at else self._root
         for name in reversed(below):
-            descriptor = os.open(name, _DIRECTORY, dir_fd=descriptor)
+            descriptor = os.open(name, DIRECTORY, dir_fd=descriptor)
             at = join(at, name)
             self._open[at] = descriptor
             while len(self._open) > _OPEN_AT_ONCE:
@@ -151,7 +151,7 @@ def remove_tree(name: str, directory: int) -> None:
             if found.st_mode & 0o700 != 0o700:
                 with contextlib.suppress(PermissionError):
                     os.chmod(entry, 0o700, dir_fd=parent)
-            descriptor = os.open(entry, _DIRECTORY, dir_fd=parent)
+            descriptor = os.open(entry, DIRECTORY, dir_fd=parent)
             opened.append(descriptor)
             waiting.append((parent, entry, True))
             waiting += [(descriptor, below, False) for below in os.listdir(descriptor)]

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from dockermagic.errors import ContainerError, DockermagicError, UsageError
+from dockermagic.errors import ContainerError, UsageError
 from dockermagic.verbs.base import Console, Verb
 from dockermagic.verbs.options import Arguments, flag
 
@@ -24,14 +24,19 @@ def _split(text: str) -> tuple[str, str]:
 
 
 def _piped(produce: Callable[[int], object], consume: Callable[[BinaryIO], None]) -> None:
-    """Have one write into a pipe and the other read it; raises what either raised, the writer's first."""
+    """Have one write into a pipe and the other read it; raises what either raised, the writer's first.
+
+    The writer is waited for, whatever happens: what it uses may have to be cleared up.
+    """
     read, write = os.pipe()
-    failed: list[DockermagicError] = []
+    failed: list[Exception] = []
 
     def run() -> None:
         try:
             produce(write)
-        except DockermagicError as error:
+        except BrokenPipeError:
+            pass  # the reader knows why
+        except Exception as error:
             failed.append(error)
         finally:
             os.close(write)
@@ -41,56 +46,13 @@ def _piped(produce: Callable[[int], object], consume: Callable[[BinaryIO], None]
     try:
         with os.fdopen(read, "rb") as stream:
             consume(stream)
-    except (OSError, tarfile.TarError):
+    except Exception as error:
         thread.join()
-        if not failed:
-            raise
-    thread.join()
+        raise failed[0] if failed else error from None
+    finally:
+        thread.join()
     if failed:
         raise failed[0]
-
-
-def _unpack(stream: BinaryIO, folder: Path, name: str, *, into: bool) -> None:
-    """Make what a tar holds at ``folder/name``; ``into`` leaves the topmost directory's own name out.
-
-    Only files, directories and links are made, none through a link, and none outside of ``folder``.
-    """
-    made: set[Path] = set()
-
-    def place(path: str) -> Path:
-        parts = PurePosixPath(path).parts[1:]
-        if ".." in parts or any(part.startswith("/") for part in parts):
-            raise ContainerError(f"refused to copy {path}", exit_code=1)
-        found = folder.joinpath(name, *parts) if name else folder.joinpath(*parts)
-        if any(above in made and above.is_symlink() for above in found.parents):
-            raise ContainerError(f"refused to copy through a link: {path}", exit_code=1)
-        return found
-
-    with tarfile.open(fileobj=stream, mode="r|") as archive:
-        for entry in archive:
-            target = place(entry.name)
-            if entry.isdir():
-                target.mkdir(exist_ok=True)
-            elif entry.issym():
-                target.unlink(missing_ok=True)
-                target.symlink_to(entry.linkname)
-                made.add(target)
-                continue
-            elif entry.islnk():
-                source = place(entry.linkname)
-                target.unlink(missing_ok=True)
-                shutil.copy2(source, target, follow_symlinks=False)
-                continue
-            else:
-                content = archive.extractfile(entry)
-                if content is None:
-                    continue
-                if target.is_symlink():
-                    target.unlink()
-                with target.open("wb") as file:
-                    shutil.copyfileobj(content, file)
-            target.chmod(entry.mode & 0o777 | (0o700 if entry.isdir() else 0))
-            os.utime(target, (entry.mtime, entry.mtime))
 
 
 def _out(console: Console, name: str, path: str, target: str, follow: bool) -> None:
@@ -102,20 +64,23 @@ def _out(console: Console, name: str, path: str, target: str, follow: bool) -> N
     if target == "-":
         _piped(produce, lambda stream: shutil.copyfileobj(stream, console.stdout()))
         return
-    place = Path(target)
-    kind = running.kind(name, path)
+    place = Path(os.path.realpath(target) if os.path.islink(target) else target)
     contents = path.endswith("/.")
+    follow = follow or contents or path.endswith("/")
+    kind, _ = running.look(name, path, follow=follow)
+    if kind == "file" and path.endswith(("/", "/.")):
+        raise ContainerError(f"lstat {path}: not a directory", exit_code=1)
     if kind != "directory" and (target.endswith("/") and not place.is_dir()):
         raise ContainerError(f'no such directory: "{target}"', exit_code=1)
-    if place.is_dir() and not contents:
-        folder, new = place, PurePosixPath(os.path.normpath(path)).name
+    if place.is_dir():
+        folder, new = place, "" if contents else PurePosixPath(os.path.normpath(path)).name
     else:
         folder, new = place.parent, place.name
         if kind == "directory" and place.exists() and not place.is_dir():
             raise ContainerError("cannot copy a directory over a file", exit_code=1)
     if not folder.is_dir():
         raise ContainerError(f'invalid output path: directory "{folder}" does not exist', exit_code=1)
-    _piped(produce, lambda stream: _unpack(stream, folder, new, into=False))
+    _piped(produce, lambda stream: running.unpack(stream, folder, new))
 
 
 def _into(console: Console, source: str, name: str, path: str, follow: bool, owners: bool) -> None:
@@ -125,16 +90,17 @@ def _into(console: Console, source: str, name: str, path: str, follow: bool, own
             raise UsageError("a cell has no standard input", hint="Name a file.")
         running.extract(name, path, console.stdin.fileno(), owners=owners)
         return
-    place = Path(source)
-    if not os.path.lexists(place):
-        raise ContainerError(f"lstat {place}: no such file or directory", exit_code=1)
-    is_directory, kind = place.is_dir(), running.kind(name, path)
+    place, follow = Path(source), follow or source.endswith(("/", "/."))
+    if not (place.exists() if follow else os.path.lexists(place)):
+        raise ContainerError(f"lstat {source}: no such file or directory", exit_code=1)
+    is_directory = place.is_dir() and (follow or not place.is_symlink())
+    kind, there = running.look(name, path)
     if kind == "directory":
-        folder, new = path, "." if is_directory and source.endswith("/.") else place.resolve().name
+        folder, new = there, "." if is_directory and source.endswith("/.") else Path(os.path.abspath(place)).name
     elif kind == "file" and is_directory:
         raise ContainerError("cannot copy directory to a file", exit_code=1)
     else:
-        folder, new = os.path.dirname(path.rstrip("/")) or "/", os.path.basename(path.rstrip("/"))
+        folder, new = os.path.split(there)
         if path.endswith("/") and not is_directory:
             raise ContainerError(f"no such directory in the container: {path}", exit_code=1)
 
@@ -143,7 +109,7 @@ def _into(console: Console, source: str, name: str, path: str, follow: bool, own
             os.fdopen(os.dup(write), "wb") as stream,
             tarfile.open(fileobj=stream, mode="w|", dereference=False, format=tarfile.PAX_FORMAT) as archive,
         ):
-            archive.add(place.resolve() if follow or is_directory else place, arcname=new)
+            archive.add(place.resolve() if follow else place, arcname=new)
 
     _piped(produce, lambda stream: running.extract(name, folder, stream.fileno(), owners=owners))
 

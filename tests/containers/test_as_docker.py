@@ -73,6 +73,18 @@ CASES = {
             ("rm", "-f", "box"),
         ),
     ],
+    "copies": [
+        (*RUN, "busybox", "sh", "-c", "mkdir -p /d/s; echo 1 > /d/a; ln -s /d /ld; ln -s d/a /la; ln -s /new /dangles"),
+        *(("cp", "-", f"box:{path}") for path in ("/nosuch", "/d/a")),
+        *(("cp", f"box:{path}", "/dev/null/x") for path in ("/nosuch", "/d/a/", "/d", "/la")),
+        *(("cp", *words) for words in (("/nosuch", "box:/d"), ("box:/d", "box:/e"), ("/etc/hostname", "box:/nosuch/"))),
+        *(("cp", "/etc/hostname", f"box:{path}") for path in ("/dangles", "/ld", "/ld/new", "relative", "/d/s/x/y")),
+        *(
+            ("commit", "box", "copied"),
+            ("run", "--rm", "--network", "host", "copied", "sh", "-c", "ls -R /d /new /relative"),
+        ),
+        ("rmi", "copied"),
+    ],
     "name": [("run", "--name", "_bad", "busybox", "true"), ("rename", "box", "box"), ("rm", "box"), ("logs", "box")],
 }
 

@@ -63,6 +63,26 @@ def test_a_link_in_a_container_does_not_lead_out(box: Commands) -> None:
     assert not (box.directory / "new").exists()
 
 
+def test_what_a_container_gives_does_not_lead_out(box: Commands) -> None:
+    """A link that one copy brought is no way for the next, which its container may have prepared."""
+    secret = box.file("secret/f", "of the host\n")
+    box("exec", "box", "sh", "-c", f"mkdir -p /one/l /two/l/way; ln -s {secret.parent} /one/l/way; echo > /two/l/way/f")
+    box("cp", "box:/one/l", ".")
+    assert "cannot overwrite non-directory" in box("cp", "box:/two/l", ".", code=1).err
+    assert secret.read_text() == "of the host\n"
+
+
+def test_a_copy_that_breaks_off_leaves_a_container_whole(box: Commands) -> None:
+    """Its processes may be killed at any moment: what their overlay left is cleared for the next."""
+    box("stop", "-t", "0", "box")
+    (folder,) = (box.home / "containers").glob("[0-9a-f]*")
+    (folder / "work/work/incompat/volatile").mkdir(parents=True)
+    (box.directory / "d").write_text("in the way")
+
+    assert box("cp", "box:/d", "d", code=1).err
+    box("cp", "box:/d/f", "after")
+
+
 def test_nothing_of_a_container_is_run_to_copy_its_files(box: Commands) -> None:
     """Names of users are not looked up: for that the C library loads modules that the container's files name."""
     with tarfile.open(fileobj=io.BytesIO(box.raw("cp", "box:/d", "-").stdout)) as archive:

@@ -133,6 +133,16 @@ def test_a_run_that_fills_the_disk_is_named(disk: Path) -> None:
     assert "The disk is full" in caught.value.hint
 
 
+def test_a_container_that_fills_the_disk_ends_by_itself(disk: Path) -> None:
+    """Its state cannot be written any more; how it ended is known all the same."""
+    words = ("sh", "-c", "dd if=/dev/zero of=/two bs=1M count=1000; exit 7")
+    with Engine(disk / "home") as engine:
+        done = engine.run(RunRequest("one", words))
+        found = engine.running.get(done.id).state
+        engine.remove_container(done.id)
+    assert (done.exit_code, found.status, found.exit_code) == (7, "exited", 7)
+
+
 def test_what_makes_room_works_on_a_disk_without_any(disk: Path) -> None:
     leave(disk, 0, reserve=True)
     environment = os.environ | {"DOCKERMAGIC_HOME": str(disk / "home"), "PYTHONPATH": str(REPO)}
