@@ -245,7 +245,7 @@ class Builder:
 
     def facts(self, chain: Sequence[int], wanted: Sequence[int]) -> dict[int, LayerFacts]:
         """What some layers of a chain do to those below them."""
-        directories = [str(self.home / "snapshots" / str(identity) / "fs") for identity in chain]
+        directories = [f"{self.home}/snapshots/{identity}/fs" for identity in chain]
         return layer_facts(self.records, self.sandbox(), chain, directories, [one for one in wanted if one in chain])
 
     def _steps(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -37,6 +38,8 @@ CREATE TRIGGER IF NOT EXISTS snapshot_gone AFTER DELETE ON snapshots BEGIN
 END;
 """
 declare("snapshots", SCHEMA)
+
+_USE_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,13 +114,16 @@ class SnapshotIndex:
         return [self._snapshot(row) for row in rows]
 
     def touch(self, ids: Iterable[int]) -> None:
-        """Remember that these are used now: who looks for room takes others first.
+        """Remember that these are used now, to the minute: who looks for room takes others first.
 
         Their directories' times say it. A record would be written to the disk when the command ends.
         """
+        stale = time.time() - _USE_SECONDS
         for identity in ids:
+            place = f"{self.base}/{identity}"
             with contextlib.suppress(OSError):  # it is gone meanwhile
-                os.utime(self.base / str(identity))
+                if os.stat(place).st_mtime < stale:
+                    os.utime(place)
 
     def last_used(self) -> dict[int, float]:
         """When each snapshot was used last, or made, in seconds since the epoch."""
@@ -138,7 +144,7 @@ class SnapshotIndex:
 
     def chain(self, snapshot: Snapshot | None) -> tuple[Path, ...]:
         """The directories of a snapshot and all below it, bottom first."""
-        return tuple(self.base / str(identity) / "fs" for identity in self.ids(snapshot))
+        return tuple(Path(f"{self.base}/{identity}/fs") for identity in self.ids(snapshot))
 
     def ids(self, snapshot: Snapshot | None) -> tuple[int, ...]:
         """The ids of a snapshot and all below it, bottom first."""
