@@ -87,13 +87,13 @@ class Probe:
     def explain(self) -> dict[str, Any]:
         """For ``dockermagic info``: what runs a RUN here, what it does not isolate, what to install or set."""
         chosen = self.trial(self.mode)
-        improve = [trial.hint for trial in self.trials if not trial.works and trial.hint and _better(trial, chosen)]
+        hints = [trial.hint for trial in self.trials if not trial.works and trial.hint and _better(trial, chosen)]
         return {
             "mode": self.mode,
             "runs_with": _runs_with(WAYS[self.mode]) if self.mode else "nothing: a RUN is not possible here",
             "kernel": self.kernel,
             "not_isolated": self.not_isolated(),
-            "improve": improve,
+            "improve": list(dict.fromkeys(hints)),
             "trials": [asdict(trial) for trial in self.trials],
         }
 

@@ -7,6 +7,7 @@ Each raises OSError with errno and the path that was meant.
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import socket
 import struct
@@ -124,8 +125,13 @@ def syscall(number: int, *arguments: Any, path: str | None = None) -> int:
 
 
 def unshare(flags: int) -> None:
-    """Leave the namespaces named by ``flags``."""
-    _check(libc().unshare(flags))
+    """Leave the namespaces named by ``flags``. Raises OSError, whose ENOSPC is not that of a full disk."""
+    try:
+        _check(libc().unshare(flags))
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise OSError(errno.EUSERS, "no more namespaces may be made (sysctl user.max_*_namespaces)") from None
 
 
 def setns(fd: int, kind: int = 0) -> None:

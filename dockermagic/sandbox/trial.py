@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any, NoReturn
 
 from dockermagic.errors import SandboxError, is_full
@@ -20,9 +21,8 @@ __all__ = ["main"]
 
 _HINTS = {
     "user namespace": (
-        "User namespaces are refused here. On Ubuntu 24.04 and later an AppArmor profile with `userns,` for this Python"
-        " allows them; in a container, a seccomp profile without that restriction; elsewhere"
-        " `sysctl user.max_user_namespaces` and `kernel.unprivileged_userns_clone`."
+        "User namespaces are refused here, probably by the seccomp profile of the container this runs in: one without"
+        " that restriction allows them."
     ),
     "id map": "newuidmap was refused: check the lines of this user in /etc/subuid and /etc/subgid.",
     "mount namespace": "Mounting is refused here, probably by the container this runs in.",
@@ -34,6 +34,36 @@ _HINTS = {
         " on a local disk. It takes Linux 5.11 or later."
     ),
 }
+_SWITCHES = (
+    (
+        "kernel/apparmor_restrict_unprivileged_userns",
+        "1",
+        "AppArmor gives user namespaces no privileges here, as on Ubuntu 24.04 and later. As root: a profile with"
+        " `userns,` for this Python, or `sysctl kernel.apparmor_restrict_unprivileged_userns=0`.",
+    ),
+    (
+        "kernel/unprivileged_userns_clone",
+        "0",
+        "User namespaces are root's alone here. As root: `sysctl kernel.unprivileged_userns_clone=1`.",
+    ),
+    (
+        "user/max_user_namespaces",
+        "0",
+        "No user namespace may be made here. As root: `sysctl user.max_user_namespaces=10000`.",
+    ),
+)
+"""Switches below /proc/sys that refuse namespaces to ordinary users, the value that does, and what to do."""
+
+
+def _hint(step: str, ids: str) -> str:
+    if step in ("user namespace", "mount namespace") and ids != "root":
+        for name, refusing, hint in _SWITCHES:
+            try:
+                if Path("/proc/sys", name).read_text(encoding="ascii").strip() == refusing:
+                    return hint
+            except OSError:
+                continue
+    return _HINTS.get(step, "")
 
 
 def main(mode: str, place: str, mount_point: str) -> NoReturn:
@@ -73,7 +103,7 @@ def main(mode: str, place: str, mount_point: str) -> NoReturn:
         result |= {"failed": "id map", "reason": error.message, "hint": error.hint}
     except OSError as error:
         result |= {"full": True} if is_full(error) else {}
-        result |= {"failed": step, "reason": str(error), "hint": _HINTS.get(step, "")}
+        result |= {"failed": step, "reason": str(error), "hint": _hint(step, WAYS[mode].ids)}
     print(json.dumps(result), flush=True)
     os._exit(0)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -95,3 +97,15 @@ def test_subordinate_ids(tmp_path: Path, text: str, ranges: list[tuple[int, int]
     assert idmap.ranges(str(tmp_path / "subuid")) == ranges
     assert idmap.mapping(7, str(tmp_path / "subuid"))[0] == (0, 7, 1)
     assert idmap.ranges(str(tmp_path / "nothing")) == []
+
+
+def test_no_more_namespaces_are_not_a_full_disk(tmp_path: Path) -> None:
+    """Linux refuses both with the same number; the hint names the switch. It is set in a user namespace of our own."""
+    steps = 'echo 0 > /proc/sys/user/max_user_namespaces; exec "$@"'
+    trial = "import sys; from dockermagic.sandbox.trial import main; main('single', *sys.argv[1:])"
+    command = [sys.executable, "-c", trial, str(tmp_path), str(tmp_path)]
+    done = subprocess.run(["unshare", "-Ur", "sh", "-c", steps, "sh", *command], capture_output=True, text=True)
+
+    answer = json.loads(done.stdout)
+    assert (answer["works"], answer["failed"], "full" in answer) == (False, "user namespace", False)
+    assert "sysctl user.max_user_namespaces" in answer["hint"]
