@@ -20,9 +20,10 @@ import atexit
 import posixpath
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache, cached_property
+from threading import Timer
 from typing import TYPE_CHECKING, Any
 
-from dockermagic.errors import UsageError
+from dockermagic.errors import ContainerError, ImageNotFoundError, UsageError
 from dockermagic.values import dataclass
 
 if TYPE_CHECKING:
@@ -50,7 +51,11 @@ def shared_engine() -> Engine:
 def image(name: str) -> Image:
     """The image of that name or id in the store. Raises ImageNotFoundError."""
     found = Image(shared_engine(), name)
-    found.document  # noqa: B018 (an image that is not here is said so now, not at the first question)
+    try:
+        found.document  # noqa: B018 (an image that is not here is said so now, not at the first question)
+    except ImageNotFoundError as error:
+        error.hint = error.hint or "`%docker images` lists those that are here; `%%dockerfile -t NAME` gives a name."
+        raise
     return found
 
 
@@ -185,17 +190,26 @@ class Image:
         return Tree(self._engine, self._snapshots)
 
     def file(self, path: str) -> File:
-        """The file or folder at a path, whether or not there is one."""
+        """The file or folder at a path from the root, ``/app/main.py``, whether or not there is one."""
         return File(self._engine, self._snapshots, path)
 
-    def run(self, command: str | Sequence[str] = (), *, env: Mapping[str, str] | None = None, user: str = "") -> Ran:
+    def run(
+        self,
+        command: str | Sequence[str] = (),
+        *,
+        env: Mapping[str, str] | None = None,
+        user: str = "",
+        timeout: float | None = None,
+    ) -> Ran:
         """Run a command in a container that is gone afterwards.
 
         A text is run by the image's ``/bin/sh``, whatever its ENTRYPOINT is. A sequence of words stands where it would
         in ``docker run IMAGE WORDS``; without any the image does what it does by itself. A command that fails is no
-        exception: look at ``exit_code``. Raises ContainerError where none can be started.
+        exception: look at ``exit_code``. Raises ContainerError where none can be started, and where it has not ended
+        after ``timeout`` seconds.
         """
         from dockermagic.containers.request import RunRequest
+        from dockermagic.sandbox.base import Cancel
 
         shell = isinstance(command, str)
         words = ("-c", command) if isinstance(command, str) else tuple(command)
@@ -208,7 +222,16 @@ class Image:
             remove=True,
         )
         written: tuple[bytearray, bytearray] = (bytearray(), bytearray())
-        ended = self._engine.run(request, output=lambda stream, data: written[stream - 1].extend(data))
+        late = Cancel()
+        timer = Timer(timeout or 0, late.set)
+        if timeout is not None:
+            timer.start()
+        try:
+            ended = self._engine.run(request, output=lambda stream, data: written[stream - 1].extend(data), cancel=late)
+        finally:
+            timer.cancel()
+        if late.is_set():
+            raise ContainerError(f"the command had not ended after {timeout:g}s", hint="Does it wait for something?")
         out, err = (data.decode("utf-8", "replace") for data in written)
         return Ran(ended.exit_code, out, err, ended.seconds)
 

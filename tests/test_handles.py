@@ -11,7 +11,7 @@ import pytest
 from dockermagic import handles
 from dockermagic.build.request import BuildRequest
 from dockermagic.engine import Engine
-from dockermagic.errors import ImageNotFoundError, UsageError
+from dockermagic.errors import ContainerError, ImageNotFoundError, UsageError
 from dockermagic.handles import Image, Ran
 
 TEXT = """FROM busybox
@@ -64,6 +64,8 @@ def test_what_is_not_there_is_said(engine: Engine) -> None:
             app.file("/srv").read_bytes()
         with pytest.raises(KeyError):
             app.tree["nothing"]
+        with pytest.raises(ContainerError, match=r"had not ended after 0\.2s"):
+            app.run("sleep 1000", timeout=0.2)
         with pytest.raises(ImageNotFoundError):
             Image(engine, "nothing").config  # noqa: B018
         assert repr(app.file("/nothing")) == "<file /nothing, which is not there>"
