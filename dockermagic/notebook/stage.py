@@ -3,7 +3,8 @@
 Which of them stays is the front end's affair. A widget's view is lost with its model: in a notebook that was closed, a
 front end shows an error in its place, unless it knows how to go back to the card. So a front end that does not
 say it can (its first message does) gets the still card when all is done, and loses nothing. Where no front end looks
-on, as in nbclient, the bundle has everything.
+on, as in nbclient and papermill, there are still cards alone: nbconvert would prefer a widget's view, and load what
+draws it from the network.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ _forgetful: bool | None = None
 
 
 def widgets_possible() -> bool:
-    """Whether this process is a kernel that can speak to widgets, and nobody has switched them off."""
-    if os.environ.get(SWITCH, "1").lower() in ("0", "off", "no", "false") or not in_kernel():
+    """Whether this process is a kernel that can speak to widgets, somebody looks on and nobody switched them off."""
+    if os.environ.get(SWITCH, "1").lower() in ("0", "off", "no", "false") or not in_kernel() or not _looked_on():
         return False
     import importlib.util
 
@@ -41,16 +42,31 @@ def in_kernel() -> bool:
 
 
 def draws_again() -> bool:
-    """Whether the front end changes an output that it has shown. A console does not: it takes input, says of no cell
-    which one runs, and speaks by jupyter_client, which numbers its messages within its session as no page does."""
+    """Whether the front end changes an output that it has shown. A console does not."""
+    return _has_page() or not _takes_input()
+
+
+def _looked_on() -> bool:
+    """Whether somebody may see this while it runs, in a page or at a console."""
+    return _has_page() or _takes_input()
+
+
+def _takes_input() -> bool:
+    return bool(_request().get("content", {}).get("allow_stdin", False))
+
+
+def _has_page() -> bool:
+    """Whether a page asks. All else says of no cell which one runs, and speaks by jupyter_client, which numbers its
+    messages within its session as no page does."""
+    header, metadata = _request().get("header", {}), _request().get("metadata", {})
+    is_client = str(header.get("msg_id")).startswith(f"{header.get('session')}_")
+    return not is_client or bool(metadata.get("cellId")) or _forgetful is not None
+
+
+def _request() -> dict[str, Any]:
     from IPython.core.getipython import get_ipython
 
-    parent: dict[str, Any] = getattr(get_ipython(), "get_parent", dict)() or {}
-    takes_input = (parent.get("content") or {}).get("allow_stdin", False)
-    header = parent.get("header") or {}
-    is_client = str(header.get("msg_id")).startswith(f"{header.get('session')}_")
-    has_id = bool((parent.get("metadata") or {}).get("cellId"))
-    return not (takes_input and is_client) or has_id or _forgetful is not None
+    return getattr(get_ipython(), "get_parent", dict)() or {}
 
 
 class Output:

@@ -36,11 +36,18 @@ def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
     "code", ["build();", "build(lines=60, pause=0.01);", "container();", "container(lines=60, pause=0.01);"]
 )
 def test_one_output_with_widget_page_and_text(kernel: Kernel, code: str) -> None:
-    reply = kernel.run(code)
+    reply = kernel.run(code, page=True)
 
     assert (reply.status, reply.stderr, reply.stdout, len(reply.displays)) == ("ok", "", "", 1)
     assert {"text/html", "text/plain", VIEW} <= set(reply.displays[0])
     assert ("built" if "build" in code else "exit code 3") in reply.displays[0]["text/plain"]
+
+
+def test_where_nobody_looks_on_there_is_no_widget(kernel: Kernel) -> None:
+    """As nbclient and papermill ask: a page that is made of it shows the card without the network."""
+    (shown,) = kernel.run("build(lines=60, pause=0.01);").displays
+
+    assert set(shown) == {"text/html", "text/plain"}
 
 
 @pytest.mark.parametrize("code", ["build();", "build(lines=60, pause=0.01);"])
