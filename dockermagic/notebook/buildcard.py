@@ -321,12 +321,9 @@ def log_block(step: StepView) -> Html:
         open_lines = min(len(lines), FAILED_LOG)
     parts = []
     if folded := lines[: len(lines) - open_lines]:
-        more = " or more" if step.log_dropped else ""
-        words = (
-            f"output · {many(count, 'line')}{more}"
-            if not open_lines
-            else f"… {many(count - open_lines, 'line')}{more} before"
-        )
+        more = "more than " if step.log_dropped else ""
+        left = many(count - open_lines, "line")
+        words = f"… {more}{left} before" if open_lines else f"output · {more}{left}"
         cut = "… the lines before these were not kept\n" if step.log_dropped or count > SHOWN_LOG else ""
         parts.append(details(words, _log([muted(cut) if cut else "", Html("\n".join(folded))])))
     if open_lines:

@@ -97,6 +97,7 @@ class Explorer {
   /** @param {string} words @param {string} title @param {boolean} on */
   toggle(words, title, on) {
     const button = el("button", { type: "button", textContent: words, title, "aria-pressed": on });
+    if (!/[a-z]/.test(words)) button.setAttribute("aria-label", title);
     button.addEventListener("click", () => {
       const now = !pressed(button);
       button.setAttribute("aria-pressed", String(now));

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import tarfile
 from collections.abc import Iterator
@@ -22,13 +23,15 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(not CHROMIUM, reason="there i
 CELLS = (
     "%load_ext dockermagic",
     "%%dockerfile -t hello\nFROM busybox\nENV WHO=world",
-    "%%dockerfile\nCOPY main.py /srv/main.py\nRUN echo root >> /etc/passwd && rm -r /var/www",
+    "%%dockerfile\nCOPY main.py dot.png evil.svg /srv/\nRUN echo root >> /etc/passwd && rm -r /var/www",
     "%%dockerfile\nRUN mkdir /many && cd /many && seq -w 1 120000 | xargs touch",
     "%%dockerfile\nRUN touch /half-made && no-such-program",
     "ran = %docker run --rm -it hello sh",
     "ran, _exit_code",
     "%docker run -d -p 8080 --name web hello sh -c 'echo starting; exec httpd -f -p 8080 -h /etc'",
 )
+DOT = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+EVIL = "<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'><script>top.evil = 1</script></svg>"
 AXE = files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8")
 
 
@@ -37,6 +40,8 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     folder, home = tmp_path_factory.mktemp("widgets"), tmp_path_factory.mktemp("home")
     with Engine(home) as engine:
         engine.base("busybox")
+    (folder / "dot.png").write_bytes(base64.b64decode(DOT))
+    (folder / "evil.svg").write_text(EVIL)
     (folder / "main.py").write_text("def main() -> None:\n    print('hello')\n")
     write_notebook(folder / "lesson.ipynb", *CELLS)
     with server(folder, app=request.param, DOCKERMAGIC_HOME=str(home)) as address:
@@ -78,7 +83,7 @@ def test_a_person_looks_through_the_files(opened: tuple[Any, Notebook]) -> None:
     card.get_by_role("button", name="digests of the layers").click()
     card.get_by_text("sha256:").first.wait_for()
     assert card.get_by_text("sha256:").count() == 3
-    card.get_by_text("Files · 2 added").click()
+    card.get_by_text("Files · 4 added").click()
     rows = card.get_by_role("treeitem")
     rows.filter(has_text="main.py").wait_for()
     assert rows.filter(has_text="passwd").locator(".dm-sign").inner_text() == "~"
@@ -100,11 +105,74 @@ def test_a_person_looks_through_the_files(opened: tuple[Any, Notebook]) -> None:
         assert [one for one in tar.getnames() if one.endswith("main.py")]
     assert serious(page, ".dm-root .dm-files") == []
 
-    card.get_by_role("button", name="unchanged").click()
+    rows.filter(has_text="srv/").click()
+    for name, width in (("dot.png", 1), ("evil.svg", 9)):
+        rows.filter(has_text=name).click()
+        card.locator(f".dm-look img[alt='{name}']").wait_for()
+        page.wait_for_function("width => document.querySelector('.dm-look img')?.naturalWidth === width", arg=width)
+    assert page.evaluate("window.evil") is None
+
+    search = card.get_by_role("searchbox")
+    card.get_by_role("button", name="as a regular expression").click()
+    search.fill("[")
+    card.get_by_text("not a regular expression").wait_for()
+    search.fill(r"/(etc|srv)/.*(wd|py)$")
+    card.get_by_text("2 paths").wait_for()
+    card.get_by_role("button", name="modified").click()
+    card.get_by_text("1 path", exact=True).wait_for()
+    search.fill("")
+    for name in ("modified", "unchanged"):
+        card.get_by_role("button", name=name).click()
     rows.filter(has_text="bin/").first.wait_for()
-    card.get_by_role("slider").fill("0")
+
+
+def in_order(card: Any) -> list[str]:
+    """The names that are seen, from top to bottom."""
+    script = "(a, b) => parseInt(a.style.top) - parseInt(b.style.top)"
+    names = f"card => [...card.querySelectorAll('.dm-item')].sort({script}).map(one => one.children[2].textContent)"
+    found: list[str] = card.evaluate(names)
+    return found
+
+
+def test_a_person_sorts_walks_by_keys_travels_and_compares(opened: tuple[Any, Notebook]) -> None:
+    page, notebook = opened
+    card = notebook.cell(2).locator(".dm-root")
+    rows, tree = card.get_by_role("treeitem"), card.get_by_role("tree")
+    order = card.get_by_role("combobox", name="sort by")
+    order.select_option("size")
+    rows.first.filter(has_text="bin/").wait_for()
+    card.get_by_role("button", name="in the other direction").click()
+    rows.last.filter(has_text="bin/").wait_for()
+    assert in_order(card)[0] == "var/"
+    card.get_by_role("button", name="in the other direction").click()
+    order.select_option("name")
+    rows.nth(1).filter(has_text="dev/").wait_for()
+
+    tree.focus()
+    for key in ("End", "Home", "s", "r", "ArrowRight"):
+        page.keyboard.press(key)
+    rows.filter(has_text="main.py").wait_for()
+    for key in ("ArrowRight", "ArrowDown", "ArrowDown", "Enter"):
+        page.keyboard.press(key)
+    card.locator(".dm-look pre").get_by_text("print").wait_for()
+    chosen = tree.locator("[aria-selected=true]")
+    assert chosen.get_attribute("aria-label").startswith("main.py")
+    assert [chosen.get_attribute(f"aria-{name}") for name in ("level", "posinset", "setsize")] == ["2", "3", "3"]
+    assert rows.filter(has_text="srv/").get_attribute("aria-expanded") == "true"
+
+    slider = card.get_by_role("slider")
+    slider.fill("0")
     rows.filter(has_text="srv/").wait_for(state="detached")
     assert "busybox" in card.locator("output").inner_text()
+    slider.fill(slider.get_attribute("max"))
+    rows.filter(has_text="main.py").wait_for()  # what was open is so again
+
+    card.get_by_role("combobox", name="compare with").select_option("image hello:latest")
+    card.get_by_role("button", name="unchanged").click()
+    rows.filter(has_text="www").wait_for()
+    assert in_order(card) == ["etc/", "passwd", "srv/", "dot.png", "evil.svg", "main.py", "var/", "www/"]
+    card.get_by_role("combobox", name="compare with").select_option("nothing")
+    rows.filter(has_text="bin/").first.wait_for()
 
 
 def test_a_hundred_and_twenty_thousand_files_are_a_few_rows(opened: tuple[Any, Notebook]) -> None:
