@@ -56,6 +56,7 @@ class Explorer:
     sources: Mapping[str, Callable[[], Source]]
     others: Callable[[], Mapping[str, Callable[[], Layers]]] = dict
     _known: dict[str, Source] = field(default_factory=dict)
+    _sizes: dict[tuple[str, ...], dict[str, int]] = field(default_factory=dict)
     _compared: dict[tuple[Any, ...], dict[str, TreeEntry]] = field(default_factory=dict)
 
     def handlers(self) -> dict[str, Callable[[dict[str, Any]], Any]]:
@@ -147,13 +148,16 @@ class Explorer:
         return {"total": total, "offset": offset, "rows": [row_of(one) for one in entries]}
 
     def sizes(self, message: dict[str, Any]) -> Callable[[], dict[str, int]]:
-        """What lies below each directory of a directory, in bytes: a walk, which nobody is to wait for."""
+        """What lies below each directory of a directory, in bytes: a walk, which nobody is to wait for, but once."""
         layers, _ = self._trees(message)
-        files = self.files()
+        files, path = self.files(), str(message.get("path", "/"))
+        key = (*files.directories(layers), path)
 
         def walk() -> dict[str, int]:
-            page = files.page(layers, str(message.get("path", "/")), limit=WHOLE, sizes=True)
-            return {one.name: one.size for one in page.entries if one.kind == "directory"}
+            if key not in self._sizes:
+                page = files.page(layers, path, limit=WHOLE, sizes=True)
+                self._sizes[key] = {one.name: one.size for one in page.entries if one.kind == "directory"}
+            return self._sizes[key]
 
         return walk
 

@@ -10,6 +10,7 @@ import base64
 import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from typing import IO, Any
 
 from dockermagic.errors import UsageError
@@ -62,13 +63,17 @@ def list_directory(
         def source(name: str) -> tuple[Stack, int]:
             return (tree, here[name]) if name in here else (below, before[name])
 
+        @cache
+        def size_below(name: str) -> int:
+            return _size(source(name)[0], join(place, name))
+
         def weight(name: str) -> int:
             stack, layer = source(name)
             found = os.stat(name, dir_fd=stack.layers[layer].fd(place), follow_symlinks=False)
             if order == "time":
                 return found.st_mtime_ns
             if stat.S_ISDIR(found.st_mode):
-                return _size(stack, join(place, name)) if sizes else 0
+                return size_below(name) if sizes else 0
             return found.st_size if stat.S_ISREG(found.st_mode) else 0
 
         names: Iterable[str] = here.keys() | before.keys() if before else here
@@ -81,7 +86,7 @@ def list_directory(
             stack, layer = source(name)
             entry = describe(stack, layer, place, name)
             if sizes and entry["kind"] == "dir":
-                entry["size"] = _size(stack, join(place, name))
+                entry["size"] = size_below(name)
             entries.append(entry | {"state": state_of(name, here, before, base), "layer": layer})
         return {"total": len(ordered), "entries": entries}
     finally:
