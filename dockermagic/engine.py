@@ -306,7 +306,10 @@ class Engine(Exchange, Upkeep):
         return own, own + int(self.inspect(container.image_id)["Size"])
 
     def begin(self) -> None:
-        """Something will be run: start what runs it beside what has to be found out before, even in what way."""
+        """Something will be run: start what runs it beside what has to be found out before, even in what way.
+
+        Raises :class:`SandboxUnavailableError` where this host runs nothing.
+        """
         from dockermagic.sandbox.interpreters import begin_resident
 
         begun = begin_resident() if sys.platform == "linux" and "sandbox" not in self.__dict__ else None
@@ -410,6 +413,7 @@ class Engine(Exchange, Upkeep):
         """The request, its image's config, the unpacked layers, bottom first, and the id; pulled where it says so."""
         from dockermagic.oci.image import Image
 
+        self.begin()
         name = request.image
         try:
             if request.pull == "always" or (request.pull == "missing" and not self.is_here(name)):

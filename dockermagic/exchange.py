@@ -39,7 +39,10 @@ class Exchange(Rooms):
     def _unpacker(self, step: InternalStep) -> Arriving | None:
         """Who unpacks what is pulled; None where this host cannot."""
         from dockermagic.build.arriving import Arriving
+        from dockermagic.oci import disk
 
+        if disk.RECORDED:
+            return None  # it is unpacked when something is built upon it
         try:
             return Arriving(self.images_, step)
         except SandboxError:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from dockermagic.oci.spec import Descriptor
     from dockermagic.oci.store import Store
     from dockermagic.records import Records
-    from dockermagic.sandbox.namespaces import NamespaceSandbox
+    from dockermagic.sandbox.base import Sandbox
     from dockermagic.sandbox.snapshot import Snapshotter
 
 __all__ = ["Rooms", "default_home", "silence"]
@@ -74,7 +74,13 @@ class Rooms:
         return Store(self.home, self.records, settings().shared)
 
     @cached_property
-    def sandbox(self) -> NamespaceSandbox:
+    def sandbox(self) -> Sandbox:
+        from dockermagic.oci import disk
+
+        if disk.RECORDED:
+            from dockermagic.sandbox.elsewhere import Elsewhere
+
+            return Elsewhere()
         from dockermagic.sandbox.namespaces import open_sandbox
 
         return open_sandbox(self.home, self.wanted_sandbox)

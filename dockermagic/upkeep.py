@@ -125,6 +125,7 @@ class Upkeep(Rooms):
         except SandboxError:
             pass
         try:
+            self.records.close()
             remove_home(self.home, sandbox)
         finally:
             self.close()

@@ -17,6 +17,7 @@ from dockermagic.build.request import BuildRequest
 from dockermagic.errors import ImageNotFoundError
 from dockermagic.events import Emit, Log, now
 from dockermagic.hostfacts import host_certificates, host_codename, host_pip_settings
+from dockermagic.oci import disk
 from dockermagic.oci.lock import temporary_directory
 from dockermagic.oci.platform import Platform
 from dockermagic.oci.reference import Reference
@@ -27,8 +28,8 @@ __all__ = ["can_make", "make_base"]
 
 
 def can_make(name: str) -> bool:
-    """Whether :func:`make_base` knows the name."""
-    return bases.find_base(name) is not None or _standin(name) is not None
+    """Whether :func:`make_base` knows the name, on a host that is Linux."""
+    return not disk.RECORDED and (bases.find_base(name) is not None or _standin(name) is not None)
 
 
 def make_base(name: str, builder: Builder, emit: Emit) -> list[str]:
@@ -37,6 +38,11 @@ def make_base(name: str, builder: Builder, emit: Emit) -> list[str]:
     Raises :class:`ImageNotFoundError` for a name that cannot be made, and where a program for it is missing. Call it
     inside a lease.
     """
+    if disk.RECORDED:
+        raise ImageNotFoundError(
+            f"{name} cannot be made here: that takes the packages of a Linux machine",
+            hint=f"Pull it, make it on Linux and save it there, or load another: dockermagic pull {name}",
+        )
     base, standin = bases.find_base(name), _standin(name)
     if base is not None:
         return _make(base, builder.images(), emit)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -34,7 +35,8 @@ from dockermagic.build.trust import with_certificates
 from dockermagic.dockerfile.linter import Report
 from dockermagic.dockerfile.stages import Dockerfile, parse_dockerfile
 from dockermagic.errors import BuildInterruptedError, SandboxUnavailableError, StoreError
-from dockermagic.events import Emit, Event, Status
+from dockermagic.events import Emit, Event, Status, Warning
+from dockermagic.oci import disk
 from dockermagic.oci.image import Image
 from dockermagic.oci.platform import Platform
 from dockermagic.oci.reference import Reference
@@ -164,12 +166,17 @@ class Builder:
         return self._result(dockerfile, request, plan, solver), epoch
 
     def _sandbox_for(self, plan: Plan, request: BuildRequest) -> Sandbox:
-        """The sandbox; where this host has none, the error names the first RUN."""
+        """The sandbox; where this host has none, or none for a RUN, the error names the first RUN."""
+        vertices = walk(*(stage.top for stage in plan.stages.values()))
+        run = next((one for one in vertices if isinstance(one.op, Exec)), None)
         try:
+            if disk.RECORDED and run is not None:
+                from dockermagic.sandbox.elsewhere import nothing_runs
+
+                raise nothing_runs()
             return self.sandbox()
         except SandboxUnavailableError as error:
-            runs = (one for one in walk(*(stage.top for stage in plan.stages.values())) if isinstance(one.op, Exec))
-            error.place = next((place_of(one, request.filename) for one in runs), None)
+            error.place = place_of(run, request.filename) if run is not None else None
             raise
 
     def _learn(self, solver: Solver, contexts: Contexts, trail: str) -> None:
@@ -363,6 +370,10 @@ def load_context(plan: Plan, solver: Solver, internal: Internal) -> None:
             with solver.at(vertex):
                 total += solver.shop.select(vertex.op).transferred
         step.status("transferring context:", total)
+        if sys.platform == "win32":
+            step.emit(
+                Warning(step.digest, 1, "Windows has no modes: files of the context are 0755, as Docker has them")
+            )
 
 
 def trail_name(request: BuildRequest) -> str:

@@ -19,6 +19,7 @@ from dockermagic.build.extract import Limit, extract, is_archive
 from dockermagic.build.selection import Entry, Group, clean
 from dockermagic.build.values import apply_chmod
 from dockermagic.errors import BuildError, ContextError
+from dockermagic.oci import disk
 from dockermagic.oci.growing import NEW_FILE, GrowingLayer, set_attributes, write_all
 from dockermagic.oci.overlay import CAPABILITY, Status, attributes
 from dockermagic.oci.rooted import READ, Directories, join
@@ -115,7 +116,7 @@ class Copier:
 
     def download(self, destination: str, item: dict[str, Any], *, unpack: bool) -> None:
         """A fetched file: mode 0600, root's, with the time the server named. Or what is in it, if it is an archive."""
-        source = os.open(item["file"], READ)
+        source = disk.open(item["file"], READ)
         try:
             if unpack and is_archive(source):
                 self.unpack(source, item["name"], destination)
@@ -125,7 +126,7 @@ class Copier:
             with self._new(self.place(destination, item["name"]), status, item["mtime"]) as file:
                 _pump(source, file)
         finally:
-            os.close(source)
+            disk.close(source)
 
     def unpack(self, archive: int, name: str, destination: str) -> None:
         """ADD of an archive: its members go below the destination, which becomes a directory."""
@@ -136,14 +137,14 @@ class Copier:
     def _new(self, place: tuple[str, str], status: Status, mtime: int) -> Iterator[int]:
         """A new file that the Dockerfile or a download fills."""
         parent, name = self._clear(place[0], place[1]), place[1]
-        file = os.open(name, NEW_FILE, 0o600, dir_fd=self.layer.tree.fd(parent))
+        file = disk.open(name, NEW_FILE, 0o600, dir_fd=self.layer.tree.fd(parent))
         try:
             yield file
             self.layer.own(file, join(parent, name), status, is_new=True)
-            os.fchmod(file, stat.S_IMODE(status.mode))
-            os.utime(file, ns=(mtime, mtime))
+            disk.fchmod(file, stat.S_IMODE(status.mode))
+            disk.utime(file, ns=(mtime, mtime))
         finally:
-            os.close(file)
+            disk.close(file)
 
     def group(self, group: Group, base: str, destination: str, *, from_context: bool, unpack: bool = False) -> None:
         """One selected source, from below ``base``; ``unpack`` what is an archive and named itself."""
@@ -157,7 +158,7 @@ class Copier:
                         self.unpack(file, posixpath.basename(group.name), destination)
                         return
                 finally:
-                    os.close(file)
+                    disk.close(file)
             if group.parents is not None:
                 for parent in group.parents:
                     self._like(clean(posixpath.join(destination, parent.target)), parent, source)
@@ -223,11 +224,11 @@ class Copier:
         identity = (entry.device, entry.inode)
         if entry.links > 1 and identity in names:
             above, first = names[identity]
-            here = os.dup(self.layer.tree.fd(parent))  # asking for the other directory may close this one
+            here = disk.dup(self.layer.tree.fd(parent))  # asking for the other directory may close this one
             try:
-                os.link(first, name, src_dir_fd=self.layer.tree.fd(above), dst_dir_fd=here, follow_symlinks=False)
+                disk.link(first, name, src_dir_fd=self.layer.tree.fd(above), dst_dir_fd=here, follow_symlinks=False)
             finally:
-                os.close(here)
+                disk.close(here)
             return
         names[identity] = (parent, name)
         read = source.open(entry)
@@ -235,22 +236,22 @@ class Copier:
             here = self.layer.tree.fd(parent)
             mode = stat.S_IMODE(status.mode)
             try:
-                file = os.open(name, NEW_FILE, mode & 0o777, dir_fd=here)
+                file = disk.open(name, NEW_FILE, mode & 0o777, dir_fd=here)
             except FileExistsError:
                 self._clear(parent, name)
-                file = os.open(name, NEW_FILE, mode & 0o777, dir_fd=here)
+                file = disk.open(name, NEW_FILE, mode & 0o777, dir_fd=here)
             try:
                 _pump(read, file)
                 self.layer.own(file, path, status, is_new=True)
                 if mode & 0o7000 or status.uid or status.gid:
-                    os.fchmod(file, mode)
+                    disk.fchmod(file, mode)
                 if found := source.attributes_of(read):
                     set_attributes(file, found)
-                os.utime(file, ns=(entry.mtime, entry.mtime))
+                disk.utime(file, ns=(entry.mtime, entry.mtime))
             finally:
-                os.close(file)
+                disk.close(file)
         finally:
-            os.close(read)
+            disk.close(read)
 
 
 class _Source:
@@ -275,15 +276,15 @@ class _Source:
         """The regular file of an entry, open for reading. Raises ContextError where it is not what was selected."""
         above, _, name = entry.path.rpartition("/")
         try:
-            file = os.open(name, READ, dir_fd=self._tree.fd(above))
+            file = disk.open(name, READ, dir_fd=self._tree.fd(above))
         except OSError as error:
             if self.from_context and error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
                 raise _changed(entry) from None
             raise
         if self.from_context:
-            found = os.fstat(file)
+            found = disk.fstat(file)
             if found.st_size != entry.size or found.st_mtime_ns != entry.mtime or not stat.S_ISREG(found.st_mode):
-                os.close(file)
+                disk.close(file)
                 raise _changed(entry)
         return file
 

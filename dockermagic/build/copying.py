@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,6 +10,7 @@ from dockermagic.build.copier import Copier, Look
 from dockermagic.build.extract import Limit
 from dockermagic.build.selection import Entry, Group, Tree, clean, digest_files, digest_groups, file_digest, select
 from dockermagic.errors import BuildError, ContextError
+from dockermagic.oci import disk
 from dockermagic.oci.blobs import clear_errors
 from dockermagic.oci.growing import GrowingLayer
 from dockermagic.oci.overlay import ownership_file
@@ -22,7 +22,7 @@ __all__ = ["copy", "digest", "group_row", "make_directory", "opened_layer"]
 @contextmanager
 def opened_layer(upper: str, lowers: list[str], record: str = "") -> Iterator[GrowingLayer]:
     """A layer's directory to write into; finished when the block has ended well."""
-    os.umask(0)
+    disk.umask(0)
     with clear_errors(upper):
         layer = GrowingLayer(upper, lowers, record or ownership_file(upper))
         try:

@@ -8,6 +8,7 @@ import stat
 from collections.abc import Iterator
 
 from dockermagic.errors import ArchiveError
+from dockermagic.oci import disk
 from dockermagic.oci.compression import BLOCK, decompressed
 from dockermagic.oci.growing import GrowingLayer
 from dockermagic.oci.overlay import CAPABILITY, WHITEOUT
@@ -39,7 +40,7 @@ class Limit:
 def is_archive(file: int) -> bool:
     """Whether ADD unpacks an open file: a tar, compressed or not, whatever it is called. Moves the file's position."""
     try:
-        return stat.S_ISREG(os.fstat(file).st_mode) and TarReader(_blocks(file)).next() is not None
+        return stat.S_ISREG(disk.fstat(file).st_mode) and TarReader(_blocks(file)).next() is not None
     except ArchiveError:
         return False
 

@@ -12,6 +12,7 @@ from typing import IO
 
 from dockermagic.build.extract import Limit
 from dockermagic.errors import ArchiveError, UsageError, full_disk_error, is_full
+from dockermagic.oci import disk
 from dockermagic.oci.rooted import Directories, clean, join, remove_tree
 from dockermagic.oci.tarheader import BLOCK_DEVICE, CHARACTER, DIRECTORY, FIFO, FILE, LINK, SYMLINK, Entry
 from dockermagic.oci.tarstream import TarReader
@@ -46,7 +47,7 @@ def write_directory(
     except OSError as error:
         if is_full(error):
             raise full_disk_error(directory, "Make room there, or write to another place.") from None
-        raise UsageError(f"cannot write {error.filename or directory}: {os.strerror(error.errno or 0)}") from None
+        raise UsageError(f"cannot write {error.filename or directory}: {error.strerror or error}") from None
     finally:
         target.close()
     return target.left_out
@@ -60,6 +61,8 @@ class _Target:
         self._devices = devices
         self._limit = limit
         self._tree = Directories(str(directory))
+        self._place = directory
+        self._spelled: dict[str, str] = {}
         self._directories: list[tuple[str, int, int]] = []
 
     def add(self, entry: Entry, reader: TarReader) -> None:
@@ -69,28 +72,34 @@ class _Target:
             return
         if self._limit is not None:
             self._limit.count(entry)
+        other = self._spelled.setdefault(path.casefold(), path)
+        if other != path and _ignores_case(self._place):
+            raise UsageError(
+                f"{other} and {path} would be one file in {self._place}, where case does not count",
+                hint="Write a tar (--output type=tar), or to a place where it does.",
+            )
         above, _, name = path.rpartition("/")
-        here = os.dup(self._reach(above))
+        here = disk.dup(self._reach(above))
         aside = f".{os.urandom(6).hex()}.tmp"
         try:
             if entry.kind == DIRECTORY:
                 self._directory(here, name, path, entry)
             elif self._make(here, aside, entry, reader):
                 if entry.kind != LINK:
-                    os.utime(aside, ns=(entry.mtime_ns, entry.mtime_ns), dir_fd=here, follow_symlinks=False)
+                    disk.utime(aside, ns=(entry.mtime_ns, entry.mtime_ns), dir_fd=here, follow_symlinks=False)
                 self._clear(here, name, path)
-                os.replace(aside, name, src_dir_fd=here, dst_dir_fd=here)
+                disk.replace(aside, name, src_dir_fd=here, dst_dir_fd=here)
                 # Two names of one file: replacing the one by the other leaves both.
                 with contextlib.suppress(FileNotFoundError):
-                    os.unlink(aside, dir_fd=here)
+                    disk.unlink(aside, dir_fd=here)
             else:
                 self.left_out += 1
         except BaseException:
             with contextlib.suppress(OSError):
-                os.unlink(aside, dir_fd=here)
+                disk.unlink(aside, dir_fd=here)
             raise
         finally:
-            os.close(here)
+            disk.close(here)
 
     def _reach(self, path: str) -> int:
         """The directory at a path; archives may leave out the entries of directories."""
@@ -107,48 +116,48 @@ class _Target:
                     raise ArchiveError(f"the archive has files below {path!r:.300}, which is no directory") from None
                 raise
         for name in reversed(missing):
-            os.mkdir(name, 0o755, dir_fd=found)
+            disk.mkdir(name, 0o755, dir_fd=found)
             there = join(there, name)
             found = self._tree.fd(there)
         return found
 
     def _directory(self, here: int, name: str, path: str, entry: Entry) -> None:
         try:
-            found = os.stat(name, dir_fd=here, follow_symlinks=False)
+            found = disk.stat(name, dir_fd=here, follow_symlinks=False)
             if not stat.S_ISDIR(found.st_mode):
-                os.unlink(name, dir_fd=here)
-                os.mkdir(name, 0o700, dir_fd=here)
+                disk.unlink(name, dir_fd=here)
+                disk.mkdir(name, 0o700, dir_fd=here)
             else:
-                os.chmod(name, stat.S_IMODE(found.st_mode) | 0o700, dir_fd=here)
+                disk.chmod(name, stat.S_IMODE(found.st_mode) | 0o700, dir_fd=here)
         except FileNotFoundError:
-            os.mkdir(name, 0o700, dir_fd=here)
+            disk.mkdir(name, 0o700, dir_fd=here)
         self._directories.append((path, entry.mode, entry.mtime_ns))
 
     def _make(self, here: int, name: str, entry: Entry, reader: TarReader) -> bool:
         match entry.kind:
             case _ if entry.kind == FILE:
                 flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
-                with open(os.open(name, flags, 0o600, dir_fd=here), "wb") as file:
+                with open(disk.open(name, flags, 0o600, dir_fd=here), "wb") as file:
                     if entry.sparse is None:
                         for piece in reader.data():
                             file.write(piece)
                     else:
                         _write_sparse(file, entry, reader)
-                os.chmod(name, entry.mode, dir_fd=here)
+                disk.chmod(name, entry.mode, dir_fd=here)
             case _ if entry.kind == SYMLINK:
-                os.symlink(entry.link, name, dir_fd=here)
+                disk.symlink(entry.link, name, dir_fd=here)
             case _ if entry.kind == LINK:
                 above, _, leaf = clean(entry.link, "the target of a hard link").rpartition("/")
                 try:
-                    os.link(leaf, name, src_dir_fd=self._tree.fd(above), dst_dir_fd=here, follow_symlinks=False)
+                    disk.link(leaf, name, src_dir_fd=self._tree.fd(above), dst_dir_fd=here, follow_symlinks=False)
                 except FileNotFoundError:
                     raise ArchiveError(f"the archive links {entry.name!r:.300} to what is not there") from None
             case _ if entry.kind == FIFO:
-                os.mkfifo(name, entry.mode, dir_fd=here)
+                disk.mkfifo(name, entry.mode, dir_fd=here)
             case _ if entry.kind in (CHARACTER, BLOCK_DEVICE) and self._devices:
                 kind = stat.S_IFCHR if entry.kind == CHARACTER else stat.S_IFBLK
                 try:
-                    os.mknod(name, kind | entry.mode, os.makedev(entry.major, entry.minor), dir_fd=here)
+                    disk.mknod(name, kind | entry.mode, disk.makedev(entry.major, entry.minor), dir_fd=here)
                 except PermissionError:
                     return False
             case _:
@@ -158,7 +167,7 @@ class _Target:
     def _clear(self, here: int, name: str, path: str) -> None:
         """A directory gives way to what is no directory."""
         with contextlib.suppress(FileNotFoundError):
-            if stat.S_ISDIR(os.stat(name, dir_fd=here, follow_symlinks=False).st_mode):
+            if stat.S_ISDIR(disk.stat(name, dir_fd=here, follow_symlinks=False).st_mode):
                 self._tree.forget(path)
                 remove_tree(name, here)
 
@@ -166,12 +175,22 @@ class _Target:
         """Modes and times of directories, the deepest first."""
         for path, mode, mtime_ns in reversed(self._directories):
             descriptor = self._tree.fd(path)
-            os.utime(descriptor, ns=(mtime_ns, mtime_ns))
-            os.chmod(descriptor, mode)
+            disk.utime(descriptor, ns=(mtime_ns, mtime_ns))
+            disk.chmod(descriptor, mode)
 
     def close(self) -> None:
         """Close what is open. Idempotent."""
         self._tree.close()
+
+
+def _ignores_case(directory: Path) -> bool:
+    """Whether the file system takes names that differ by case alone for the same one, as macOS's and Windows's do."""
+    name = f".{os.urandom(6).hex()}.tmp"
+    try:
+        (directory / name).touch()
+        return (directory / name.upper()).exists()
+    finally:
+        (directory / name).unlink(missing_ok=True)
 
 
 def _write_sparse(file: IO[bytes], entry: Entry, reader: TarReader) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -107,7 +108,8 @@ class Downloads:
                 finally:
                     # Also where the thread was left to itself.
                     if self._aside is not None:
-                        self._aside.unlink(missing_ok=True)
+                        with contextlib.suppress(OSError):
+                            self._aside.unlink(missing_ok=True)
             found = self._known[url]
         if checksum and found.digest != checksum:
             raise BuildError(
@@ -171,7 +173,7 @@ class Downloads:
         handle, aside = lock.new_file(self.folder, _ASIDE)
         self._aside = aside
         try:
-            with open(handle, "wb") as file:
+            with open(handle, "wb", closefd=False) as file:
                 for block in _blocks(answer, url):
                     if self.cancel is not None and self.cancel.is_set():
                         raise BuildInterruptedError("interrupted")
@@ -179,12 +181,13 @@ class Downloads:
                     file.write(block)
                 file.flush()
                 digest = f"sha256:{total.hexdigest()}"
-                os.replace(aside, self._place(digest))  # while it is locked: else it might be swept before
+                lock.publish(handle, aside, self._place(digest))  # while it is locked: else it might be swept before
         except BaseException as error:
-            aside.unlink(missing_ok=True)
             if isinstance(error, OSError) and is_full(error):
                 raise full_disk_error(self.folder) from None
             raise
+        finally:
+            lock.discard(handle, aside)
         return digest
 
 

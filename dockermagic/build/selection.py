@@ -16,8 +16,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from dockermagic.errors import BuildInterruptedError
+from dockermagic.oci import disk
 from dockermagic.oci.overlay import Status
-from dockermagic.oci.rooted import follow
+from dockermagic.oci.rooted import READ, follow
 from dockermagic.values import dataclass
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ class Tree:
     def lstat(self, path: str) -> os.stat_result | None:
         """The file's status, None where there is none (or it is left out)."""
         try:
-            status = os.lstat(self.absolute(path))
+            status = disk.lstat(self.absolute(path))
         except (FileNotFoundError, NotADirectoryError):
             return None
         return status if self.visible(path, status) else None
@@ -122,7 +123,7 @@ class Tree:
 
     def entries(self, path: str) -> Iterator[tuple[str, os.stat_result]]:
         """The directory's visible entries in the order of their names."""
-        with os.scandir(self.absolute(path)) as listing:
+        with disk.scandir(self.absolute(path)) as listing:
             found = sorted(listing, key=lambda entry: os.fsencode(entry.name))
         for item in found:
             below = f"{path}/{item.name}" if path else item.name
@@ -141,7 +142,7 @@ class Tree:
         if stat.S_ISREG(mode):
             size = status.st_size
         elif stat.S_ISLNK(mode):
-            link = os.readlink(self.absolute(path))
+            link = disk.readlink(self.absolute(path))
         identity = (status.st_dev, status.st_ino, status.st_nlink)
         return Entry(target, path, mode, uid, gid, size, status.st_mtime_ns, *identity, link, status.st_ctime_ns)
 
@@ -173,7 +174,7 @@ def resolve(tree: Tree, path: str) -> str | None:
         status = tree.lstat(below)
         if status is None:
             raise FileNotFoundError(below)
-        return os.readlink(tree.absolute(below)) if stat.S_ISLNK(status.st_mode) else None
+        return disk.readlink(tree.absolute(below)) if stat.S_ISLNK(status.st_mode) else None
 
     try:
         found, missing = follow(path, link)
@@ -386,7 +387,7 @@ def digest_files(groups: Iterable[Group], content: Callable[[Entry], str], *, ow
 
 def file_digest(path: str, cancel: Cancel | None = None) -> str:
     """sha256 of a regular file's content. Raises BuildInterruptedError once ``cancel`` is set."""
-    file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    file = disk.open(path, READ)
     try:
         total = hashlib.sha256()
         while data := os.read(file, _BLOCK):
@@ -397,4 +398,4 @@ def file_digest(path: str, cancel: Cancel | None = None) -> str:
                 break
         return total.hexdigest()
     finally:
-        os.close(file)
+        disk.close(file)

@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from dockermagic.events import Emit, Status, now
+from dockermagic.oci import disk
 from dockermagic.oci.arrival import Reading
 from dockermagic.oci.image import Image
 from dockermagic.oci.spec import Descriptor
@@ -133,7 +134,7 @@ class Unpacking:
                 return found
             started = now()
             self._extracting(descriptor, 0, started)
-            made = self._filled(layer, key, below)
+            made = self._filled(layer, key, below, late=disk.RECORDED)
             if made is None and below is not None:
                 made = self._filled(layer, key, below, late=True)
             assert made is not None

@@ -19,6 +19,7 @@ from dockermagic.containers.processes import pids, usage
 from dockermagic.containers.request import ExecRequest, RunRequest
 from dockermagic.containers.shelf import Place, Shelf, clear
 from dockermagic.errors import ContainerError, ContainerNotFoundError, SandboxError
+from dockermagic.oci import disk
 from dockermagic.oci.rooted import remove_tree
 from dockermagic.sandbox.base import Cancel, Output, Rootfs, Sandbox
 from dockermagic.sandbox.running import Hooks, Running
@@ -52,11 +53,11 @@ class Containers:
     def delete(self, path: Path) -> None:
         """Delete a directory of a container or a volume, whoever its files belong to."""
         try:
-            above = os.open(path.parent, os.O_RDONLY)
+            above = disk.open(path.parent, os.O_RDONLY)
             try:
                 remove_tree(path.name, above)
             finally:
-                os.close(above)
+                disk.close(above)
         except OSError:  # it has files of other ids, or somebody else removes it, too
             self.sandbox.call("dockermagic.containers.writable:remove", path=str(path))
 

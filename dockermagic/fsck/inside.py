@@ -20,7 +20,7 @@ def look(stacks: list[list[str]], whole: list[bool]) -> list[dict[str, Any]]:
     A layer comes with the directories of those below it, bottom first.
     """
     found: list[dict[str, Any]] = []
-    void = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    void = os.open(os.devnull, os.O_WRONLY)
     try:
         for (*lowers, directory), deep in zip(stacks, whole, strict=True):
             try:

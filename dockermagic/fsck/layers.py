@@ -13,6 +13,7 @@ from dockermagic.build.facts import SCHEMA as FACTS
 from dockermagic.errors import DockermagicError
 from dockermagic.fsck.findings import Notes
 from dockermagic.fsck.leftovers import Remove
+from dockermagic.oci.record import RECORD
 from dockermagic.oci.spec import chain_ids
 from dockermagic.records import Records, declare
 from dockermagic.sandbox.base import Sandbox
@@ -26,7 +27,7 @@ declare("layer_facts", FACTS)
 
 _AT_ONCE = 50
 _REPAIR = "`fsck --repair` forgets it and what stands on it; both are built again when they are wanted."
-_BESIDE = {"fs", "ownership.json"}
+_BESIDE = {"fs", "ownership.json", f"fs{RECORD}"}
 
 
 class Layers:

@@ -26,6 +26,10 @@ _KNOWN = {
 }
 
 
+def _is_own(name: str) -> bool:
+    return name in _KNOWN or name.startswith(("probe-", "steps.lock."))
+
+
 class Remove:
     """Removes trees whatever ids their files have, through the sandbox where it is needed."""
 
@@ -54,7 +58,7 @@ def remove_home(home: Path, sandbox: Sandbox | None) -> None:
     What somebody else put there stays.
     """
     remove = Remove(sandbox)
-    own = [path for path in sorted(home.iterdir()) if path.name in _KNOWN or path.name.startswith("probe-")]
+    own = [path for path in sorted(home.iterdir()) if _is_own(path.name)]
     own.sort(key=lambda path: path.name.startswith("store.db"))
     for path in own:
         with contextlib.suppress(OSError):
@@ -98,7 +102,7 @@ class Leftovers:
         if os.path.isdir(self.home / "mnt") and os.listdir(self.home / "mnt"):
             self.notes.damage("mnt", "is not empty: something is mounted or was written there", hint="Look into it.")
         for path in self._in(""):
-            if path.name not in _KNOWN and not path.name.startswith("probe-"):
+            if not _is_own(path.name):
                 self.notes.note(path.name, "is nothing of dockermagic's")
 
     def _in(self, part: str) -> list[Path]:

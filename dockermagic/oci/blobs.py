@@ -103,19 +103,17 @@ class BlobWriter:
             with os.fdopen(self._descriptor, "rb", closefd=False) as file:
                 digest = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
         target = self._blobs.blob(digest)
-        os.fchmod(self._descriptor, 0o644)
+        self._path.chmod(0o644)
         with self._blobs.steady(), full_disk(self._blobs.home):
             target.parent.mkdir(parents=True, exist_ok=True)
             os.utime(self._path)
-            self._path.rename(target)
+            lock.publish(self._descriptor, self._path, target)
         return Descriptor(media_type, digest, written)
 
     def close(self) -> None:
         """Drop the file if it was not committed. Idempotent."""
         if self._descriptor >= 0:
-            with contextlib.suppress(FileNotFoundError):
-                self._path.unlink()
-            os.close(self._descriptor)
+            lock.discard(self._descriptor, self._path)
             self._descriptor = -1
 
     def __enter__(self) -> Self:
@@ -247,9 +245,7 @@ class Blobs:
         try:
             yield os.fstat(descriptor).st_mtime_ns
         finally:
-            with contextlib.suppress(FileNotFoundError):
-                path.unlink()
-            os.close(descriptor)
+            lock.discard(descriptor, path)
 
     def horizon(self) -> int:
         """What was used since then may be about to be referred to; taken before looking what is referred to.

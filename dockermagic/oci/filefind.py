@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import IO, Any
 
 from dockermagic.errors import UsageError
+from dockermagic.oci import disk
 from dockermagic.oci.filetree import changes, describe, open_file, state_of, status_of, walk
 from dockermagic.oci.overlay import Stack
 from dockermagic.oci.rooted import clean, join
@@ -143,7 +144,7 @@ def _same(
     directory, _, name = path.rpartition("/")
     if stat.S_ISLNK(new[1].st_mode):
         here, there = (
-            os.readlink(name, dir_fd=stack.layers[layer].fd(directory))
+            disk.readlink(name, dir_fd=stack.layers[layer].fd(directory))
             for stack, layer in ((tree, new[0]), (before, old[0]))
         )
         return here == there
@@ -215,7 +216,7 @@ def _tar(tree: Stack, place: str, file: IO[bytes], limit: int) -> None:
                         archive.addfile(member, source)
                 elif stat.S_ISLNK(about.st_mode):
                     member.type = tarfile.SYMTYPE
-                    member.linkname = os.readlink(name, dir_fd=tree.layers[layer].fd(directory))
+                    member.linkname = disk.readlink(name, dir_fd=tree.layers[layer].fd(directory))
                     archive.addfile(member)
                 elif stat.S_ISDIR(about.st_mode):
                     member.type = tarfile.DIRTYPE

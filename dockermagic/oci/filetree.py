@@ -14,6 +14,7 @@ from functools import cache
 from typing import IO, Any
 
 from dockermagic.errors import UsageError
+from dockermagic.oci import disk
 from dockermagic.oci.overlay import OVERRIDE, Stack, Status
 from dockermagic.oci.rooted import READ, clean, join
 
@@ -69,7 +70,7 @@ def list_directory(
 
         def weight(name: str) -> int:
             stack, layer = source(name)
-            found = os.stat(name, dir_fd=stack.layers[layer].fd(place), follow_symlinks=False)
+            found = disk.stat(name, dir_fd=stack.layers[layer].fd(place), follow_symlinks=False)
             if order == "time":
                 return found.st_mtime_ns
             if stat.S_ISDIR(found.st_mode):
@@ -182,7 +183,7 @@ def preview(layers: Sequence[str], path: str, *, limit: int = 65536) -> dict[str
 def open_file(tree: Stack, layer: int, path: str) -> IO[bytes]:
     """A regular file of a layer, to read. Raises OSError for a link."""
     above, _, name = path.rpartition("/")
-    return os.fdopen(os.open(name, READ, dir_fd=tree.layers[layer].fd(above)), "rb")
+    return os.fdopen(disk.open(name, READ, dir_fd=tree.layers[layer].fd(above)), "rb")
 
 
 def _merged(tree: Stack, path: str) -> dict[str, int] | None:
@@ -205,7 +206,7 @@ def state_of(name: str, here: dict[str, int] | None, before: dict[str, int] | No
 def describe(tree: Stack, layer: int, directory: str, name: str) -> dict[str, Any]:
     """What is known of an entry without reading it."""
     here = tree.layers[layer].fd(directory)
-    found = os.stat(name, dir_fd=here, follow_symlinks=False)
+    found = disk.stat(name, dir_fd=here, follow_symlinks=False)
     status = status_of(tree, layer, join(directory, name), found)
     kind = _KINDS.get(stat.S_IFMT(status.mode), "file")
     return {
@@ -216,7 +217,7 @@ def describe(tree: Stack, layer: int, directory: str, name: str) -> dict[str, An
         "uid": status.uid,
         "gid": status.gid,
         "mtime": found.st_mtime_ns // 1_000_000_000,
-        "link": os.readlink(name, dir_fd=here) if kind == "link" else "",
+        "link": disk.readlink(name, dir_fd=here) if kind == "link" else "",
     }
 
 
@@ -225,7 +226,7 @@ def status_of(tree: Stack, layer: int, path: str, found: os.stat_result) -> Stat
     record = {}
     if stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode):
         try:
-            value = os.getxattr(os.path.join(tree.roots[layer], path), OVERRIDE, follow_symlinks=False)
+            value = disk.getxattr(os.path.join(tree.roots[layer], path), OVERRIDE, follow_symlinks=False)
             record[OVERRIDE] = value
         except (OSError, AttributeError):
             pass
@@ -240,7 +241,7 @@ def _size(tree: Stack, path: str) -> int:
     while waiting:
         directory = waiting.pop()
         for name, layer in tree.names(directory)[0].items():
-            found = os.stat(name, dir_fd=tree.layers[layer].fd(directory), follow_symlinks=False)
+            found = disk.stat(name, dir_fd=tree.layers[layer].fd(directory), follow_symlinks=False)
             if stat.S_ISDIR(found.st_mode):
                 waiting.append(join(directory, name))
             elif stat.S_ISREG(found.st_mode) and (found.st_dev, found.st_ino) not in seen:
@@ -281,7 +282,7 @@ def walk(upper: Stack, below: Stack, *, described: int | None = None) -> Iterato
                 if old is not None:
                     yield _change(path, "removed", old[1], 0, 1, _hidden(below, path, old[1]))
                 continue
-            found = os.stat(name, dir_fd=upper.layers[names[name]].fd(directory), follow_symlinks=False)
+            found = disk.stat(name, dir_fd=upper.layers[names[name]].fd(directory), follow_symlinks=False)
             is_directory = stat.S_ISDIR(found.st_mode)
             size = found.st_size if stat.S_ISREG(found.st_mode) else 0
             if size and found.st_nlink > 1:

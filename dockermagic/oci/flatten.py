@@ -7,6 +7,7 @@ import stat
 from collections.abc import Callable, Iterator, Sequence
 
 from dockermagic.errors import StoreError
+from dockermagic.oci import disk
 from dockermagic.oci.blobs import clear_errors
 from dockermagic.oci.overlay import Stack, attributes
 from dockermagic.oci.pack import kept_attributes
@@ -73,7 +74,7 @@ class _Writer:
         """Write one entry; True if it is a directory."""
         above, _, name = path.rpartition("/")
         here = self._tree.layers[layer].fd(above)
-        found = os.stat(name, dir_fd=here, follow_symlinks=False)
+        found = disk.stat(name, dir_fd=here, follow_symlinks=False)
         kind = stat.S_IFMT(found.st_mode)
         if kind == stat.S_IFDIR:
             self._entry(path, layer, found, attributes(self._tree.layers[layer].fd(path)))
@@ -82,12 +83,12 @@ class _Writer:
         elif kind in KINDS:
             entry = self._describe(path, layer, found, {})
             if kind == stat.S_IFLNK:
-                entry.link = os.readlink(name, dir_fd=here)
+                entry.link = disk.readlink(name, dir_fd=here)
             self._header(entry)
         return kind == stat.S_IFDIR
 
     def _file(self, here: int, name: str, path: str, layer: int, found: os.stat_result) -> None:
-        descriptor = os.open(name, READ, dir_fd=here)
+        descriptor = disk.open(name, READ, dir_fd=here)
         try:
             entry = self._describe(path, layer, found, attributes(descriptor))
             if entry.kind == FILE and found.st_nlink > 1:
@@ -109,7 +110,7 @@ class _Writer:
             self._write(bytes(-found.st_size % RECORD))
             self.bytes += found.st_size
         finally:
-            os.close(descriptor)
+            disk.close(descriptor)
 
     def _describe(self, path: str, layer: int, found: os.stat_result, xattrs: dict[str, bytes]) -> Entry:
         status = self._tree.owners(layer).status(path, found, xattrs)

@@ -12,6 +12,7 @@ import stat
 from collections.abc import Callable, Mapping, Sequence
 
 from dockermagic.errors import ArchiveError
+from dockermagic.oci import disk
 from dockermagic.oci.overlay import (
     CAPABILITY,
     KEPT_CAPABILITY,
@@ -57,9 +58,9 @@ class GrowingLayer:
         self._alone: set[str] = set()  # directories below which nothing of the lower layers is seen
         self._copied: set[str] = set()  # files of lower layers that are here to be linked to
         root = self.tree.fd("")
-        found = os.fstat(root)
+        found = disk.fstat(root)
         self.describe("", stat.S_IMODE(found.st_mode) & ~stat.S_ISGID, found.st_mtime_ns)
-        os.fchmod(root, 0o700)  # without setgid, which what is made inside would inherit
+        disk.fchmod(root, 0o700)  # without setgid, which what is made inside would inherit
         if below := self._lowers.lookup(""):
             self._like_lower("", *below)
         self._implied[""] = True
@@ -95,8 +96,8 @@ class GrowingLayer:
             mode, mtime_ns, xattrs = self._made[path]
             descriptor = self.tree.fd(path)
             set_attributes(descriptor, xattrs)  # not before: a default ACL would be inherited
-            os.fchmod(descriptor, mode)
-            os.utime(descriptor, ns=(mtime_ns, mtime_ns))
+            disk.fchmod(descriptor, mode)
+            disk.utime(descriptor, ns=(mtime_ns, mtime_ns))
         self.owners.save()
 
     def close(self) -> None:
@@ -135,7 +136,7 @@ class GrowingLayer:
                 raise FileNotFoundError(below)
             if not stat.S_ISLNK(found[1].st_mode):
                 return None
-            return os.readlink(name, dir_fd=self._layer(found[0]).fd(parent))
+            return disk.readlink(name, dir_fd=self._layer(found[0]).fd(parent))
 
         try:
             existing, missing = follow(path, link)
@@ -154,11 +155,11 @@ class GrowingLayer:
             return path
         here = self.tree.fd(parent)
         try:
-            os.mkdir(name, 0o700, dir_fd=here)
+            disk.mkdir(name, 0o700, dir_fd=here)
         except FileExistsError:
             # What was there, a whiteout too, had taken away what is below: that stays away.
             self.remove(here, name, path)
-            os.mkdir(name, 0o700, dir_fd=here)
+            disk.mkdir(name, 0o700, dir_fd=here)
             self.hide(path)
         self.describe(path, 0o755, 0)
         return path
@@ -179,14 +180,14 @@ class GrowingLayer:
         for copied in [each for each in self._copied if each.startswith(below)]:
             parent, _, name = copied.rpartition("/")
             self.remove(self.tree.fd(parent), name, copied)
-        os.setxattr(self.tree.fd(path), OPAQUE, b"y")
+        disk.setxattr(self.tree.fd(path), OPAQUE, b"y")
         self._alone.add(path)
 
     def find(self, parent: str, name: str) -> tuple[int, os.stat_result] | None:
         """What the image has below a resolved directory: the layer, -1 for this one, and what it is there."""
         if parent in self._made:
             try:
-                found = os.stat(name, dir_fd=self.tree.fd(parent), follow_symlinks=False)
+                found = disk.stat(name, dir_fd=self.tree.fd(parent), follow_symlinks=False)
                 return None if is_whiteout(found) else (-1, found)
             except FileNotFoundError:
                 pass
@@ -201,7 +202,7 @@ class GrowingLayer:
         found = None if missing else self.find(parent, name)
         if found is None or not stat.S_ISREG(found[1].st_mode):
             return b""
-        with open(os.open(name, READ, dir_fd=self._layer(found[0]).fd(parent)), "rb") as file:
+        with open(disk.open(name, READ, dir_fd=self._layer(found[0]).fd(parent)), "rb") as file:
             return file.read(most)
 
     def _make(self, wanted: str, top: str) -> str:
@@ -260,7 +261,7 @@ class GrowingLayer:
         """Remove what the layers below have there. What this layer itself has stays."""
         here, path = self.tree.fd(parent), join(parent, name)
         try:
-            found = os.stat(name, dir_fd=here, follow_symlinks=False)
+            found = disk.stat(name, dir_fd=here, follow_symlinks=False)
         except FileNotFoundError:
             make_whiteout(name, here)
             return
@@ -272,11 +273,11 @@ class GrowingLayer:
 
     def remove(self, here: int, name: str, path: str) -> None:
         """Take away what this layer has under the name."""
-        found = os.stat(name, dir_fd=here, follow_symlinks=False)
+        found = disk.stat(name, dir_fd=here, follow_symlinks=False)
         self.owners.forget(path)
         self._copied.discard(path)
         if stat.S_ISREG(found.st_mode) or stat.S_ISCHR(found.st_mode):
-            os.unlink(name, dir_fd=here)
+            disk.unlink(name, dir_fd=here)
             return
         # Ways that led through a directory or a symbolic link are no longer known.
         self._resolved.clear()
@@ -294,7 +295,7 @@ class GrowingLayer:
         if is_new and self.owners.is_me(uid, gid):
             return
         try:
-            os.fchown(file, uid, gid)
+            disk.fchown(file, uid, gid)
         except OSError as error:
             if error.errno not in _REFUSED:
                 raise
@@ -302,7 +303,7 @@ class GrowingLayer:
             return
         if not is_new:
             try:
-                os.removexattr(file, OVERRIDE)
+                disk.removexattr(file, OVERRIDE)
             except OSError as error:
                 if error.errno not in (errno.ENODATA, *_NO_ATTRIBUTE):
                     raise
@@ -311,7 +312,7 @@ class GrowingLayer:
         """The same for what cannot be opened: symbolic links, pipes, devices."""
         uid, gid = self.owners.real(status.uid, status.gid)
         try:
-            os.chown(name, uid, gid, dir_fd=here, follow_symlinks=False)
+            disk.chown(name, uid, gid, dir_fd=here, follow_symlinks=False)
         except OSError as error:
             if error.errno not in _REFUSED:
                 raise
@@ -322,29 +323,29 @@ class GrowingLayer:
         here, path = self.tree.fd(parent), join(parent, name)
         mode = stat.S_IMODE(status.mode)
         if stat.S_ISLNK(status.mode):
-            self.fresh(here, name, path, lambda: os.symlink(target, name, dir_fd=here))
+            self.fresh(here, name, path, lambda: disk.symlink(target, name, dir_fd=here))
         elif stat.S_ISFIFO(status.mode):
-            self.fresh(here, name, path, lambda: os.mkfifo(name, mode, dir_fd=here))
+            self.fresh(here, name, path, lambda: disk.mkfifo(name, mode, dir_fd=here))
         else:
-            device = os.makedev(*status.device)
+            device = disk.makedev(*status.device)
             try:
-                self.fresh(here, name, path, lambda: os.mknod(name, status.mode, device, dir_fd=here))
+                self.fresh(here, name, path, lambda: disk.mknod(name, status.mode, device, dir_fd=here))
             except PermissionError:
                 self._placeholder(here, name, path, status, mtime_ns)
                 return
         self.own_name(here, name, path, status)
         if not stat.S_ISLNK(status.mode):  # a change of owner clears what says setuid, and so does making a pipe
-            os.chmod(name, mode, dir_fd=here)
-        os.utime(name, ns=(mtime_ns, mtime_ns), dir_fd=here, follow_symlinks=False)
+            disk.chmod(name, mode, dir_fd=here)
+        disk.utime(name, ns=(mtime_ns, mtime_ns), dir_fd=here, follow_symlinks=False)
 
     def _placeholder(self, here: int, name: str, path: str, status: Status, mtime_ns: int) -> None:
         """An empty file in place of a device that may not be made here; the record says what it is."""
-        descriptor = os.open(name, NEW_FILE, 0o600, dir_fd=here)
+        descriptor = disk.open(name, NEW_FILE, 0o600, dir_fd=here)
         try:
             self.owners.record(path, status, file=descriptor)
-            os.utime(descriptor, ns=(mtime_ns, mtime_ns))
+            disk.utime(descriptor, ns=(mtime_ns, mtime_ns))
         finally:
-            os.close(descriptor)
+            disk.close(descriptor)
 
     def copy_up(self, parent: str, name: str) -> None:
         """Copy a file of a lower layer into this one, to be linked to."""
@@ -358,25 +359,25 @@ class GrowingLayer:
         below, here = self._lowers.layers[layer].fd(parent), self.tree.fd(parent)
         wanted = self._lowers.owners(layer).status(path, status, {})
         if stat.S_ISLNK(status.st_mode):
-            os.symlink(os.readlink(name, dir_fd=below), name, dir_fd=here)
+            disk.symlink(disk.readlink(name, dir_fd=below), name, dir_fd=here)
             self.own_name(here, name, path, wanted)
-            os.utime(name, ns=(status.st_mtime_ns,) * 2, dir_fd=here, follow_symlinks=False)
+            disk.utime(name, ns=(status.st_mtime_ns,) * 2, dir_fd=here, follow_symlinks=False)
             return
-        source = os.open(name, READ, dir_fd=below)
+        source = disk.open(name, READ, dir_fd=below)
         target = -1
         try:
-            target = os.open(name, NEW_FILE, 0o600, dir_fd=here)
+            target = disk.open(name, NEW_FILE, 0o600, dir_fd=here)
             while data := os.read(source, 1 << 20):
                 write_all(target, data)
             found_attributes = attributes(source)
             self.own(target, path, self._lowers.owners(layer).status(path, status, found_attributes), is_new=True)
             set_attributes(target, found_attributes)
-            os.fchmod(target, stat.S_IMODE(status.st_mode))
-            os.utime(target, ns=(status.st_mtime_ns,) * 2)
+            disk.fchmod(target, stat.S_IMODE(status.st_mode))
+            disk.utime(target, ns=(status.st_mtime_ns,) * 2)
         finally:
-            os.close(source)
+            disk.close(source)
             if target >= 0:
-                os.close(target)
+                disk.close(target)
 
 
 def set_attributes(file: int, xattrs: Mapping[str, bytes]) -> None:
@@ -388,13 +389,13 @@ def set_attributes(file: int, xattrs: Mapping[str, bytes]) -> None:
         if is_own_attribute(name) and name != KEPT_CAPABILITY:
             continue
         try:
-            os.setxattr(file, name, value)
+            disk.setxattr(file, name, value)
         except OSError as error:
             if error.errno not in _NO_ATTRIBUTE:
                 raise
             if name == CAPABILITY:
                 try:
-                    os.setxattr(file, KEPT_CAPABILITY, value)
+                    disk.setxattr(file, KEPT_CAPABILITY, value)
                 except OSError as second:
                     if second.errno not in _NO_ATTRIBUTE:
                         raise

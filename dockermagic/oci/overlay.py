@@ -18,6 +18,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from dockermagic.oci import disk
 from dockermagic.oci.rooted import Directories
 from dockermagic.values import dataclass
 
@@ -69,9 +70,9 @@ def is_whiteout(found: os.stat_result) -> bool:
 def make_whiteout(name: str, directory: int) -> None:
     """Mark a name of an open directory as removed. Raises FileExistsError where something has it."""
     try:
-        os.mknod(name, stat.S_IFCHR, os.makedev(0, 0), dir_fd=directory)
+        disk.mknod(name, stat.S_IFCHR, disk.makedev(0, 0), dir_fd=directory)
     except PermissionError:
-        os.mknod(name, stat.S_IFSOCK, dir_fd=directory)
+        disk.mknod(name, stat.S_IFSOCK, dir_fd=directory)
 
 
 def is_own_attribute(name: str) -> bool:
@@ -85,7 +86,7 @@ def attributes(file: int | str) -> dict[str, bytes]:
         return {}
     follow = isinstance(file, int)
     try:
-        names = os.listxattr(file, follow_symlinks=follow)
+        names = disk.listxattr(file, follow_symlinks=follow)
     except OSError as error:
         if error.errno in _UNSUPPORTED:
             return {}
@@ -93,7 +94,7 @@ def attributes(file: int | str) -> dict[str, bytes]:
     found = {}
     for name in names:
         try:
-            found[name] = os.getxattr(file, name, follow_symlinks=follow)
+            found[name] = disk.getxattr(file, name, follow_symlinks=follow)
         except OSError as error:
             if error.errno not in _UNSUPPORTED:
                 raise
@@ -103,7 +104,7 @@ def attributes(file: int | str) -> dict[str, bytes]:
 def is_opaque(directory: int | str) -> bool:
     """Whether a directory hides the one of the same name below it."""
     try:
-        return os.getxattr(directory, OPAQUE) == b"y"
+        return disk.getxattr(directory, OPAQUE) == b"y"
     except (OSError, AttributeError):
         return False
 
@@ -142,7 +143,7 @@ class Ownership:
         self._records: dict[str, str] = {}
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             self._records = json.loads(Path(file).read_bytes())
-        self._me = (os.geteuid(), os.getegid()) if hasattr(os, "geteuid") else (0, 0)
+        self._me = (disk.geteuid(), disk.getegid()) if hasattr(os, "geteuid") else (0, 0)
 
     def real(self, uid: int, gid: int) -> tuple[int, int]:
         """The ids to set in the file system for these in an image.
@@ -161,7 +162,7 @@ class Ownership:
 
     def status(self, path: str, found: os.stat_result, xattrs: Mapping[str, bytes]) -> Status:
         """What the file is meant to be."""
-        mode, device = found.st_mode, (os.major(found.st_rdev), os.minor(found.st_rdev))
+        mode, device = found.st_mode, (disk.major(found.st_rdev), disk.minor(found.st_rdev))
         uid = 0 if found.st_uid == self._me[0] else found.st_uid
         gid = 0 if found.st_gid == self._me[1] else found.st_gid
         record = xattrs.get(OVERRIDE, b"").decode("ascii", "replace") or self._records.get(path, "")
@@ -191,7 +192,7 @@ class Ownership:
                 text += f":{name}{numbers}"
         if file is not None:
             try:
-                os.setxattr(file, OVERRIDE, text.encode())
+                disk.setxattr(file, OVERRIDE, text.encode())
                 return
             except OSError as error:
                 if error.errno not in _UNSUPPORTED:
@@ -267,7 +268,7 @@ class Stack:
         """Like :meth:`lookup`, for a name in a directory whose :meth:`level` is known."""
         for layer in level:
             try:
-                found = os.stat(name, dir_fd=self.layers[layer].fd(directory), follow_symlinks=False)
+                found = disk.stat(name, dir_fd=self.layers[layer].fd(directory), follow_symlinks=False)
             except FileNotFoundError:
                 continue
             return None if is_whiteout(found) else (layer, found)
@@ -283,7 +284,7 @@ class Stack:
         layers, hides = self.level(path)
         for layer in layers:
             gone = []
-            with os.scandir(self.layers[layer].fd(path)) as items:
+            with disk.scandir(self.layers[layer].fd(path)) as items:
                 for item in items:
                     if item.name in found or item.name in removed:
                         continue
@@ -299,7 +300,7 @@ class Stack:
         """Those of the ``names`` of a directory, with their layers, that are directories: no look at each of them."""
         found: set[str] = set()
         for layer in set(names.values()):
-            with os.scandir(self.layers[layer].fd(path)) as items:
+            with disk.scandir(self.layers[layer].fd(path)) as items:
                 found.update(
                     item.name for item in items if item.is_dir(follow_symlinks=False) and names.get(item.name) == layer
                 )
@@ -314,7 +315,7 @@ class Stack:
             directory = tree.fd(at)
             opaque = opaque or bool(at and is_opaque(directory))
             try:
-                found = os.stat(part, dir_fd=directory, follow_symlinks=False)
+                found = disk.stat(part, dir_fd=directory, follow_symlinks=False)
             except FileNotFoundError:
                 return None, opaque
             if is_whiteout(found):
@@ -324,7 +325,7 @@ class Stack:
             if not stat.S_ISDIR(found.st_mode):
                 return None, True
             at = f"{at}/{part}" if at else part
-        return os.fstat(tree.fd("")), False
+        return disk.fstat(tree.fd("")), False
 
     def close(self) -> None:
         """Close every directory. Idempotent."""

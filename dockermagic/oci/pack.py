@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from dockermagic.errors import StoreError
+from dockermagic.oci import disk
 from dockermagic.oci.blobs import clear_errors
 from dockermagic.oci.overlay import (
     CAPABILITY,
@@ -125,7 +126,7 @@ class _Packer:
         """What is in a directory, in the order of its bytes, with whiteouts first."""
         whiteouts: set[str] = set()
         names: set[str] = set()
-        with os.scandir(self._tree.fd(directory)) as found:
+        with disk.scandir(self._tree.fd(directory)) as found:
             for item in found:
                 is_special = not (item.is_symlink() or item.is_file(follow_symlinks=False) or item.is_dir())
                 is_removed = is_special and is_whiteout(item.stat(follow_symlinks=False))
@@ -140,7 +141,7 @@ class _Packer:
         """Write one entry; True if it is a directory."""
         above, _, name = path.rpartition("/")
         here = self._tree.fd(above)
-        found = os.stat(name, dir_fd=here, follow_symlinks=False)
+        found = disk.stat(name, dir_fd=here, follow_symlinks=False)
         kind = stat.S_IFMT(found.st_mode)
         if kind == stat.S_IFREG:
             self._file(here, name, path, found)
@@ -154,7 +155,7 @@ class _Packer:
         elif kind in KINDS and not self._is_linked(path, found):
             entry = self._entry(path, found, {})
             if kind == stat.S_IFLNK:
-                entry.link = os.readlink(name, dir_fd=here)
+                entry.link = disk.readlink(name, dir_fd=here)
             self._write(entry)
         return False
 
@@ -183,13 +184,13 @@ class _Packer:
             self._write(entry)
             self._copy(descriptor, path, found.st_size)
         finally:
-            os.close(descriptor)
+            disk.close(descriptor)
 
     def _copy(self, descriptor: int, path: str, size: int) -> None:
         left = size
         while left:
             room = self._sink.room()
-            step = os.readv(descriptor, [room[:left]])
+            step = disk.readv(descriptor, [room[:left]])
             if not step:
                 raise StoreError(f"{path!r} became shorter while the layer was packed")
             self._sink.filled(step)
@@ -212,11 +213,11 @@ class _Packer:
     def _attributes_of(self, path: str) -> dict[str, bytes]:
         above, _, name = path.rpartition("/")
         here = self._tree.fd(above)
-        found = os.stat(name, dir_fd=here, follow_symlinks=False)
+        found = disk.stat(name, dir_fd=here, follow_symlinks=False)
         if not stat.S_ISREG(found.st_mode):
             return {}
         descriptor, xattrs = self._open(here, name, found)
-        os.close(descriptor)
+        disk.close(descriptor)
         return xattrs
 
     def _entry(self, path: str, found: os.stat_result, xattrs: Mapping[str, bytes]) -> Entry:
@@ -245,24 +246,24 @@ class _Packer:
 
     def _open(self, here: int, name: str, found: os.stat_result) -> tuple[int, dict[str, bytes]]:
         """Open a file and read its attributes; without privileges also one that its owner may not read."""
-        is_closed = os.geteuid() != 0 and not found.st_mode & 0o400
+        is_closed = disk.geteuid() != 0 and not found.st_mode & 0o400
         if is_closed:
-            os.chmod(name, stat.S_IMODE(found.st_mode) | 0o400, dir_fd=here)
+            disk.chmod(name, stat.S_IMODE(found.st_mode) | 0o400, dir_fd=here)
         try:
-            descriptor = os.open(name, READ, dir_fd=here)
+            descriptor = disk.open(name, READ, dir_fd=here)
             try:
                 return descriptor, attributes(descriptor)
             except BaseException:
-                os.close(descriptor)
+                disk.close(descriptor)
                 raise
         finally:
             if is_closed:
-                os.chmod(name, stat.S_IMODE(found.st_mode), dir_fd=here)
+                disk.chmod(name, stat.S_IMODE(found.st_mode), dir_fd=here)
 
     def _open_up(self, here: int, name: str, path: str, found: os.stat_result) -> None:
         """Without privileges, let a directory be read that its owner may not read, until :meth:`close_up`."""
-        if os.geteuid() != 0 and found.st_mode & 0o500 != 0o500:
-            os.chmod(name, stat.S_IMODE(found.st_mode) | 0o500, dir_fd=here)
+        if disk.geteuid() != 0 and found.st_mode & 0o500 != 0o500:
+            disk.chmod(name, stat.S_IMODE(found.st_mode) | 0o500, dir_fd=here)
             self._opened_up.append((path, stat.S_IMODE(found.st_mode)))
 
     def close_up(self) -> None:
@@ -270,7 +271,7 @@ class _Packer:
         if self._below is not None:
             self._below.close()
         for path, mode in reversed(self._opened_up):
-            os.fchmod(self._tree.fd(path), mode)
+            disk.fchmod(self._tree.fd(path), mode)
 
 
 def kept_attributes(xattrs: Mapping[str, bytes]) -> dict[str, bytes]:

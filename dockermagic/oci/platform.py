@@ -59,7 +59,7 @@ class Platform(Document):
     @classmethod
     def host(cls) -> Platform:
         """This machine, as images for it are named: Linux everywhere, since that is what a container sees."""
-        system = "linux" if sys.platform in ("linux", "darwin") else sys.platform
+        system = "linux" if sys.platform in ("linux", "darwin", "win32") else sys.platform
         return cls(system, _machine().lower()).normalized()
 
     def normalized(self) -> Platform:

@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from dockermagic.errors import ArchiveError
+from dockermagic.oci import disk
 
 __all__ = ["DIRECTORY", "READ", "Directories", "clean", "follow", "join", "link_below", "remove_tree"]
 
@@ -82,7 +83,7 @@ def link_below(root: str) -> Callable[[str], str | None]:
 
     def link(path: str) -> str | None:
         place = f"{root}/{path}"
-        return os.readlink(place) if stat.S_ISLNK(os.lstat(place).st_mode) else None
+        return disk.readlink(place) if stat.S_ISLNK(disk.lstat(place).st_mode) else None
 
     return link
 
@@ -94,7 +95,7 @@ class Directories:
     """
 
     def __init__(self, root: str) -> None:
-        self._root = os.open(root, DIRECTORY & ~getattr(os, "O_NOFOLLOW", 0))
+        self._root = disk.open(root, DIRECTORY & ~getattr(os, "O_NOFOLLOW", 0))
         self._open: OrderedDict[str, int] = OrderedDict()
 
     def fd(self, path: str) -> int:
@@ -111,25 +112,25 @@ class Directories:
             below.append(name)
         descriptor = self._open[at] if at else self._root
         for name in reversed(below):
-            descriptor = os.open(name, DIRECTORY, dir_fd=descriptor)
+            descriptor = disk.open(name, DIRECTORY, dir_fd=descriptor)
             at = join(at, name)
             self._open[at] = descriptor
             while len(self._open) > _OPEN_AT_ONCE:
                 _, oldest = self._open.popitem(last=False)
-                os.close(oldest)
+                disk.close(oldest)
         return descriptor
 
     def forget(self, path: str) -> None:
         """The directory is going away: close it and what is open below."""
         for name in [name for name in self._open if name == path or name.startswith(f"{path}/")]:
-            os.close(self._open.pop(name))
+            disk.close(self._open.pop(name))
 
     def close(self) -> None:
         """Close everything. Idempotent."""
         while self._open:
-            os.close(self._open.popitem()[1])
+            disk.close(self._open.popitem()[1])
         if self._root >= 0:
-            os.close(self._root)
+            disk.close(self._root)
             self._root = -1
 
 
@@ -141,20 +142,20 @@ def remove_tree(name: str, directory: int) -> None:
         while waiting:
             parent, entry, is_empty = waiting.pop()
             if is_empty:
-                os.close(opened.pop())
-                os.rmdir(entry, dir_fd=parent)
+                disk.close(opened.pop())
+                disk.rmdir(entry, dir_fd=parent)
                 continue
-            found = os.stat(entry, dir_fd=parent, follow_symlinks=False)
+            found = disk.stat(entry, dir_fd=parent, follow_symlinks=False)
             if not stat.S_ISDIR(found.st_mode):
-                os.unlink(entry, dir_fd=parent)
+                disk.unlink(entry, dir_fd=parent)
                 continue
             if found.st_mode & 0o700 != 0o700:
                 with contextlib.suppress(PermissionError):
-                    os.chmod(entry, 0o700, dir_fd=parent)
-            descriptor = os.open(entry, DIRECTORY, dir_fd=parent)
+                    disk.chmod(entry, 0o700, dir_fd=parent)
+            descriptor = disk.open(entry, DIRECTORY, dir_fd=parent)
             opened.append(descriptor)
             waiting.append((parent, entry, True))
-            waiting += [(descriptor, below, False) for below in os.listdir(descriptor)]
+            waiting += [(descriptor, below, False) for below in disk.listdir(descriptor)]
     finally:
         for descriptor in opened:
-            os.close(descriptor)
+            disk.close(descriptor)

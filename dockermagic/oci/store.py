@@ -362,7 +362,7 @@ class Store(Blobs):
             generation = self.generation()
             _replace(self.home / "index.json", encode(self._index()))
             os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, str(generation).encode(), 0)
+            os.write(descriptor, str(generation).encode())
 
     def _index(self) -> Index:
         entries = []
@@ -417,8 +417,7 @@ def _replace(path: Path, data: bytes) -> None:
     try:
         with os.fdopen(descriptor, "wb", closefd=False) as file:
             file.write(data)
-        os.fchmod(descriptor, 0o644)
-        temporary.replace(path)
+        temporary.chmod(0o644)
+        lock.publish(descriptor, temporary, path)
     finally:
-        temporary.unlink(missing_ok=True)
-        os.close(descriptor)
+        lock.discard(descriptor, temporary)

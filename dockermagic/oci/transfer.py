@@ -125,7 +125,7 @@ def _fetch_image(
     manifest = Manifest.from_json(decode(data, str(reference)))
     if not manifest.is_image:
         raise RegistryError(f"{reference.familiar()} is no image: its config is {manifest.config.media_type:.100}")
-    _fetch_blob(store, repository, manifest.config, Arrival(), silent)
+    _fetch_blob(store, repository, manifest.config, None, silent)
     config = store.config(manifest)
     if len(config.rootfs.diff_ids) != len(manifest.layers):
         raise RegistryError(f"{reference.familiar()}: its config does not name as many diff_ids as it has layers")
@@ -137,16 +137,19 @@ def _fetch_image(
 def _fetch_layers(
     store: Store, repository: Repository, image: Image, notify: Notify, unpacker: Unpacker | None
 ) -> None:
-    arrivals = {layer.digest: Arrival() for layer in image.layers}
+    arrivals = {layer.digest: Arrival() for layer in image.layers} if unpacker is not None else {}
 
     def fetch(layer: Descriptor, tell: Notify) -> None:
-        arrival = arrivals[layer.digest]
+        arrival = arrivals.get(layer.digest)
         try:
             _fetch_blob(store, repository, layer, arrival, tell)
         except BaseException as error:
+            if arrival is None:
+                raise
             arrival.end(error)
             raise
-        arrival.end()
+        if arrival is not None:
+            arrival.end()
 
     def stop() -> None:
         for arrival in arrivals.values():
@@ -174,22 +177,27 @@ def _platforms(data: bytes) -> list[str]:
     return [str(entry.platform) for entry in entries if entry.platform and entry.platform.os != "unknown"]
 
 
-def _fetch_blob(store: Store, repository: Repository, descriptor: Descriptor, arrival: Arrival, notify: Notify) -> None:
+def _fetch_blob(
+    store: Store, repository: Repository, descriptor: Descriptor, arrival: Arrival | None, notify: Notify
+) -> None:
+    """``arrival`` tells of the blob as it comes, where somebody reads it meanwhile."""
     digest, size = descriptor.digest, descriptor.size
 
     def progress(done: int) -> None:
-        arrival.grown(done)
+        if arrival is not None:
+            arrival.grown(done)
         notify(digest, "transfer", done, size)
 
     if not _is_whole(store, descriptor):
         # Whoever comes second waits for the first, then finds the blob.
         with lock.hold(store.home / "locks" / store.blob(digest).name):
             if not _is_whole(store, descriptor):
-                repository.fetch(store, descriptor, progress, arrival.begin)
+                repository.fetch(store, descriptor, progress, arrival.begin if arrival is not None else None)
                 notify(digest, "done", size, size)
                 return
-    with store.open(digest) as file:
-        arrival.begin(file.fileno())
+    if arrival is not None:
+        with store.open(digest) as file:
+            arrival.begin(file.fileno())
     notify(digest, "exists", size, size)
 
 

@@ -10,6 +10,7 @@ import stat
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from dockermagic.oci import disk
 from dockermagic.oci.overlay import Stack, attributes
 from dockermagic.oci.pack import kept_attributes
 from dockermagic.oci.rooted import READ, join
@@ -62,16 +63,16 @@ class _Entry:
     def of(cls, tree: Stack, layer: int, path: str) -> _Entry:
         above, _, name = path.rpartition("/")
         here = tree.layers[layer].fd(above)
-        found = os.stat(name, dir_fd=here, follow_symlinks=False)
+        found = disk.stat(name, dir_fd=here, follow_symlinks=False)
         xattrs: Mapping[str, bytes] = {}
         if stat.S_ISDIR(found.st_mode):
             xattrs = attributes(tree.layers[layer].fd(path))
         elif stat.S_ISREG(found.st_mode):
-            descriptor = os.open(name, READ, dir_fd=here)
+            descriptor = disk.open(name, READ, dir_fd=here)
             try:
                 xattrs = attributes(descriptor)
             finally:
-                os.close(descriptor)
+                disk.close(descriptor)
         return cls(tree, layer, path, found, xattrs)
 
     @property
@@ -94,13 +95,13 @@ class _Entry:
         if stat.S_ISREG(self.found.st_mode):
             facts["size"] = self.found.st_size
         if stat.S_ISLNK(self.found.st_mode):
-            facts["link"] = os.readlink(self._name(), dir_fd=self._directory())
+            facts["link"] = disk.readlink(self._name(), dir_fd=self._directory())
         if stat.S_IFMT(status.mode) in (stat.S_IFCHR, stat.S_IFBLK):
             facts["device"] = status.device
         return facts
 
     def open(self) -> int:
-        return os.open(self._name(), READ, dir_fd=self._directory())
+        return disk.open(self._name(), READ, dir_fd=self._directory())
 
     def _name(self) -> str:
         return self.path.rpartition("/")[2]
@@ -158,6 +159,6 @@ def _same_content(one: _Entry, other: _Entry) -> bool:
                 if not left:
                     return True
         finally:
-            os.close(second)
+            disk.close(second)
     finally:
-        os.close(first)
+        disk.close(first)

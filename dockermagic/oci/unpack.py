@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from dockermagic.errors import ArchiveError, StoreError
+from dockermagic.oci import disk
 from dockermagic.oci.blobs import clear_errors
 from dockermagic.oci.growing import NEW_FILE, Displaced, GrowingLayer, set_attributes, write_all
 from dockermagic.oci.overlay import (
@@ -66,7 +67,7 @@ def unpack(
         stands_on = lowers if below < 0 else lambda: _awaited(below)
         layer = GrowingLayer(directory, stands_on, ownership or ownership_file(directory))
     source = Source(blob, limit=limit, has_digest=bool(digest) or not diff_id)
-    before = os.umask(0)
+    before = disk.umask(0)
     try:
         with clear_errors(directory):
             reader = TarReader(source)
@@ -85,7 +86,7 @@ def unpack(
     except Displaced:
         return None
     finally:
-        os.umask(before)
+        disk.umask(before)
         source.close()
         layer.close()
     return {
@@ -157,10 +158,10 @@ class Maker:
         is_plain = mode < 0o1000 and not entry.xattrs and layer.owners.is_me(*layer.owners.real(entry.uid, entry.gid))
         first = mode if is_plain else 0o600
         try:
-            descriptor = os.open(name, NEW_FILE, first, dir_fd=here)
+            descriptor = disk.open(name, NEW_FILE, first, dir_fd=here)
         except FileExistsError:
             layer.remove(here, name, path)
-            descriptor = os.open(name, NEW_FILE, first, dir_fd=here)
+            descriptor = disk.open(name, NEW_FILE, first, dir_fd=here)
         try:
             if entry.sparse is not None:
                 self._sparse(descriptor, entry)
@@ -173,10 +174,10 @@ class Maker:
             if not is_plain:
                 layer.own(descriptor, path, Status(stat.S_IFREG | mode, entry.uid, entry.gid), is_new=True)
                 set_attributes(descriptor, entry.xattrs)
-                os.fchmod(descriptor, mode)
-            os.utime(descriptor, ns=(entry.mtime_ns, entry.mtime_ns))
+                disk.fchmod(descriptor, mode)
+            disk.utime(descriptor, ns=(entry.mtime_ns, entry.mtime_ns))
         finally:
-            os.close(descriptor)
+            disk.close(descriptor)
 
     def _large(self, descriptor: int, entry: Entry) -> None:
         """Write a file, with holes where it has nothing but zeros."""
@@ -204,7 +205,7 @@ class Maker:
             while at < len(data):
                 while not left:
                     offset, left = next(pieces)
-                step = os.pwrite(descriptor, data[at : at + min(left, len(data) - at)], offset)
+                step = disk.pwrite(descriptor, data[at : at + min(left, len(data) - at)], offset)
                 at, offset, left = at + step, offset + step, left - step
 
     def _describe(self, path: str, entry: Entry) -> None:
@@ -240,38 +241,38 @@ class Maker:
             )
         if found[0] >= 0:
             layer.copy_up(source, base)
-        here = os.dup(layer.tree.fd(parent))  # asking for the other directory may close this one
+        here = disk.dup(layer.tree.fd(parent))  # asking for the other directory may close this one
         try:
             there = layer.tree.fd(source)
             layer.fresh(
                 here,
                 name,
                 path,
-                lambda: os.link(base, name, src_dir_fd=there, dst_dir_fd=here, follow_symlinks=False),
+                lambda: disk.link(base, name, src_dir_fd=there, dst_dir_fd=here, follow_symlinks=False),
             )
             self._agree(here, name, path, entry)
         finally:
-            os.close(here)
+            disk.close(here)
 
     def _agree(self, here: int, name: str, path: str, entry: Entry) -> None:
         """The header of a hard link is the last word on its file; mostly it says the same."""
         layer = self._layer
-        found = os.stat(name, dir_fd=here, follow_symlinks=False)
+        found = disk.stat(name, dir_fd=here, follow_symlinks=False)
         meant = (*layer.owners.real(entry.uid, entry.gid), entry.mode, entry.mtime_ns)
         is_same = meant == (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode), found.st_mtime_ns)
         if is_same or not stat.S_ISREG(found.st_mode):
             return
-        os.chmod(name, 0o600, dir_fd=here)
-        descriptor = os.open(name, READ, dir_fd=here)
+        disk.chmod(name, 0o600, dir_fd=here)
+        descriptor = disk.open(name, READ, dir_fd=here)
         try:
             had = attributes(descriptor)  # a change of owner takes the capability away
             layer.own(descriptor, path, Status(stat.S_IFREG | entry.mode, entry.uid, entry.gid))
             set_attributes(descriptor, {key: had[key] for key in (CAPABILITY, KEPT_CAPABILITY) if key in had})
             set_attributes(descriptor, entry.xattrs)
-            os.fchmod(descriptor, entry.mode)
-            os.utime(descriptor, ns=(entry.mtime_ns, entry.mtime_ns))
+            disk.fchmod(descriptor, entry.mode)
+            disk.utime(descriptor, ns=(entry.mtime_ns, entry.mtime_ns))
         finally:
-            os.close(descriptor)
+            disk.close(descriptor)
 
     def _whiteout(self, above: str, name: str, entry: Entry) -> None:
         layer = self._layer

@@ -17,6 +17,7 @@ from dockermagic.values import dataclass, field
 if TYPE_CHECKING:
     import socket
 
+    from dockermagic.sandbox.interpreters import Begun
     from dockermagic.sandbox.running import Hooks, Running
 
 __all__ = ["Cancel", "Mount", "Output", "Process", "Rootfs", "Sandbox", "Subpath", "Ulimit", "parse_ulimit"]
@@ -177,12 +178,20 @@ class Process:
 class Sandbox(Protocol):
     """Where processes run. Every method may be called from many threads at once.
 
-    ``mode`` is ``root``, ``range`` or ``single`` for namespaces; other ways bring their own names.
+    ``mode`` is the name of a way (:mod:`.ways`), or ``recorded`` where nothing can be run (:mod:`.elsewhere`).
     """
 
     @property
     def mode(self) -> str:
         """The id mode, which is part of every snapshot's key."""
+        ...
+
+    def begin(self, begun: Begun | None = None) -> None:
+        """Start what runs things, if none has ``begun``, and do not wait for it: there will be something to run."""
+        ...
+
+    def close(self) -> None:
+        """End everything that runs in it. Idempotent."""
         ...
 
     def run(

@@ -11,6 +11,7 @@ import os
 import stat
 from functools import cache
 
+from dockermagic.oci import disk
 from dockermagic.oci.overlay import OVERRIDE, Ownership, Status, ownership_file
 from dockermagic.sandbox.base import Rootfs
 
@@ -28,7 +29,7 @@ def meant(path: str, found: os.stat_result) -> Status:
     """The owner, mode and type that a file of a mounted root is meant to have; ``found`` is what the system says."""
     if stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode):
         try:
-            record = {OVERRIDE: os.getxattr(path, OVERRIDE, follow_symlinks=False)}
+            record = {OVERRIDE: disk.getxattr(path, OVERRIDE, follow_symlinks=False)}
         except OSError:
             record = {}
         return _nowhere().status("", found, record)

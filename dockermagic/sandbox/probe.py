@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from dockermagic.errors import SandboxUnavailableError, full_disk_error, is_full
-from dockermagic.oci import lock
+from dockermagic.oci import disk, lock
 from dockermagic.sandbox.ways import WAYS, Way, ways
 from dockermagic.values import asdict, dataclass, replace
 
@@ -88,6 +88,10 @@ class Probe:
         """For ``dockermagic info``: what runs a RUN here, what it does not isolate, what to install or set."""
         chosen = self.trial(self.mode)
         hints = [trial.hint for trial in self.trials if not trial.works and trial.hint and _better(trial, chosen)]
+        if disk.RECORDED:
+            from dockermagic.sandbox.elsewhere import nothing_runs
+
+            hints = [nothing_runs().hint]
         return {
             "mode": self.mode,
             "runs_with": _runs_with(WAYS[self.mode]) if self.mode else "nothing: a RUN is not possible here",
@@ -150,11 +154,13 @@ def probe(home: Path, wanted: str = "", *, fresh: bool = False) -> Probe:
     wanted = wanted or os.environ.get("DOCKERMAGIC_SANDBOX", "")
     if wanted and wanted not in WAYS:
         raise SandboxUnavailableError(f"{wanted!r} is not a sandbox", hint=f"There are: {', '.join(WAYS)}.")
-    cache = home / f"probe-{os.geteuid() if hasattr(os, 'geteuid') else 0}.json"
+    cache = home / f"probe-{disk.geteuid()}.json"
     found = None if fresh else _remembered(cache)
     if found is None or not found.mode:  # what was missing may be there by now
         found = Probe(_boot(), _uid(), _kernel(), tuple(_try_modes(home)))
         _remember(cache, found)
+    if disk.RECORDED:
+        return found
     if wanted and found.trial(wanted) is None:
         found = replace(found, trials=(*found.trials, trial := _try(wanted, home)))
         if trial.works:  # else what was missing may be there the next time
@@ -181,10 +187,9 @@ def _remember(cache: Path, found: Probe) -> None:
         descriptor, aside = lock.new_file(cache.parent / "ingest")
         try:
             os.write(descriptor, json.dumps({"version": _VERSION, **asdict(found)}).encode())
-            aside.replace(cache)
+            lock.publish(descriptor, aside, cache)
         finally:
-            aside.unlink(missing_ok=True)
-            os.close(descriptor)
+            lock.discard(descriptor, aside)
 
 
 def _uid() -> int:
@@ -196,8 +201,7 @@ def _kernel() -> str:
 
 
 def _try_modes(home: Path) -> Iterable[Trial]:
-    if not sys.platform.startswith("linux"):
-        yield Trial("single", False, failed="start", reason=f"no namespaces on {sys.platform}", hint=_OTHER_ENGINE)
+    if disk.RECORDED:
         return
     failed: dict[str, str] = {}
     for way in ways:
@@ -211,7 +215,7 @@ def _try_modes(home: Path) -> Iterable[Trial]:
         failed[way.ids] = trial.failed
 
 
-_OTHER_ENGINE = "Use another engine (Docker, Podman or BuildKit) here, or run dockermagic on Linux."
+_ON_LINUX = "Run dockermagic where namespaces or PRoot are allowed."
 
 
 def _try(mode: str, home: Path) -> Trial:
@@ -302,7 +306,7 @@ def choose(home: Path, wanted: str = "") -> Trial:
     helped = [trial for trial in found.trials if trial.hint] or found.trials
     trial = found.trial(found.mode or found.wanted) or helped[-1]
     if not trial.works:
-        others = "" if found.wanted else _OTHER_ENGINE
+        others = "" if found.wanted else _ON_LINUX
         raise SandboxUnavailableError(
             f"this host does not let dockermagic isolate a RUN: {trial.failed}: {trial.reason}",
             hint=trial.hint or others or f"The sandbox {wanted} was asked for: dockermagic info says which ones work.",

@@ -25,7 +25,8 @@ from functools import cache
 from pathlib import Path
 
 from dockermagic.errors import SandboxError, StoreError
-from dockermagic.oci.lock import claim
+from dockermagic.oci import disk
+from dockermagic.oci.lock import BESIDE, claim, open_directory
 from dockermagic.records import Records
 from dockermagic.sandbox.base import Rootfs, Sandbox
 from dockermagic.sandbox.snapshot_index import Snapshot, SnapshotIndex
@@ -91,8 +92,8 @@ class Snapshotter(SnapshotIndex):
         lowers = self.chain(parent)
         directory, lock = self._new(parent.id if parent else 0)
         try:
-            os.mkdir("fs", 0o755, dir_fd=lock)
             upper = directory / "fs"
+            disk.make_root(str(upper))
             if lowers:
                 # Looked at only now: a removal either sees the name of this directory, or this look sees it gone.
                 self._like(lowers[-1], upper)
@@ -109,7 +110,7 @@ class Snapshotter(SnapshotIndex):
             directory = self.base / f"tmp-{parent}-{os.urandom(6).hex()}"
             os.mkdir(directory, 0o755)
             with contextlib.suppress(FileNotFoundError):
-                lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                lock = open_directory(directory)
                 if claim(lock, wait=False) and os.fstat(lock).st_nlink:
                     return directory, lock
                 # A sweep found it before it was locked, and is removing it.
@@ -117,8 +118,8 @@ class Snapshotter(SnapshotIndex):
 
     def _like(self, below: Path, upper: Path) -> None:
         """The root directory of an overlay is the upper one: it must look like the one below."""
-        found = os.stat(below)
-        if found.st_uid != os.geteuid() or found.st_gid != os.getegid() or _attributes(below):
+        found = None if disk.RECORDED else os.stat(below)
+        if found is None or found.st_uid != os.geteuid() or found.st_gid != os.getegid() or _attributes(below):
             self.sandbox.call("dockermagic.sandbox.trees:copy_attributes", source=str(below), target=str(upper))
         else:
             os.chmod(upper, stat.S_IMODE(found.st_mode))
@@ -257,7 +258,7 @@ class Snapshotter(SnapshotIndex):
         """Every snapshot that a living process builds upon."""
         used: set[int] = set()
         for entry in os.listdir(self.base):
-            if not entry.startswith("tmp-"):
+            if not entry.startswith("tmp-") or entry.endswith(BESIDE):
                 continue
             if (fd := self._take_over(self.base / entry)) is not None:
                 os.close(fd)
@@ -269,7 +270,7 @@ class Snapshotter(SnapshotIndex):
     def _take_over(path: Path) -> int | None:
         """The locked descriptor of a directory that nobody living works in; None if somebody does or it is gone."""
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            fd = open_directory(path)
         except OSError:
             return None
         if claim(fd, wait=False):
@@ -304,7 +305,10 @@ class Snapshotter(SnapshotIndex):
             known = {str(row["id"]) for row in rows if row["id"] not in lost}
             dead, locks = [], []
             for name in present - known:
-                if name.isdigit():
+                if name.endswith(BESIDE):
+                    with contextlib.suppress(OSError):  # what somebody holds cannot be removed where there are any
+                        os.unlink(self.base / name)
+                elif name.isdigit():
                     dead.append(self._aside(self.base / name))
                 elif name.startswith("tmp-") and (fd := self._take_over(self.base / name)) is not None:
                     dead.append(self.base / name)
@@ -346,19 +350,27 @@ class Snapshotter(SnapshotIndex):
         rows = self.records.rows("SELECT id FROM snapshots WHERE boot = ?", (_boot(),))
         if not rows:
             return
-        from dockermagic.sandbox import syscalls
-
         try:
-            fd = os.open(self.base, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            self._sync()
         except FileNotFoundError:
             return  # the whole store has been removed
+        # Where it cannot be noted (the disk is full) they count as not written: that is safe, and no build has failed.
+        with contextlib.suppress(StoreError), self.records.transaction() as transaction:
+            transaction.executemany("UPDATE snapshots SET boot = '' WHERE id = ?", [(row["id"],) for row in rows])
+
+    def _sync(self) -> None:
+        if not hasattr(os, "sync"):
+            return  # Windows has nothing for a whole disk
+        if disk.RECORDED:
+            os.sync()
+            return
+        from dockermagic.sandbox import syscalls
+
+        fd = os.open(self.base, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             syscalls.syncfs(fd)
         finally:
             os.close(fd)
-        # Where it cannot be noted (the disk is full) they count as not written: that is safe, and no build has failed.
-        with contextlib.suppress(StoreError), self.records.transaction() as transaction:
-            transaction.executemany("UPDATE snapshots SET boot = '' WHERE id = ?", [(row["id"],) for row in rows])
 
     def close(self) -> None:
         """Sync what was committed. Idempotent."""

@@ -8,6 +8,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from dockermagic.oci import disk
 from dockermagic.oci.lock import claim
 
 __all__ = [
@@ -102,13 +103,19 @@ def measure(path: str) -> int:
 
 def copy_attributes(source: str, target: str) -> None:
     """Give the directory ``target`` the owner, mode, time and extended attributes of ``source``."""
-    found = os.stat(source)
-    os.chown(target, found.st_uid, found.st_gid)
-    os.chmod(target, stat.S_IMODE(found.st_mode))
-    for name in os.listxattr(source):
-        if not name.startswith(("user.overlay.", "trusted.")):
-            os.setxattr(target, name, os.getxattr(source, name))
-    os.utime(target, ns=(found.st_atime_ns, found.st_mtime_ns))
+    like = disk.open(source, os.O_RDONLY)
+    file = disk.open(target, os.O_RDONLY)
+    try:
+        found = disk.fstat(like)
+        disk.fchown(file, found.st_uid, found.st_gid)
+        disk.fchmod(file, stat.S_IMODE(found.st_mode))
+        for name in disk.listxattr(like):
+            if not name.startswith(("user.overlay.", "trusted.")):
+                disk.setxattr(file, name, disk.getxattr(like, name))
+        disk.utime(file, ns=(found.st_atime_ns, found.st_mtime_ns))
+    finally:
+        disk.close(file)
+        disk.close(like)
 
 
 class WorkDirectory:
