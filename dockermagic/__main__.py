@@ -24,6 +24,7 @@ def start() -> NoReturn:
     gc.set_threshold(50_000, 20, 100)
 
     try:
+        _have_streams()
         if _runs(sys.argv[1:]):
             from dockermagic.sandbox import interpreters
 
@@ -37,6 +38,18 @@ def start() -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
+
+
+def _have_streams() -> None:
+    """A stream that this process was started without leads nowhere, before another file gets its number."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            void = os.open(os.devnull, os.O_RDWR)
+            if void != number:
+                os.dup2(void, number)
+                os.close(void)
+            os.set_inheritable(number, True)
+            setattr(sys, name, os.fdopen(number, "w" if number else "r"))
 
 
 def _runs(words: Sequence[str]) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import re
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -322,3 +324,14 @@ def test_a_failed_save_leaves_no_file(busybox: Commands) -> None:
     busybox("save", "-o", "x.tar", "busybox", "nope", code=1)
 
     assert list(Path(busybox.directory).iterdir()) == []
+
+
+@pytest.mark.alike
+def test_streams_that_are_closed_lead_nowhere(busybox: Commands) -> None:
+    """As where a service starts a command: their numbers are not those of other files."""
+    program = f"exec {sys.executable} -m dockermagic run --rm busybox sh -c 'cat; echo out; echo err >&2; exit 7'"
+    done = subprocess.run(
+        ["sh", "-c", f"{program} <&- >&- 2>&-"], env=busybox.env, cwd=busybox.directory, capture_output=True, text=True
+    )
+
+    assert (done.returncode, done.stdout, done.stderr) == (7, "", "")
