@@ -72,7 +72,7 @@ class Listener(Callers):
         # What carries no attribute: links and special files, by device and inode.
         self.special: dict[tuple[int, int], tuple[str, Status]] = {}
         self.calls = known_calls()
-        gid = groups[0]
+        gid = groups[0] if groups else 0
         first = Ids(rgid=gid, egid=gid, sgid=gid, groups=tuple(groups))
         self.processes = Processes(lambda pid: read_stat(self.proc, pid), first)
         self.buffer = bytearray(_RECEIVED.size)

@@ -18,7 +18,7 @@ import signal
 import socket
 import tempfile
 import termios
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from glob import glob
 from pathlib import Path
 from typing import Any, NoReturn
@@ -33,7 +33,7 @@ from dockermagic.sandbox.proot_bindings import Bindings
 from dockermagic.sandbox.proot_calls import MARK, Answers, listens
 from dockermagic.sandbox.supervise import Loop
 
-__all__ = ["Traced", "find_proot"]
+__all__ = ["Traced", "end_all", "find_proot"]
 
 _NATIVE = {"x86_64": (62, 3), "aarch64": (183, 40)}
 """The ELF machines that run here: the wide one and the narrow one."""
@@ -50,6 +50,21 @@ def find_proot() -> str:
     if found is None:
         raise SandboxError("proot is not installed", hint="Install the package proot, or another sandbox.")
     return found
+
+
+def end_all() -> None:
+    """End every process below this one, and what PRoots among them leave."""
+    ended = descendants.below(os.getpid())
+    descendants.end_below(os.getpid())
+    _remove_left(ended)
+
+
+def _remove_left(pids: Iterable[int]) -> None:
+    """PRoot 5.1 knows no other directory than /tmp, and leaves a file there when it is killed."""
+    for pid in pids:
+        for left in glob(f"/tmp/proot*-{pid}-*"):
+            with contextlib.suppress(OSError):
+                os.unlink(left)
 
 
 class Traced:
@@ -281,7 +296,8 @@ class Traced:
             listener, stderr = fds.pop(0), fds.pop(0) if fds else -1
             ports = MovedPorts(Path(self.process.ports or self.scratch / "ports"))
             root, name = self.bindings.tree, self.process.hostname
-            self.listener = Answers(listener, root, ports, name, self.pid, stderr, self._begins)
+            groups = self.identity.groups
+            self.listener = Answers(listener, root, groups, ports, name, self.pid, stderr, self._begins)
             self.listener.hurry()
             self.loop.watch(listener, self._answer)
         if data.startswith(b"{"):
@@ -375,9 +391,7 @@ class Traced:
     def _ended(self, status: int) -> None:
         pid, self.pid = self.pid, -1
         descendants.end_below(os.getpid())
-        for left in glob(f"/tmp/proot*-{pid}-*"):  # of one that was killed; PRoot 5.1 knows no other directory
-            with contextlib.suppress(OSError):
-                os.unlink(left)
+        _remove_left([pid])
         code = os.waitstatus_to_exitcode(status)
         while self.speaking:  # its end may be heard before its last words
             self._hear()

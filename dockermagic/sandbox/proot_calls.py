@@ -16,7 +16,7 @@ import socket
 import stat
 import struct
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -50,13 +50,14 @@ class Answers(Recorder):
         self,
         fd: int,
         root: Path,
+        groups: Sequence[int],
         ports: MovedPorts,
         hostname: str,
         tracer: int,
         stderr: int,
         begins: Callable[[int], None],
     ) -> None:
-        super().__init__(fd, root)
+        super().__init__(fd, root, groups)
         self.ports = ports
         self.hostname = hostname
         self.tracer = tracer
@@ -245,7 +246,7 @@ def _listen() -> int:
         os._exit(1)
     theirs.close()
     _, fds, _, _ = socket.recv_fds(ours, 1, 1)
-    answers = Answers(fds[0], Path("/"), MovedPorts(Path("/")), "inside", -1, -1, lambda pid: None)
+    answers = Answers(fds[0], Path("/"), (0,), MovedPorts(Path("/")), "inside", -1, -1, lambda pid: None)
     poll = select.poll()
     poll.register(answers.fd, select.POLLIN)
     while any(events & select.POLLIN for _, events in poll.poll()):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
 from dockermagic.sandbox.listener import Listener
@@ -13,10 +14,10 @@ __all__ = ["Recorder"]
 
 
 class Recorder(Listener):
-    """Records owners below a directory, for processes that PRoot translates the paths of."""
+    """Records owners below a directory, for processes that PRoot translates the paths of. All have these ``groups``."""
 
-    def __init__(self, fd: int, root: Path) -> None:
-        super().__init__(fd, root)
+    def __init__(self, fd: int, root: Path, groups: Sequence[int]) -> None:
+        super().__init__(fd, root, groups)
         self.me = (os.geteuid(), os.getegid())
         self.prefix = f"{os.path.realpath(root)}/"
         os.fchdir(self.own_fds)

@@ -239,10 +239,12 @@ class Server:
                 ended(status)
 
     def _end(self) -> NoReturn:
+        if not self.way.namespaces:
+            from dockermagic.sandbox import proot
+
+            proot.end_all()
         for pid in self.children:
             os.kill(pid, signal.SIGKILL)
-        if not self.way.namespaces:
-            descendants.end_below(os.getpid())
         if tasks.Group.mine:
             for pid in self.children:
                 os.waitpid(pid, 0)

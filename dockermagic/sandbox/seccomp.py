@@ -86,6 +86,7 @@ getuid geteuid getgid getegid getresuid getresgid getgroups getuid32 geteuid32 g
 getresgid32 getgroups32
 """
 GET_IDS = tuple(_GET_IDS.split())
+_GET_GROUPS = ("getgroups", "getgroups32")
 MKNOD = ("mknod", "mknodat")
 PROOT_CALLS = ("socket", "bind", "connect", "getsockname", "uname", "execve")
 """What is answered for PRoot besides owners: the calls that a namespace would give another meaning."""
@@ -232,7 +233,7 @@ def groups_program(machine: str = "") -> bytes:
     actions: dict[str, dict[int, Program]] = {}
     for interface in _interfaces(machine):
         known = numbers(interface)
-        actions[interface] = {known[call]: _return(NOTIFY) for call in ("getgroups", "getgroups32") if call in known}
+        actions[interface] = {known[call]: _return(NOTIFY) for call in _GET_GROUPS if call in known}
     return _allowing_others(machine, actions)
 
 
@@ -247,7 +248,9 @@ def succeed_program(machine: str = "") -> bytes:
 
 @cache
 def proot_listener_program(owners: bool, machine: str = "") -> bytes:
-    """Hand PROOT_CALLS to a listener and, with ``owners``, changes of owner and the making of devices."""
+    """Hand PROOT_CALLS to a listener and, with ``owners``, changes of owner, the making of devices and the question
+    for the supplementary groups, which PRoot leaves to be the host's.
+    """
     machine = machine or os.uname().machine
     if machine not in _MACHINES:
         return b""
@@ -255,7 +258,9 @@ def proot_listener_program(owners: bool, machine: str = "") -> bytes:
     low, _ = _argument(1)
     kinds = [(_JUMP_EQ, 2, 0, _SOCK_STREAM), (_JUMP_EQ, 1, 0, _SOCK_DGRAM)]
     internet = [*low, (_AND, 0, 0, 0xF), *kinds, *allow, *notify]
-    actions = _faking(machine, notify, CHOWN) if owners else {name: {} for name in _interfaces(machine)}
+    actions = (
+        _faking(machine, notify, (*CHOWN, *_GET_GROUPS)) if owners else {name: {} for name in _interfaces(machine)}
+    )
     for interface, table in actions.items():
         known = numbers(interface)
         table |= {known[call]: notify for call in PROOT_CALLS}

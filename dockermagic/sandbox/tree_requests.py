@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
 from dockermagic.errors import BuildInterruptedError, DockermagicError
-from dockermagic.sandbox import chrooted, descendants, leftovers, ownership, proot, syscalls, wire
+from dockermagic.sandbox import chrooted, leftovers, ownership, proot, syscalls, wire
 from dockermagic.sandbox.base import Mount, Rootfs, Subpath
 from dockermagic.sandbox.profile import Profile
 from dockermagic.sandbox.stage import Setting
@@ -99,7 +99,7 @@ def _end_with_parent(way: Way) -> None:
     """What PRoot traces must not outlive it where no namespace takes all along: untraced, it has the host's paths."""
 
     def end(*_: object) -> None:
-        descendants.end_below(os.getpid())
+        proot.end_all()
         os._exit(1)
 
     if not way.namespaces:
