@@ -15,13 +15,14 @@ from dockermagic.verbs.options import Arguments, flag, text
 __all__ = ["KERNEL"]
 
 SPEC = Path(__file__).parents[1] / "notebook" / "kernelspec"
+_HINT = "There is: install. What removes a kernel is `jupyter kernelspec remove NAME`."
 NAME = re.compile(r"[A-Za-z0-9._-]+")
 
 
 def kernel(console: Console, arguments: Arguments) -> int:
     """Write a kernelspec and say where. One of that name is replaced."""
     if arguments.words[0] != "install":
-        raise UsageError(f"unknown command: {console.program} kernel {arguments.words[0]}", hint="There is: install.")
+        raise UsageError(f"unknown command: {console.program} kernel {arguments.words[0]}", hint=_HINT)
     if sum(arguments.given(name) for name in ("user", "sys-prefix", "prefix")) > 1:
         raise UsageError("--user, --sys-prefix and --prefix exclude each other")
     name = arguments.text("name")
@@ -69,6 +70,6 @@ KERNEL = Verb(
     (1, 1),
     more=(
         "pip installs the kernel beside Jupyter already. This is for a Jupyter in another environment, as on a hub:\n"
-        "the kernel starts with the absolute path of this interpreter."
+        "the kernel starts with the absolute path of this interpreter. `jupyter kernelspec remove NAME` removes it."
     ),
 )
