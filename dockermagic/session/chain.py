@@ -110,8 +110,9 @@ class Chain:
         """Where ``cell`` goes if it is run now: a known one where it stood, another behind all; ``after`` beats both.
 
         ``order`` are the ids of the notebook's cells from top to bottom, if the front end tells them: then a new cell
-        goes behind the nearest known one above it, and of two that bear one name the upper gives it its place. Raises
-        SessionError where ``after`` names no cell on the chain.
+        goes behind the nearest known one above it, else before all below it; other notebooks' cells and those of a
+        file stay where they are. Of two that bear one name the upper gives it its place. Raises SessionError where
+        ``after`` names no cell on the chain.
         """
         old = self.get(cell)
         others = tuple(known for known in self.cells if known.id not in {cell.id, old.id if old else cell.id})
@@ -123,7 +124,8 @@ class Chain:
             index = sum(known.id in earlier for known in others)
         elif cell.id in order:
             above = set(order[: order.index(cell.id)])
-            index = max((number for number, known in enumerate(others, 1) if known.id in above), default=0)
+            top = min((number for number, known in enumerate(others) if known.id in order), default=len(others))
+            index = max((number for number, known in enumerate(others, 1) if known.id in above), default=top)
         if after:
             index = self._behind(after, cell, old, others, index)
         return Plan(self, cell, old, others, index)

@@ -176,6 +176,8 @@ def test_cells_follow_the_order_of_the_notebook(before: str, order: str, expecte
         ("a1 b1", "c1", "axcyb", "a1 c1 (b1)"),
         ("a1 b1", "c1", "ab", "a1 b1 c1"),
         ("a1 b1 c1 b2", "d1", "abdc", "a1 b2 d1 (c1)"),
+        ("x1 y1", "a1", "ab", "x1 y1 a1"),  # those are another notebook's, or a file's
+        ("x1 b1", "a1", "ab", "x1 a1 (b1)"),
     ],
 )
 def test_a_new_cell_goes_where_it_stands_in_the_notebook(before: str, word: str, order: str, expected: str) -> None:
