@@ -102,8 +102,10 @@ def _network(supervisor: Supervisor, stack: contextlib.ExitStack) -> Network | N
     if container.network != "bridge":
         supervisor.note(network=container.network, ports=(), address="")
         return None
-    wanted = [Published(port.container, port.protocol, port.host, port.host_ip or LOCAL) for port in
-              container.wanted_ports]  # fmt: skip
+    wanted = [
+        Published(port.container, port.protocol, port.host, port.host_ip or LOCAL, port.last)
+        for port in container.wanted_ports
+    ]
     try:
         network = Network(supervisor.sandbox, wanted, _ports_of(supervisor), servers=container.request.dns)
     except PortTakenError as error:

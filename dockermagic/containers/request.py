@@ -11,6 +11,7 @@ from dockermagic.sandbox.base import Ulimit
 from dockermagic.values import dataclass, field
 
 __all__ = [
+    "STOP_TIMEOUT",
     "VOLUME_NAME",
     "Bind",
     "ExecRequest",
@@ -23,6 +24,8 @@ __all__ = [
     "unusable_name",
 ]
 
+STOP_TIMEOUT = 10
+"""Seconds after which a container that was asked to end is killed, unless it says another number."""
 VOLUME_NAME = r"[a-zA-Z0-9][a-zA-Z0-9_.-]+"
 _PROPAGATION = ("private", "rprivate", "shared", "rshared", "slave", "rslave")
 _OPTIONS = frozenset(("ro", "rw", "z", "Z", "nocopy", "consistent", "cached", "delegated", *_PROPAGATION))
@@ -45,12 +48,17 @@ class Bind:
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """One published port. ``host`` 0 is any that is free; ``host_ip`` '' is this machine alone, 127.0.0.1."""
+    """One published port.
+
+    ``host`` 0 is any that is free, and with ``last`` it is one of ``host`` to ``last``. ``host_ip`` '' is this machine
+    alone, 127.0.0.1.
+    """
 
     container: int
     protocol: str = "tcp"
     host: int = 0
     host_ip: str = ""
+    last: int = 0
 
     def __str__(self) -> str:
         return f"{self.container}/{self.protocol}"
@@ -134,7 +142,7 @@ class RunRequest:
     restart: str = "no"
     restart_max: int = 0
     stop_signal: str = ""
-    stop_timeout: int = 10
+    stop_timeout: int = STOP_TIMEOUT
     health: Health | None = None
     init: bool = False
     debug_image: str = ""

@@ -151,12 +151,14 @@ class Containers:
         stdin: int | None = None,
         start: bool = False,
         keys: bytes = b"",
+        passes_signals: bool = True,
         opened: Callable[[Terminal], None] = _nothing,
     ) -> int:
         """Show a container's output from now on until it ends, and return its exit code.
 
         What comes from ``stdin`` goes to it; ``opened`` is told of its terminal. With ``start`` it is started first.
-        Raises LetGoError when ``keys`` were typed at its terminal.
+        Signals are for the container, or without ``passes_signals`` for this process, which they end. Raises LetGoError
+        when ``keys`` were typed at its terminal.
         """
         place, container = self._find(name)
         away = Cancel()
@@ -164,7 +166,8 @@ class Containers:
             begun = self._start(place, reader) if start else None
             line, given = begun or self._attached(place, container, reader)
             at_terminal = given is not None and stdin is not None and container.request.tty
-            with line, _signals_to(_end_here if at_terminal else partial(self._pass_on, name)):
+            ends = at_terminal or not passes_signals
+            with line, _signals_to(_end_here if ends else partial(self._pass_on, name)):
                 unsubscribe = away.subscribe(lambda: line.channel.shutdown(2))
                 try:
                     if given is not None and stdin is not None:

@@ -7,6 +7,7 @@ are no namespaces a process has the host's network, and the forwarder carries to
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
@@ -37,12 +38,20 @@ class PortTakenError(SandboxError):
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """A port of the host that leads to one inside; ``host`` 0 is any that is free."""
+    """A port of the host that leads to one inside; ``host`` 0 is any that is free, with ``last`` any up to that."""
 
     container: int
     protocol: str
     host: int
     address: str = LOCAL
+    last: int = 0
+
+    @property
+    def by_pasta(self) -> bool:
+        """Whether pasta can carry it: its older versions lose answers to datagrams from the loopback, and its network
+        is one of IPv4.
+        """
+        return self.protocol == "tcp" and ":" not in self.address
 
 
 def ways() -> tuple[str, ...]:
@@ -126,17 +135,22 @@ class Network:
         if port.protocol == "tcp":
             taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         where = f"[{port.address}]" if family == socket.AF_INET6 else port.address
+        first, last = port.host, max(port.host, port.last)
         try:
-            taken.bind((port.address, port.host))
+            for number in range(first, last + 1):
+                with contextlib.suppress(OSError) if number < last else contextlib.nullcontext():
+                    taken.bind((port.address, number))
+                    break
             if port.protocol == "tcp":
                 taken.listen(512)
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
-                raise PortTakenError(f"Bind for {where}:{port.host} failed: port is already allocated") from None
+                numbers = f"{first}-{last}" if last > first else f"{first}"
+                raise PortTakenError(f"Bind for {where}:{numbers} failed: port is already allocated") from None
             hint = "Ports below 1024 are for root: publish a higher one." if error.errno == errno.EACCES else ""
             reason = os.strerror(error.errno or 0).lower()
             raise PortTakenError(f"listen {port.protocol} {where}:{port.host}: bind: {reason}", hint=hint) from None
-        self.ports.append(replace(port, host=taken.getsockname()[1]))
+        self.ports.append(replace(port, host=taken.getsockname()[1], last=0))
 
     def _move(self) -> None:
         """Have the servers behind published ports listen elsewhere; see whether they can, where that cannot be had."""
@@ -169,10 +183,9 @@ class Network:
         namespace = os.open(f"/proc/{pid_of(process)}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         try:
             if self.way == "pasta":
-                # Its older versions lose answers to datagrams from the loopback.
-                carried = [(port, one) for port, one in carried if port.protocol == "udp"]
+                carried = [(port, one) for port, one in carried if not port.by_pasta]
                 for port, one in zip(self.ports, self._sockets, strict=True):
-                    if port.protocol == "tcp":
+                    if port.by_pasta:
                         one.close()
                 command = [_pasta() or "pasta", *_options(self.ports, self.resolves)]
                 self._start(f"{_INSIDE}:pasta", {"namespace": namespace}, command=command)
@@ -230,7 +243,7 @@ def _options(ports: Sequence[Published], resolves: bool) -> list[str]:
     words += ["--address", ADDRESS, "--netmask", "24", "--gateway", GATEWAY]
     words += ["--dns-forward", RESOLVER] if resolves else []
     words += ["--ns-ifname", "eth0", "--tcp-ns", "none", "--udp-ns", "none"]
-    chosen = [f"{port.address}/{port.host}:{port.container}" for port in ports if port.protocol == "tcp"]
+    chosen = [f"{port.address}/{port.host}:{port.container}" for port in ports if port.by_pasta]
     for spec in chosen or ["none"]:
         words += ["--tcp-ports", spec]
     return [*words, "--udp-ports", "none"]

@@ -232,7 +232,13 @@ def _attached(console: Console, arguments: Arguments, name: str, interactive: bo
                 notes.extend(console.engine.running.get(name).state.notes if start else ())
 
         code = console.engine.running.attach(
-            name, output=console.output, stdin=stdin, start=start, keys=keys, opened=opened
+            name,
+            output=console.output,
+            stdin=stdin,
+            start=start,
+            keys=keys,
+            passes_signals=start or arguments.flag("sig-proxy"),
+            opened=opened,
         )
     _note(console, notes)
     return code
@@ -301,7 +307,11 @@ ATTACH = Verb(
     "[OPTIONS] CONTAINER",
     "Attach local standard input, output, and error streams to a running container",
     attach,
-    (_KEYS, flag("no-stdin", "", "Do not attach STDIN")),
+    (
+        _KEYS,
+        flag("no-stdin", "", "Do not attach STDIN"),
+        flag("sig-proxy", "", "Proxy all received signals to the process", default=True),
+    ),
     (1, 1),
     more="The keys let go of a container with a terminal; Ctrl-C goes to it.",
 )

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dockermagic.containers.container import Usage
+from dockermagic.containers.request import STOP_TIMEOUT
 from dockermagic.errors import ContainerError
 from dockermagic.tables import binary_size, human_size
 from dockermagic.verbs.base import Console, Verb
@@ -18,7 +19,7 @@ from dockermagic.verbs.options import Arguments, flag, many, text
 
 if TYPE_CHECKING:
     from dockermagic.containers.container import Container
-    from dockermagic.containers.request import Bind, Port
+    from dockermagic.containers.request import Bind, Health, Port
 
 __all__ = ["COMMIT", "DIFF", "PORT", "STATS", "TOP", "document"]
 
@@ -34,7 +35,8 @@ def _moment(seconds: float | None) -> str:
 def _bindings(ports: Sequence[Port]) -> dict[str, list[dict[str, str]]]:
     found: dict[str, list[dict[str, str]]] = {}
     for port in ports:
-        binding = {"HostIp": port.host_ip or "127.0.0.1", "HostPort": str(port.host or "")}
+        number = f"{port.host}-{port.last}" if port.last else str(port.host or "")
+        binding = {"HostIp": port.host_ip or "127.0.0.1", "HostPort": number}
         found.setdefault(str(port), []).append(binding)
     return found
 
@@ -52,6 +54,16 @@ def _mount(bind: Bind, folder: Path, number: int) -> dict[str, Any]:
         **({"Driver": "local"} if volume else {}),
         "Mode": "ro" if bind.readonly else "",
         "RW": not bind.readonly,
+    }
+
+
+def _healthcheck(health: Health) -> dict[str, Any]:
+    """As in an image's config: durations are nanoseconds."""
+    times = {"Interval": health.interval, "Timeout": health.timeout, "StartPeriod": health.start_period}
+    return {
+        "Test": list(health.test),
+        **{name: int(time * 1e9) for name, time in times.items()},
+        "Retries": health.retries,
     }
 
 
@@ -108,14 +120,18 @@ def document(container: Container, folder: Path, sizes: tuple[int, int] | None =
             "CapDrop": list(request.cap_drop) or None,
             "Privileged": request.cap_add == ("ALL",),
             "Dns": list(request.dns),
+            "DnsOptions": list(request.dns_options),
+            "DnsSearch": list(request.dns_search),
             "ExtraHosts": [f"{name}:{address}" for name, address in request.add_hosts] or None,
+            "GroupAdd": list(request.groups) or None,
             "ReadonlyRootfs": request.read_only,
             "ShmSize": request.shm_size,
             "Memory": request.memory,
             "NanoCpus": int(request.cpus * 1e9),
             "PidsLimit": request.pids or None,
-            "Init": request.init,
+            "Init": request.init or None,
             "Tmpfs": {one.target: "" for one in request.tmpfs},
+            "Ulimits": [{"Name": one.name, "Hard": one.hard, "Soft": one.soft} for one in request.ulimits],
         },
         **(dict(zip(("SizeRw", "SizeRootFs"), sizes, strict=True)) if sizes else {}),
         "Mounts": mounts,
@@ -133,6 +149,8 @@ def document(container: Container, folder: Path, sizes: tuple[int, int] | None =
             "Labels": container.labels,
             "Volumes": container.config.get("Volumes"),
             "StopSignal": request.stop_signal or container.config.get("StopSignal"),
+            "StopTimeout": request.stop_timeout if request.stop_timeout != STOP_TIMEOUT else None,
+            **({"Healthcheck": _healthcheck(container.health)} if container.health else {}),
         },
         "NetworkSettings": {"Ports": ports, **network, "Networks": {container.network: network}},
     }

@@ -103,7 +103,10 @@ def _range(value: str, what: str) -> range:
 
 
 def published(value: str) -> tuple[Port, ...]:
-    """``[[IP:][HOST]:]CONTAINER[/PROTOCOL]``, where ports may be ranges of one length; raises ValueError."""
+    """``[[IP:][HOST]:]CONTAINER[/PROTOCOL]``; raises ValueError.
+
+    Ports may be ranges of one length; one port of the container may have any of a range of the host's.
+    """
     rest, slash, protocol = value.partition("/")
     protocol = protocol.lower() if slash else "tcp"
     if protocol not in ("tcp", "udp"):
@@ -125,6 +128,8 @@ def published(value: str) -> tuple[Port, ...]:
     if len(parts) == 1 or not parts[0]:
         return tuple(Port(port, protocol, 0, address) for port in inside)
     outside = _range(parts[0], "hostPort")
+    if len(inside) == 1 and len(outside) > 1:
+        return (Port(inside[0], protocol, outside[0], address, outside[-1]),)
     if len(outside) != len(inside):
         raise ValueError(f"invalid ranges specified for container and host Ports: {parts[-1]} and {parts[0]}")
     return tuple(Port(port, protocol, host, address) for port, host in zip(inside, outside, strict=True))
@@ -379,6 +384,7 @@ _REFUSED = {
     "the same -v gives the same volume to several containers.": "volume-driver volumes-from",
     "its id is what `create` and `run -d` print.": "cidfile",
     "--hostname names it.": "domainname",
+    "a container in the foreground ends with its command: `run -d`, then `attach --sig-proxy=false`.": "sig-proxy",
 }
 """What Docker has and is refused here, by the reason."""
 OPTIONS: tuple[Option, ...] = (

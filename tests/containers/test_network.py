@@ -162,6 +162,9 @@ def test_port_options(busybox: Commands) -> None:
     assert set(ports_of(busybox, "all")) == {"80/tcp", "8125/udp"}
     busybox("run", "-d", "--name", "range", "-p", "81-83", "busybox", "sleep", "1000")
     assert set(ports_of(busybox, "range")) == {"81/tcp", "82/tcp", "83/tcp"}
+    first = int(ports_of(busybox, "range")["81/tcp"].rpartition(":")[2])
+    busybox("run", "-d", "--name", "free", "-p", f"{first}-{first + 200}:80", "busybox", "sleep", "1000")
+    assert first < int(ports_of(busybox, "free")["80/tcp"].rpartition(":")[2]) <= first + 200
     busybox("run", "-d", "--name", "none", "web", "sleep", "1000")
     assert busybox("ps", "--filter", "name=none", "--format", "{{.Ports}}").out == "80/tcp, 8125/udp\n"
     for wrong, said in (
