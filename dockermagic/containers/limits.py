@@ -22,6 +22,7 @@ __all__ = ["Limits", "enter_groups", "not_held", "out_of_memory"]
 
 _ROOT = Path("/sys/fs/cgroup")
 _PERIOD = 100_000
+_OLD_SECONDS = 60
 _FILES = {"memory": "memory.max", "cpu": "cpu.max", "pids": "pids.max"}
 """The file of each controller's limit, in version 2."""
 _INSTEAD = {
@@ -50,6 +51,14 @@ def out_of_memory(groups: Sequence[str]) -> bool:
                 if int(counts.get("oom_kill", 0)):
                     return True
     return False
+
+
+def _sweep(folder: Path) -> None:
+    """Take away the groups of containers whose supervisor was killed before it could; one that is in use stays."""
+    for place in folder.glob(f"dockermagic-{'[0-9a-f]' * 12}"):
+        with contextlib.suppress(OSError):
+            if place.stat().st_mtime < time.time() - _OLD_SECONDS:
+                place.rmdir()
 
 
 def not_held() -> tuple[list[str], str]:
@@ -97,6 +106,9 @@ class Limits:
                 held = self._version_2(controller) or self._version_1(controller)
             if not held:
                 self._instead(controller)
+        if self.scope is None:
+            for group in self.groups:
+                _sweep(group.parent)
 
     def _values(self) -> dict[str, float]:
         return {"memory": self.memory, "cpu": self.cpus, "pids": self.pids}

@@ -67,6 +67,19 @@ def test_a_subtree_that_is_not_ours(tree: Path) -> None:
     assert list(tree.iterdir()) == []
 
 
+def test_groups_of_killed_containers_go_with_the_next(tree: Path) -> None:
+    """But not those that are somebody else's, or in use (not empty), or a moment old, whose process may yet come."""
+    (tree / "cgroup.subtree_control").write_text("memory")
+    left, used, other, young = (tree / f"dockermagic-{name}" for name in ("a" * 12, "b" * 12, "peers-1", "c" * 12))
+    for group in (left, used, other, young):
+        group.mkdir()
+    (used / "cgroup.procs").touch()
+    for group in (left, used, other):
+        os.utime(group, (0, 0))
+    Limits("dockermagic-0123456789ab", memory=1 << 20).prepare()
+    assert [group.exists() for group in (left, used, other, young)] == [False, True, True, True]
+
+
 def test_out_of_memory_is_seen_in_both_versions(tmp_path: Path) -> None:
     """The kernel counts what it killed; a group that is gone, or of another controller, says nothing."""
     (tmp_path / "memory.events").write_text("low 0\nhigh 0\nmax 12\noom 1\noom_kill 0\n")
