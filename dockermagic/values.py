@@ -2,15 +2,15 @@
 
 The start of a process is most of what a command takes. It defines some sixty classes of values and makes objects of a
 few; ``dataclasses`` writes and compiles six methods for each of them and imports ``inspect``. Here a class keeps its
-fields, and its ``__init__`` is written when the first object is made. A type checker sees the standard library, whose
-functions accept these classes, too.
+fields, and its ``__init__`` is written when there are more than a few objects. A type checker sees the standard
+library, whose functions accept these classes, too.
 
 Left out is what nobody here asks for: ordering, ``InitVar``, fields that are keyword-only one by one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
@@ -152,15 +152,51 @@ def _own_fields(kind: type, kw_only: bool) -> dict[str, _Field]:
     return found
 
 
+_FEW = 5
+"""So many objects take no longer to fill, field by field, than an ``__init__`` takes to be compiled."""
+
+
 def _initializer(known: Mapping[str, _Field], frozen: bool) -> Callable[..., None]:
+    made = 0
+
     def __init__(self: Any, *words: Any, **named: Any) -> None:
-        # Several threads may make the first object at once: the fields are the class's own before and after that.
+        nonlocal made
+        made += 1
+        if made <= _FEW and _fill(self, known, words, named):
+            return
+        # Several threads may come here at once: the fields are the class's own before and after that.
         kind = next(base for base in type(self).__mro__ if base.__dict__.get("__fields_by_name__") is known)
         written = _write(kind, known, frozen)
         setattr(kind, "__init__", written)  # noqa: B010
         written(self, *words, **named)
 
     return __init__
+
+
+def _fill(value: Any, known: Mapping[str, _Field], words: Sequence[Any], named: Mapping[str, Any]) -> bool:
+    """Do what ``__init__`` would; False where the words do not fit, of which it tells best itself."""
+    names = [each.name for each in known.values() if each.init and not each.kw_only]
+    given = dict(zip(names, words, strict=False))
+    if len(words) > len(names) or given.keys() & named.keys():
+        return False
+    given.update(named)
+    if not all(name in known and known[name].init for name in named):
+        return False
+    for each in known.values():
+        if each.name in given:
+            content = given[each.name]
+        elif each.default_factory is not _Missing:
+            content = each.default_factory()
+        elif each.default is not _Missing:
+            content = each.default
+        elif each.init:
+            return False
+        else:
+            continue
+        object.__setattr__(value, each.name, content)
+    if hasattr(value, "__post_init__"):
+        value.__post_init__()
+    return True
 
 
 def _write(kind: type, known: Mapping[str, _Field], frozen: bool) -> Callable[..., None]:

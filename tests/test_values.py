@@ -114,9 +114,13 @@ def outcome(case: Callable[[Any], object], by: SimpleNamespace) -> object:
         return f"{type(error).__name__}: {error}"
 
 
+@pytest.mark.parametrize("few", [0, 1000])
 @pytest.mark.parametrize("name", ALIKE)
-def test_it_is_as_the_standard_library_makes_it(name: str) -> None:
-    assert outcome(ALIKE[name], OURS) == outcome(ALIKE[name], THEIRS)
+def test_it_is_as_the_standard_library_makes_it(name: str, few: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With an ``__init__`` that is written at once, and with none that is written ever."""
+    monkeypatch.setattr(values, "_FEW", few)
+
+    assert outcome(ALIKE[name], classes(values)) == outcome(ALIKE[name], THEIRS)
 
 
 @pytest.mark.parametrize(("by", "made"), [(OURS, values), (THEIRS, STANDARD)])
