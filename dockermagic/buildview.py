@@ -78,12 +78,17 @@ def _worst(rows: Iterable[Row]) -> Row:
 
 
 def build_view(
-    progress: Progress, instructions: Sequence[Instruction] = (), *, cell: str = "", finished: bool = False
+    progress: Progress,
+    instructions: Sequence[Instruction] = (),
+    *,
+    cell: str = "",
+    finished: bool = False,
+    failed: bool = False,
 ) -> BuildView:
     """The fold as rows: one for each of ``instructions``, or for each instruction heard of where none are given.
 
     The engine's own steps (reading the Dockerfile, the context, exporting) are ``internal``. When the build is
-    finished, what never began was skipped where something failed, and is done otherwise.
+    finished, what never began was skipped where something failed, be it before any of them, and is done otherwise.
     """
     found: dict[int, list[Row]] = {}
     internal = []
@@ -94,7 +99,7 @@ def build_view(
             internal.append(row)
     known = {one.index: one for one in instructions}
     order = list(known) if known else sorted(found)
-    failed = any(row.vertex.error for row in progress.rows.values())
+    failed = failed or any(row.vertex.error for row in progress.rows.values())
     steps = []
     for number, index in enumerate(order, 1):
         if index in found:

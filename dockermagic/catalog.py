@@ -80,7 +80,7 @@ def layer_sizes(store: Store, image: Image) -> list[int]:
 def list_images(store: Store) -> list[ImageSummary]:
     """Every tag of every image, the newest first; where a repository has none of it, but its digest, that."""
     rows = []
-    for stored in store.images():
+    for stored in [*store.images(), *store.borrowed()]:
         try:
             image = Image.load(store, stored.descriptor)
             size, created = sum(layer_sizes(store, image)), image.config.created

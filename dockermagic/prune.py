@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+from dockermagic.build.context import forget_gone
 from dockermagic.build.locks import Lock
 from dockermagic.containers.container import Container
 from dockermagic.containers.runtime import Containers
@@ -296,6 +297,7 @@ class Pruner:
         freed += sum(sizes.get(one, 0) for one in self.snapshotter.remove(plan.layers))
         for directory in plan.directories:
             freed += self._remove(directory)
+        forget_gone(self.store.records)
         return freed
 
     def _remove(self, path: Path) -> int:

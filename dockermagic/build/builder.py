@@ -370,7 +370,7 @@ def load_context(plan: Plan, solver: Solver, internal: Internal) -> None:
             with solver.at(vertex):
                 total += solver.shop.select(vertex.op).transferred
         step.status("transferring context:", total)
-        if sys.platform == "win32":
+        if total and sys.platform == "win32":
             step.emit(
                 Warning(step.digest, 1, "Windows has no modes: files of the context are 0755, as Docker has them")
             )

@@ -35,7 +35,16 @@ from dockermagic.values import dataclass
 if TYPE_CHECKING:
     from dockermagic.sandbox.base import Cancel
 
-__all__ = ["Context", "Recalled", "Selection", "StatCache", "ignore_patterns", "path_matcher", "selected"]
+__all__ = [
+    "Context",
+    "Recalled",
+    "Selection",
+    "StatCache",
+    "forget_gone",
+    "ignore_patterns",
+    "path_matcher",
+    "selected",
+]
 
 declare(
     "contexts",
@@ -82,6 +91,16 @@ def path_matcher(patterns: Sequence[str], file: str) -> ignore.Matcher | None:
         return ignore.Matcher(list(patterns)) if patterns else None
     except ValueError as error:
         raise ContextError(str(error), hint=f"Mend the pattern in {file or '.dockerignore'}.") from None
+
+
+def forget_gone(records: Records) -> None:
+    """Let go of what is remembered of contexts that are not there any more."""
+    rows = records.rows("SELECT root FROM contexts UNION SELECT root FROM selections")
+    gone = [(row["root"],) for row in rows if not os.path.isdir(row["root"])]
+    if gone:
+        with records.transaction() as tx:
+            tx.executemany("DELETE FROM contexts WHERE root = ?", gone)
+            tx.executemany("DELETE FROM selections WHERE root = ?", gone)
 
 
 class StatCache:

@@ -23,7 +23,10 @@ from dockermagic.sandbox.base import Cancel
 __all__ = ["Git", "GitError"]
 
 PROTOCOLS = "http:https:git:ssh"
-PASSED_ON = ("PATH", "TMPDIR", "http_proxy", "https_proxy", "HTTPS_PROXY", "no_proxy", "NO_PROXY", "all_proxy")
+PASSED_ON = (
+    *("PATH", "TMPDIR"),
+    *("http_proxy", "https_proxy", "HTTPS_PROXY", "no_proxy", "NO_PROXY", "all_proxy", "ALL_PROXY"),
+)
 SETTINGS = {
     "advice.detachedHead": "false",
     "core.fsmonitor": "false",

@@ -101,10 +101,10 @@ class BuildDisplay(Live):
             self._terminal.__exit__(None, None, None)
             self._terminal = None
 
-    def view(self, *, finished: bool = True) -> BuildView:
+    def view(self, *, finished: bool = True, failed: bool = False) -> BuildView:
         """The fold of the events so far."""
         with self._lock:
-            return build_view(self.progress, self.instructions, cell=self.cell, finished=finished)
+            return build_view(self.progress, self.instructions, cell=self.cell, finished=finished, failed=failed)
 
     def failed(
         self,
@@ -165,7 +165,7 @@ class BuildDisplay(Live):
 
     def _failed(self, error: BaseException) -> None:
         stopped = isinstance(error, BuildInterruptedError | KeyboardInterrupt)
-        view = replace(self.view(), stopped=stopped, notes=self._notes, stale=self._stale)
+        view = replace(self.view(failed=True), stopped=stopped, notes=self._notes, stale=self._stale)
         if not stopped:
             message = error.message if isinstance(error, DockermagicError) else str(error)
             view = replace(view, error=message)

@@ -106,7 +106,11 @@ def open_pool(url: str, **options: Any) -> urllib3.PoolManager:
             sent = {"proxy-authorization": f"Basic {word}"} if user else None
             pool: urllib3.PoolManager = urllib3.ProxyManager(proxy, proxy_headers=sent, **options)
         except urllib3.exceptions.ProxySchemeUnknown:
-            raise
+            host, kind = urllib.parse.urlsplit(url).hostname, urllib.parse.urlsplit(proxy).scheme
+            raise RegistryError(
+                f"the proxy that the environment names for {host} speaks {kind}, which is not known here",
+                hint="Set HTTPS_PROXY=http://HOST:PORT, or name the host in NO_PROXY to reach it without one.",
+            ) from None
         except (urllib3.exceptions.LocationValueError, ValueError):  # whose words may hold the password
             raise RegistryError(
                 "the proxy that the environment names is no URL",

@@ -204,6 +204,16 @@ class Store(Blobs):
             for row in self.records.rows("SELECT * FROM images ORDER BY added DESC, digest")
         ]
 
+    def borrowed(self) -> list[StoredImage]:
+        """The images of the shared store whose names are not taken here: using one makes it one of this."""
+        own = {row["name"] for row in self.records.rows("SELECT name FROM image_names")}
+        shared = {name: one for name, one in sorted(self._shared_names().items()) if name not in own}
+        names: dict[str, list[Reference]] = {}
+        for name, one in shared.items():
+            names.setdefault(one.digest, []).append(Reference.parse(name))
+        images = {one.digest: one for one in shared.values()}
+        return [StoredImage(one, self._image_id(one), tuple(names[one.digest]), 0.0) for one in images.values()]
+
     def find(self, text: str) -> StoredImage:
         """The image that a person means: a name, or the beginning of an id or digest.
 

@@ -354,7 +354,7 @@ def _hint(error: Exception) -> str:
             "A registry with a certificate of its own: put its CA in /etc/docker/certs.d/HOST/ca.crt, in your own"
             " ~/.config/docker/certs.d/HOST/ca.crt, or name it in $SSL_CERT_FILE."
         )
-    if isinstance(error, (urllib3.exceptions.ProxyError, urllib3.exceptions.ProxySchemeUnknown)):
+    if isinstance(error, urllib3.exceptions.ProxyError):
         return "HTTPS_PROXY or HTTP_PROXY names the proxy, and NO_PROXY the hosts that are asked without it."
     if isinstance(cause(error), ConnectionRefusedError):
         return "No registry listens there. Is its address right? 'dockermagic registry' serves one on this machine."

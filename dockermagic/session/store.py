@@ -86,7 +86,8 @@ class SessionFile:
         """Wait for other writers of this session, in any process and thread; Ctrl-C ends the waiting."""
         with _clear_errors(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            handle = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
+            handle = os.open(self.path.with_suffix(".lock"), flags, 0o644)
         try:
             try:
                 _lock(handle)
@@ -253,7 +254,7 @@ def _cell(fields: Mapping[str, Any]) -> Cell:
 def _lock(handle: int) -> None:
     try:
         import fcntl
-    except ImportError:  # Windows: nothing is built there, and the file is replaced atomically all the same
+    except ImportError:  # Windows: the file is replaced as a whole all the same
         return
     fcntl.flock(handle, fcntl.LOCK_EX)
 

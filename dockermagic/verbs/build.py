@@ -125,7 +125,7 @@ def _options(request: BuildRequest, console: Console, arguments: Arguments) -> B
         no_cache_stages=_stages(arguments.many("no-cache-filter")),
         labels=values.pairs(arguments.many("label")),
         secrets=dict(values.secret(value) for value in arguments.many("secret")),
-        ssh=dict(values.ssh_agent(value) for value in arguments.many("ssh")),
+        ssh=values.ssh_agents(arguments.many("ssh")),
         network=arguments.text("network"),
         hostname=arguments.text("hostname"),
         add_hosts=tuple(values.host_entry(value) for value in arguments.many("add-host")),

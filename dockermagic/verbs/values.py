@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dockermagic.errors import UsageError
 from dockermagic.settings import parse_size as size
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ __all__ = [
     "secret",
     "size",
     "ssh_agent",
+    "ssh_agents",
     "with_environment",
 ]
 
@@ -125,14 +127,32 @@ def ssh_agent(text: str, environment: Mapping[str, str] | None = None) -> tuple[
     """``default`` or ``ID[=SOCKET|KEY[,KEY]]`` as (id, absolute paths with commas). Raises ValueError."""
     known = os.environ if environment is None else environment
     name, _, value = text.partition("=")
+    if "," in name:  # default,raw=true
+        name, _, rest = text.partition(",")
+        value = f"{known.get('SSH_AUTH_SOCK', '')},{rest}".strip(",")
     name, value = name or "default", value or known.get("SSH_AUTH_SOCK", "")
     if not value:
         raise ValueError(f"invalid empty ssh agent socket for '{name}': SSH_AUTH_SOCK is not set")
-    paths = [Path(path).expanduser().absolute() for path in value.split(",")]
+    words = [word for word in value.split(",") if word != "raw=false"]
+    if "raw=true" in words:
+        raise ValueError("raw=true is not supported: a RUN reaches an agent, which lists its keys and signs")
+    paths = [Path(path).expanduser().absolute() for path in words]
     for path in paths:
         if not path.exists():
             raise ValueError(f"{path}: no such file or directory")
     return name, ",".join(map(str, paths))
+
+
+def ssh_agents(texts: Sequence[str]) -> dict[str, str]:
+    """Each of several by its id. Raises UsageError, in BuildKit's words, where two have the same."""
+    found: dict[str, str] = {}
+    for name, paths in map(ssh_agent, texts):
+        if name in found:
+            raise UsageError(
+                f"invalid duplicate ID {name}", hint=f"--ssh {name} is given twice: keys of one id stand in one."
+            )
+        found[name] = paths
+    return found
 
 
 def cache(text: str) -> CacheOption:

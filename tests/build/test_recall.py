@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dockermagic.build import context
-from dockermagic.build.context import Context, Recalled, Selection, StatCache
+from dockermagic.build.context import Context, Recalled, Selection, StatCache, forget_gone
 from dockermagic.errors import ContextError
 from dockermagic.records import Records
 
@@ -51,6 +51,18 @@ def test_what_has_not_changed_is_recalled(root: Path, patterns: tuple[str, ...])
     assert (type(first), type(second)) == (Selection, Recalled)
     assert (second.digest, second.transferred) == (first.digest, 0)
     assert (second.groups, second.files()) == (first.groups, first.files())
+
+
+def test_contexts_that_are_gone_are_forgotten(root: Path) -> None:
+    look(root)
+    other = root.parent / "other"
+    root.rename(other)
+    look(other)
+    records = Records(root.parent / "store")
+    forget_gone(records)
+
+    for table in ("contexts", "selections"):
+        assert [row["root"] for row in records.rows(f"SELECT root FROM {table}")] == [str(other)]
 
 
 CHANGES: dict[str, Callable[[Path], object]] = {

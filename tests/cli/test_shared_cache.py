@@ -99,6 +99,8 @@ def test_a_shared_store_lies_below(busybox: Commands) -> None:
     expected = when(busybox)
     before = sorted((str(path), path.lstat().st_mtime_ns) for path in Path(busybox.home).rglob("*"))
     own = Commands(busybox.home.parent / "own", busybox.directory, {"DOCKERMAGIC_SHARED_STORE": str(busybox.home)})
+    listed = own("images", "--no-trunc").out
+    assert "busybox" in listed
     assert len(cached(own)) == 4
     assert when(own) == expected
     assert own("run", "--rm", "busybox", "echo", "runs").out == "runs\n"

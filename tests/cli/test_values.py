@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from dockermagic.build.request import Output, Secret
+from dockermagic.errors import UsageError
 from dockermagic.sandbox.base import Ulimit, parse_ulimit
 from dockermagic.verbs import values
 
@@ -98,6 +99,11 @@ def test_ssh_takes_the_agent_of_the_environment(tmp_path: Path, monkeypatch: pyt
         values.ssh_agent("git=key,none", known)
     with pytest.raises(ValueError, match="SSH_AUTH_SOCK is not set"):
         values.ssh_agent("default", {})
+    assert values.ssh_agent("git=key,raw=false", known) == ("git", f"{tmp_path}/key")
+    with pytest.raises(ValueError, match="raw=true is not supported"):
+        values.ssh_agent("default,raw=true", known)
+    with pytest.raises(UsageError, match="invalid duplicate ID git"):
+        values.ssh_agents(["git=key", "git=other"])
 
 
 def test_build_arguments_without_a_value_come_from_the_environment() -> None:

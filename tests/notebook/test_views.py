@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 import pytest
 
 from dockermagic.buildview import build_view, with_results
-from dockermagic.events import Event, Status, Vertex
+from dockermagic.events import Event, Progress, Status, Vertex
 from dockermagic.files import Change, changed_tree
 from dockermagic.notebook.bundle import bundle
 from dockermagic.notebook.treeview import MOST
@@ -215,6 +215,7 @@ def test_one_instruction_with_two_vertices_shows_the_one_that_matters() -> None:
 
     assert states(build_view(fold([first, second]), cell)) == ["running"]
     assert states(build_view(fold([first, broken]), cell, finished=True)) == ["failed"]
+    assert states(build_view(Progress(), cell, finished=True, failed=True)) == ["skipped"]  # refused before it began
 
 
 def test_an_interrupt_is_a_stop_and_no_failure() -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from dockermagic.errors import RegistryError
-from dockermagic.oci.connection import _proxy
+from dockermagic.oci.connection import _proxy, open_pool
 from dockermagic.oci.reference import Reference
 from dockermagic.oci.registry import Repository
 from dockermagic.oci.spec import MANIFEST, Descriptor, Index, Platform, digest, encode
@@ -332,6 +332,15 @@ def test_no_proxy_holds_for_an_address_with_a_password(monkeypatch: pytest.Monke
 
     assert [_proxy(f"http://{host}/f") for host in ("u:p@intern.example", "u:p@intern.example:80")] == ["", ""]
     assert _proxy("http://u:p@other.example/f") == "http://proxy.example:3128"
+
+
+def test_a_proxy_of_another_kind_is_refused_where_it_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("all_proxy", "socks5://proxy.example:1080")
+    monkeypatch.setenv("no_proxy", "intern.example")
+    open_pool("https://intern.example/f").clear()
+
+    with pytest.raises(RegistryError, match=r"for other\.example speaks socks5"):
+        open_pool("https://other.example/f")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="makes a certificate with openssl")
