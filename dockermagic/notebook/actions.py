@@ -170,7 +170,7 @@ def _tree(magics: DockerMagics, session: Session, arguments: Namespace) -> None:
         failed = _failure(session)
         show(views.failed_tree(engine, failed, path), explorer=failed_explorer(engine, failed))
     elif arguments.image:
-        show(views.image_tree(engine, arguments.image, path), explorer=image_explorer(engine, arguments.image))
+        show(views.image_tree(engine, arguments.image, path), explorer=image_explorer(engine, arguments.image, session))
     else:
         run = session.build(arguments.cell)
         explorer = run_explorer(engine, session, run) if run.stage else None
@@ -197,7 +197,7 @@ def _diff(magics: DockerMagics, session: Session, arguments: Namespace) -> None:
         return
     states = states_meant(engine, session, arguments.words) if len(arguments.words) > 1 else []
     if len(states) == 2:
-        show(views.compared_view(engine, *states), explorer=compared_explorer(engine, *states), changed=True)
+        show(views.compared_view(engine, *states), explorer=compared_explorer(engine, session, *states), changed=True)
         return
     if len(states) > 2:
         raise UsageError("%dockerfile diff compares two", hint="For example: %dockerfile diff 2 4")

@@ -71,8 +71,8 @@ def snapshots_before(failed: FailedStep) -> tuple[int, ...]:
     return tuple(int(directory.parent.name) for directory in failed.parents)
 
 
-def image_explorer(engine: Engine, name: str) -> Explorer:
-    """The files of an image, layer by layer."""
+def image_explorer(engine: Engine, name: str, session: Session | None = None) -> Explorer:
+    """The files of an image, layer by layer, and against other images and what a session has."""
 
     def source() -> Source:
         layers = engine.snapshots_of(name)
@@ -81,13 +81,13 @@ def image_explorer(engine: Engine, name: str) -> Explorer:
         states = [State(clip(words[at] or "a layer", LABEL), layers[: at + 1]) for at in range(len(layers))]
         return Source(tuple(states) or (State("an empty image", ()),))
 
-    return Explorer(lambda: engine.files, {"tree": source}, lambda: _images(engine))
+    return Explorer(lambda: engine.files, {"tree": source}, lambda: _others(engine, session))
 
 
-def compared_explorer(engine: Engine, before: State, after: State) -> Explorer:
+def compared_explorer(engine: Engine, session: Session, before: State, after: State) -> Explorer:
     """Two trees, the one against the other."""
     source = Source((before, after), 0, before.label)
-    return Explorer(lambda: engine.files, {"tree": lambda: source}, lambda: _images(engine))
+    return Explorer(lambda: engine.files, {"tree": lambda: source}, lambda: _others(engine, session))
 
 
 def states_meant(engine: Engine, session: Session, words: Sequence[str]) -> list[State]:
@@ -106,7 +106,6 @@ def state_meant(engine: Engine, session: Session, word: str) -> State:
     not begin with which of them it is. Raises :class:`UsageError` where there is nothing of that name."""
     kind, _, name = word.partition(" ")
     name = name if kind in _KINDS else word
-    cells, stages = [cell.label for cell in session.chain.on], _stages(session)
     if kind != "stage" and kind != "image":
         try:
             cell = session.chain.find(name)
@@ -115,12 +114,13 @@ def state_meant(engine: Engine, session: Session, word: str) -> State:
                 raise
         else:
             return State(cell.label, _layers_after(session, cell.id))
-    if kind != "image" and name in stages:
+    stages = _stages(session) if kind != "image" else {}
+    if name in stages:
         return State(f"stage {name}", stages[name].snapshots)
     if kind != "stage":
         with suppress(ImageNotFoundError):
             return State(f"image {name}", engine.snapshots_of(name))
-    found = ", ".join([*cells, *(f"stage {one}" for one in stages)])
+    found = ", ".join([*(cell.label for cell in session.chain.on), *(f"stage {one}" for one in stages)])
     raise UsageError(f"no cell, stage or image is called {name}", hint=f"There is {found}." if found else "")
 
 
@@ -145,6 +145,16 @@ def _cells(session: Session, own: str) -> Mapping[str, Callable[[], Layers]]:
     return {
         f"after {cell.label}": partial(_layers_after, session, cell.id) for cell in session.chain.on if cell.id != own
     }
+
+
+def _others(engine: Engine, session: Session | None) -> Mapping[str, Callable[[], Layers]]:
+    """All that a tree can be compared with."""
+    if session is None:
+        return _images(engine)
+    is_built = all(one.state == "built" for one in session.status())  # who only looks builds nothing
+    stages = _stages(session) if is_built else {}
+    named = {f"stage {name}": partial(_files_of, one) for name, one in stages.items()}
+    return {**_cells(session, ""), **named, **_images(engine)}
 
 
 def _files_of(stage: StageResult) -> Layers:
