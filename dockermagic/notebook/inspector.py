@@ -151,6 +151,7 @@ def _image(word: str, around: Surroundings) -> Help | None:
     for row in around.images():
         names = {f"{row.repository}:{row.tag}", row.repository if row.tag == "latest" else ""}
         if name and name in names:
-            facts = (("Id", short_id(row.id)), ("Size", human_size(row.size)), ("Made", row.created))
-            return Help(f"{row.repository}:{row.tag}", "An image of the store.", facts)
+            facts = [("Id", short_id(row.id)), ("Size", human_size(row.size)), ("Made", row.created)]
+            facts += [(key, " ".join(words)) for key, words in around.starts(row.id) if words]
+            return Help(f"{row.repository}:{row.tag}", "An image of the store.", tuple(facts))
     return None

@@ -179,6 +179,14 @@ class Surroundings:
         except DockermagicError:
             return []
 
+    def starts(self, image: str) -> list[tuple[str, list[str]]]:
+        """What a container of an image runs: its ENTRYPOINT and its CMD."""
+        try:
+            config = self.engine.inspect(image)["Config"] or {}
+        except DockermagicError:
+            return []
+        return [("ENTRYPOINT", config.get("Entrypoint") or []), ("CMD", config.get("Cmd") or [])]
+
     def containers(self) -> list[Container]:
         """Every container, the newest first."""
         try:

@@ -258,41 +258,42 @@
       return new Set(panel.content.widgets.filter(stale).map((/** @type {any} */ cell) => cell.model.id));
     };
 
-    /** @param {any} panel @returns {string[]} */
-    const cells = (panel) => panel.content.widgets.map((/** @type {any} */ cell) => cell.model.id);
+    /** The cells of a notebook, which may have several views. @param {any} context @returns {string[]} */
+    const cells = ({ model }) => Array.from({ length: model.cells.length }, (_, at) => model.cells.get(at).id);
 
-    /** What stands in the notebook now, and what has stood there. @param {any} panel */
-    const news = (panel) => {
-      const now = cells(panel);
-      const deleted = (panel[OURS] ?? []).filter((/** @type {string} */ id) => !now.includes(id));
-      panel[OURS] = now;
+    /** What stands in the notebook now, and what has stood there. @param {any} context */
+    const news = (context) => {
+      const now = cells(context);
+      const deleted = (context[OURS] ?? []).filter((/** @type {string} */ id) => !now.includes(id));
+      context[OURS] = now;
       return { cells: now, deleted };
     };
 
-    /** @param {any} panel @param {any} kernel */
-    const watch = (panel, kernel) => {
+    /** @param {any} tracker @param {any} context @param {any} kernel */
+    const watch = (tracker, context, kernel) => {
       if (!kernel || kernel[OURS]) return;
       kernel[OURS] = true;
       const request = kernel.requestExecute.bind(kernel);
       kernel.requestExecute = (/** @type {any} */ content, /** @type {any} */ dispose, /** @type {any} */ metadata) => {
-        const ours = kernel.name === "dockerfile" || OUR_CODE.test(content.code);
-        return request(content, dispose, ours ? { ...metadata, [OURS]: news(panel) } : metadata);
+        const ours = !context.isDisposed && (kernel.name === "dockerfile" || OUR_CODE.test(content.code));
+        return request(content, dispose, ours ? { ...metadata, [OURS]: news(context) } : metadata);
       };
       kernel.registerCommTarget(OURS, (/** @type {any} */ comm, /** @type {any} */ message) => {
-        mark(panel, new Set(message.content.data.stale));
+        const stale = new Set(message.content.data.stale);
+        tracker.forEach((/** @type {any} */ panel) => panel.context === context && mark(panel, stale));
       });
     };
 
-    /** @param {any} panel */
-    const meet = (panel) => {
-      const { sessionContext } = panel;
-      watch(panel, sessionContext.session?.kernel);
+    /** @param {any} tracker @param {any} panel */
+    const meet = (tracker, panel) => {
+      const { context, sessionContext } = panel;
+      watch(tracker, context, sessionContext.session?.kernel);
       sessionContext.kernelChanged.connect((/** @type {any} */ sender, /** @type {any} */ change) => {
         mark(panel, saved(panel));
-        watch(panel, change.newValue);
+        watch(tracker, context, change.newValue);
       });
-      panel.context.ready.then(() => {
-        panel[OURS] ??= cells(panel);
+      context.ready.then(() => {
+        context[OURS] ??= cells(context);
         mark(panel, saved(panel));
       });
     };
@@ -307,13 +308,13 @@
         const style = document.createElement("style");
         style.textContent = STYLE;
         document.head.append(style);
-        tracker.forEach(meet);
-        tracker.widgetAdded.connect((/** @type {any} */ sender, /** @type {any} */ panel) => meet(panel));
+        tracker.forEach((/** @type {any} */ panel) => meet(tracker, panel));
+        tracker.widgetAdded.connect((/** @type {any} */ sender, /** @type {any} */ panel) => meet(tracker, panel));
         // A card's button asks for its cell to be run, as it stands now.
         document.addEventListener("dockermagic-run", (event) => {
           const { target, detail } = /** @type {CustomEvent} */ (event);
           const panel = tracker.find((/** @type {any} */ one) => one.node.contains(target));
-          const index = panel ? cells(panel).indexOf(detail) : -1;
+          const index = panel ? cells(panel.context).indexOf(detail) : -1;
           if (index < 0 || panel !== tracker.currentWidget || !app.commands.hasCommand(RUN)) return;
           event.preventDefault();
           panel.content.deselectAll();
