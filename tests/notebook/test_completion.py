@@ -199,7 +199,7 @@ HELP = [
     ("RUN echo $VER|SION", ["$VERSION", "Set by ARG in", "Here: 2"]),
     ("RUN echo ${PLACE|}", ["$PLACE", "Here: /srv/2"]),
     ("RUN echo $NO|THING", ["Nothing sets this variable"]),
-    ("FROM busy|box", ["busybox:latest", "An image of the store", "Size:", "CMD:   sh"]),
+    ("FROM busy|box", ["busybox:latest", "An image of the store", "Size:", "CMD:  sh"]),
     ("COPY --from=to|ols a b", ["--from"]),
 ]
 
