@@ -12,8 +12,10 @@ from IPython.core import completer as ipython
 
 if TYPE_CHECKING:
     from dockermagic.notebook.completer import Completion
+    from dockermagic.notebook.cursor import Cursor
     from dockermagic.notebook.inspector import Help
     from dockermagic.notebook.magics import DockerMagics
+    from dockermagic.notebook.surroundings import Surroundings
 
 __all__ = ["attach", "complete_dockerfile", "completion_reply", "help_dockerfile", "help_word", "inspection_reply"]
 
@@ -88,23 +90,28 @@ def _complete(magics: DockerMagics, text: str, position: int) -> Completion | No
 def complete_dockerfile(magics: DockerMagics, text: str, position: int, body: int) -> Completion:
     """Completions at ``position`` of a cell whose Dockerfile begins at ``body``."""
     from dockermagic.notebook.completer import complete
-    from dockermagic.notebook.cursor import cursor_at
-    from dockermagic.notebook.surroundings import Surroundings
 
-    dockerfile = text[body:]
-    above = dockerfile[: cursor_at(dockerfile, position - body).begin]
-    return _moved(complete(dockerfile, position - body, Surroundings(magics.bench, above)), body)
+    return _moved(complete(*_place(magics, text[body:], position - body)), body)
 
 
 def help_dockerfile(magics: DockerMagics, text: str, position: int, body: int) -> Help | None:
     """Help on the word at ``position`` of a cell whose Dockerfile begins at ``body``."""
-    from dockermagic.notebook.cursor import cursor_at
     from dockermagic.notebook.inspector import help_at
+
+    return help_at(*_place(magics, text[body:], position - body))
+
+
+def _place(magics: DockerMagics, dockerfile: str, position: int) -> tuple[Cursor, Surroundings]:
+    """The cursor in a cell's Dockerfile, which its session's first cell may have given another escape character."""
+    from dockermagic.dockerfile.directives import find_directive
+    from dockermagic.notebook.cursor import cursor_at
     from dockermagic.notebook.surroundings import Surroundings
 
-    dockerfile = text[body:]
-    above = dockerfile[: cursor_at(dockerfile, position - body).begin]
-    return help_at(dockerfile, position - body, Surroundings(magics.bench, above))
+    session = magics.bench.latest_session()
+    first = next(iter(session.chain.on), None) if session else None
+    escape = find_directive(dockerfile, "escape") or find_directive(first.text if first else "", "escape")
+    cursor = cursor_at(dockerfile, position, escape.value if escape else "\\")
+    return cursor, Surroundings(magics.bench, dockerfile[: cursor.begin])
 
 
 def help_word(magics: DockerMagics, word: str) -> Help | None:

@@ -8,7 +8,7 @@ from itertools import chain
 
 from dockermagic.dockerfile.flags import FLAGS
 from dockermagic.dockerfile.guide import INSTRUCTIONS, MOUNT_TOPICS, VALUES
-from dockermagic.notebook.cursor import Cursor, Word, cursor_at
+from dockermagic.notebook.cursor import Cursor, Word
 from dockermagic.notebook.surroundings import Surroundings
 from dockermagic.values import dataclass
 
@@ -36,11 +36,10 @@ class Completion:
     entries: tuple[Entry, ...] = ()
 
 
-def complete(text: str, position: int, bench: Surroundings) -> Completion:
-    """The completions at ``position`` of a cell's Dockerfile. ``bench`` knows the text above the cursor."""
-    cursor = cursor_at(text, position)
+def complete(cursor: Cursor, bench: Surroundings) -> Completion:
+    """What may stand at the cursor. ``bench`` knows the text above it."""
     if cursor.inside:
-        return Completion(position)
+        return Completion(cursor.word.start)
     if (variable := cursor.variable) is not None:
         return _offer(variable, _variables(cursor, bench, closed=cursor.rest.startswith("}")))
     if not cursor.keyword:

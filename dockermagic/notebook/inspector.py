@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from textwrap import fill
 
 from dockermagic.dockerfile.guide import INSTRUCTIONS, MOUNT_TOPICS, Topic, flag_topic
-from dockermagic.notebook.cursor import Cursor, cursor_at
+from dockermagic.notebook.cursor import Cursor
 from dockermagic.notebook.surroundings import Surroundings
 from dockermagic.tables import human_size, short_id
 from dockermagic.values import dataclass
@@ -55,9 +55,8 @@ class Help:
         return {"text/plain": self.plain(), "text/markdown": self.markdown()}
 
 
-def help_at(text: str, position: int, around: Surroundings) -> Help | None:
-    """Help on the word at ``position`` of a cell's Dockerfile; on its instruction where the word is nothing special."""
-    cursor = cursor_at(text, position)
+def help_at(cursor: Cursor, around: Surroundings) -> Help | None:
+    """Help on the word at the cursor; on its instruction where the word is nothing special."""
     if cursor.inside:
         return None
     word = cursor.whole

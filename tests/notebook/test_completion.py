@@ -85,6 +85,8 @@ CASES = [
     ("FROM x\nE|", ["ENTRYPOINT", "ENV", "EXPOSE"]),
     ("ONBUILD CO|", ["COPY"]),
     ("RUN echo \\\n  FR|", []),
+    ("# escape=`\nRUN echo `\n  FR|", []),
+    ("# escape=`\nRUN echo \\\nFR|", ["FROM"]),
     ("COPY --l|", ["--link"]),
     ("COPY --link --|", ["--chown=", "--from=", "--chmod=", "--exclude=", "--parents"]),
     ("COPY --from=t|", ["tools"]),
