@@ -205,12 +205,12 @@ class Containers:
         name: str,
         request: ExecRequest,
         *,
-        output: Output | tuple[int, int] | None,
+        output: Output | None,
         cancel: Cancel | None = None,
         began: Began = _nothing,
         keys: bytes = b"",
     ) -> int:
-        """Run one more command in a container, and return its exit code. ``output`` is as for :class:`Running`.
+        """Run one more command in a container, and return its exit code.
 
         It is 126 for a command that cannot be started, whatever the reason, and the error says so for one whose user or
         directory is not there. Raises LetGoError when ``keys`` were typed at its terminal; then it goes on.

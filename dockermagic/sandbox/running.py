@@ -7,6 +7,7 @@ import os
 import select
 import signal
 import socket
+import stat
 import threading
 from collections.abc import Callable, Mapping
 
@@ -62,12 +63,35 @@ def _status(process: int) -> dict[str, str]:
         return {}
 
 
+def _through_pipe(source: int) -> int:
+    """What reads a descriptor, and is nothing but a pipe.
+
+    Through that of a file a process could open it anew, for writing; through that of a terminal it could steer it.
+    """
+    if stat.S_ISFIFO(os.fstat(source).st_mode):
+        return os.dup(source)
+    read, write = os.pipe()
+    threading.Thread(target=_feed, args=(os.dup(source), write), name="dockermagic-stdin", daemon=True).start()
+    return read
+
+
+def _feed(source: int, target: int) -> None:
+    try:
+        while data := os.read(source, _PIECE):
+            while data:
+                data = data[os.write(target, data) :]
+    except OSError:  # it reads no more; or that is how a terminal ends
+        pass
+    finally:
+        os.close(source)
+        os.close(target)
+
+
 class Running:
     """One process. Exactly one thread calls :meth:`wait`, then :meth:`close`; the rest may be called from any.
 
-    ``stdin`` is a descriptor, or None for end of file. ``output`` gets what comes, or it is a pair of descriptors that
-    the process writes to itself, or nobody reads. With ``tty`` there is a terminal that ``stdin`` is copied to, until
-    ``keys`` are typed.
+    ``stdin`` is a descriptor that is read here, or None for end of file. ``output`` gets what comes, where
+    somebody wants it. With ``tty`` there is a terminal that ``stdin`` is copied to, until ``keys`` are typed.
     """
 
     def __init__(
@@ -76,14 +100,14 @@ class Running:
         *,
         tty: bool = False,
         stdin: int | None = None,
-        output: Output | tuple[int, int] | None = None,
+        output: Output | None = None,
         cancel: Cancel | None = None,
         hooks: Hooks = NO_HOOKS,
         keys: bytes = b"",
     ) -> None:
         self.stdin = stdin
         self.keys = keys
-        self.output = output if callable(output) else None
+        self.output = output
         self.cancel = cancel
         self.hooks = hooks
         self.terminal: Terminal | None = None
@@ -98,11 +122,9 @@ class Running:
 
         given: dict[str, int] = {}
         try:
-            given["stdin"] = os.open(os.devnull, os.O_RDONLY) if tty or stdin is None else os.dup(stdin)
+            given["stdin"] = os.open(os.devnull, os.O_RDONLY) if tty or stdin is None else _through_pipe(stdin)
             for stream, name in ((1, "stdout"), (2, "stderr")):
-                if isinstance(output, tuple) and not tty:
-                    given[name] = os.dup(output[stream - 1])
-                elif output is None or tty:
+                if output is None or tty:
                     given[name] = os.open(os.devnull, os.O_WRONLY)
                 else:
                     ours, given[name] = os.pipe()

@@ -104,6 +104,9 @@ def test_standard_input(room: Room, tmp_path: Path) -> None:
     (tmp_path / "text").write_text("from a file")
     with (tmp_path / "text").open() as file:
         assert room.printed("cat", stdin=file.fileno()) == "from a file"
+        # Through the file itself it could be written.
+        room.run("echo into it > /proc/self/fd/0", stdin=file.fileno())
+    assert (tmp_path / "text").read_text() == "from a file"
 
 
 @pytest.mark.parametrize(
