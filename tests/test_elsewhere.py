@@ -171,7 +171,7 @@ def test_a_second_build_is_cached(place: Place) -> None:
 
 def test_a_run_is_refused_before_anything_is_done(place: Place) -> None:
     before = place.right("images -aq")
-    for line in ("build -f context/run.Dockerfile context", "run --rm base", "create base", "run -d base"):
+    for line in ("build -f context/run.Dockerfile context", "run --rm base", "create base", "run -d base", "demo"):
         said = place(line)
         assert said.code and "nothing can be run here" in said.err
         assert ("WSL 2" if place.platform == "win32" else "virtual machine") in said.err

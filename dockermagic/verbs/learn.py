@@ -17,6 +17,7 @@ def demo(console: Console, arguments: Arguments) -> int:
     """Build the first notebook here and show what came of it."""
     from dockermagic.demo import run
 
+    console.engine.begin()  # which says where nothing can be run, before a notebook is
     return run(console)
 
 
