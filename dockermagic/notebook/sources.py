@@ -151,7 +151,8 @@ def _others(engine: Engine, session: Session | None) -> Mapping[str, Callable[[]
     """All that a tree can be compared with."""
     if session is None:
         return _images(engine)
-    is_built = all(one.state == "built" for one in session.status())  # who only looks builds nothing
+    # Who only looks builds nothing.
+    is_built = all(one.state == "built" for one in session.status() if one.cell in session.chain)
     stages = _stages(session) if is_built else {}
     named = {f"stage {name}": partial(_files_of, one) for name, one in stages.items()}
     return {**_cells(session, ""), **named, **_images(engine)}
