@@ -137,6 +137,7 @@ class Surroundings:
 
     def attach(self, stubs: Stubs) -> None:
         """Put everything in its place. "/" is the root filesystem."""
+        kernel = os.stat("/proc").st_dev
         for target, tree, directory in self.trees:
             try:
                 if directory:
@@ -148,6 +149,8 @@ class Surroundings:
                     raise
                 os.close(tree)  # a read-only root without a place for it
                 continue
+            if os.stat(target).st_dev == kernel:  # what we ask /proc next must be the kernel's answer, not the image's
+                raise SandboxError(f"{target} cannot be mounted because it is inside /proc")
             if target in REPLACED:
                 sys.umount(target, sys.MNT_DETACH)
             sys.move_mount(tree, target)

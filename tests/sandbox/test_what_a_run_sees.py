@@ -247,6 +247,15 @@ def test_a_mount_cannot_cover_the_root(room: Room, target: str) -> None:
         room.run("true", mounts=(Mount("tmpfs", target),))
 
 
+@pytest.mark.isolated
+@pytest.mark.parametrize("target", ["/proc", "/proc/sys", "/link/fs"])
+def test_a_mount_cannot_cover_proc(room: Room, target: str) -> None:
+    """Neither by that name, nor through a link of the image."""
+    room.step("ln -s /proc /link")
+    with pytest.raises(SandboxError, match="inside /proc"):
+        room.run("true", mounts=(Mount("tmpfs", target),))
+
+
 @pytest.mark.alike
 def test_a_mount_whose_source_is_missing(room: Room) -> None:
     with pytest.raises(SandboxError, match="/no/such"):
