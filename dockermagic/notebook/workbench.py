@@ -115,7 +115,7 @@ class Workbench:
         """
         chain = session.chain
         known = tuple((cell.id, cell.built) for cell in chain.on)
-        if self._heads.get(session.name, ((), None))[0] != known:
+        if session.name not in self._heads or self._heads[session.name][0] != known:
             standings = {standing.cell.id: standing.state for standing in session.status()} if known else {}
             built = known and all(standings[one] == "built" for one in chain.ids)
             self._heads[session.name] = (known, session.build() if built else None)

@@ -71,6 +71,15 @@ def test_an_image_that_is_not_unpacked_is_not_waited_for(folder: Path, tmp_path:
         assert "bin/" in Surroundings(bench, "FROM busybox\n").files("/")
 
 
+def test_a_notebook_in_which_nothing_has_run_yet_completes(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JPY_SESSION_NAME", str(tmp_path / "new.ipynb"))
+    bench = Workbench(SimpleNamespace(user_ns={}, history_manager=None))
+    with Engine(folder / "home") as bench.engine:
+        assert "etc/" in Surroundings(bench, "FROM busybox\n").files("/")
+
+
 def offered(kernel: Kernel, text: str) -> list[str]:
     """What the cell would be after each completion at ``|``, without what stays the same in front of it."""
     before, _, behind = text.partition("|")
