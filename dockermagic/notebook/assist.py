@@ -107,7 +107,7 @@ def _place(magics: DockerMagics, dockerfile: str, position: int) -> tuple[Cursor
     from dockermagic.notebook.cursor import cursor_at
     from dockermagic.notebook.surroundings import Surroundings
 
-    session = magics.bench.latest_session()
+    session = Surroundings(magics.bench).session
     first = next(iter(session.chain.on), None) if session else None
     escape = find_directive(dockerfile, "escape") or find_directive(first.text if first else "", "escape")
     cursor = cursor_at(dockerfile, position, escape.value if escape else "\\")

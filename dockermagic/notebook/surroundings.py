@@ -53,7 +53,7 @@ class Surroundings:
     def __init__(self, bench: Workbench, above: str = "") -> None:
         self.bench = bench
         self.above = above
-        self.session: Session | None = bench.latest_session()
+        self.session = _readable(bench.latest_session())
 
     @property
     def engine(self) -> Engine:
@@ -213,6 +213,14 @@ class Surroundings:
             matcher = ignore.Matcher(())
         names = local_files(folder, path)
         return [name for name in names if _is_taken(matcher, os.path.normpath(os.path.join(path, name)), name)]
+
+
+def _readable(session: Session | None) -> Session | None:
+    """A session whose file is not damaged."""
+    with suppress(DockermagicError):
+        if session is not None and session.chain is not None:
+            return session
+    return None
 
 
 def _root_of(stage: StageResult) -> Root:

@@ -78,6 +78,11 @@ def test_a_notebook_in_which_nothing_has_run_yet_completes(
     bench = Workbench(SimpleNamespace(user_ns={}, history_manager=None))
     with Engine(folder / "home") as bench.engine:
         assert "etc/" in Surroundings(bench, "FROM busybox\n").files("/")
+        session = bench.latest_session()
+        assert session is not None
+        session.file.path.parent.mkdir(exist_ok=True)
+        session.file.path.write_text("damaged")
+        assert "etc/" in Surroundings(bench, "FROM busybox\n").files("/")
 
 
 def offered(kernel: Kernel, text: str) -> list[str]:
