@@ -21,6 +21,7 @@ _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _PIECE = 1 << 20
 _REFUSED = (errno.EPERM, errno.EACCES, errno.EINVAL, errno.ENOTSUP)
+_NO_WAY = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 _NO_COPY = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EPERM)
 
 
@@ -57,11 +58,8 @@ class Transplant:
                 self._directory(name, anew=path != name)
             else:
                 self._other(name, *found)
-        except NotADirectoryError:
-            if found is not None:
-                raise
-        except FileNotFoundError:
-            if found is not None:
+        except OSError as error:  # what is above it went, or is a file or a link by now
+            if found is not None or error.errno not in _NO_WAY:
                 raise
 
     def finish(self) -> None:

@@ -35,25 +35,24 @@ def rows_below(top: str, folder: str = "") -> Iterator[tuple[str, Row]]:
     pending = [folder]
     for folder in pending:
         prefix = f"{folder}/" if folder else ""
-        for name, row in _entries(f"{top}/{folder}"):
+        place = f"{top}/{folder}"
+        try:
+            listed = _listed(place)
+        except FileNotFoundError:
+            continue
+        except PermissionError:  # closed by its own mode, to an owner without privileges
+            mode = stat.S_IMODE(os.lstat(place).st_mode)
+            os.chmod(place, 0o700)
+            try:
+                yield from rows_below(top, folder)
+            finally:
+                os.chmod(place, mode)
+            continue
+        for name, row in listed:
             path = prefix + name
             yield path, row
             if stat.S_ISDIR(row[0]):
                 pending.append(path)
-
-
-def _entries(place: str) -> list[tuple[str, Row]]:
-    try:
-        return _listed(place)
-    except FileNotFoundError:
-        return []
-    except PermissionError:  # closed by its own mode, to an owner without privileges
-        mode = stat.S_IMODE(os.lstat(place).st_mode)
-        os.chmod(place, 0o700)
-        try:
-            return _listed(place)
-        finally:
-            os.chmod(place, mode)
 
 
 def _listed(place: str) -> list[tuple[str, Row]]:

@@ -26,6 +26,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from dockermagic.errors import SandboxError
 from dockermagic.oci.lock import claim
 from dockermagic.oci.overlay import Stack, is_opaque, ownership_file
 from dockermagic.sandbox import tree_record
@@ -293,7 +294,17 @@ class WorkTree:
                 self.path, [path for path in changed if self._is_new(path, now) and f"/{path}" not in spared], own
             )
             now = self._walk()
-        self._copy_out(changed, self.upper)
+        try:
+            self._copy_out(changed, self.upper)
+        except PermissionError as error:
+            closed = [path for path, row in now.items() if _is_directory(row) and row[0] & 0o700 != 0o700]
+            if not closed:
+                raise
+            raise SandboxError(
+                f"/{closed[0]} is a directory that its own mode closes ({stat.S_IMODE(now[closed[0]][0]):03o}): "
+                "without privileges it cannot be read for the layer",
+                hint="Leave its owner all rights (chmod u+rwx), or use namespaces: 'dockermagic info' says how.",
+            ) from error
         is_same = now == self._record
         self._record = now
         identities = self.layers[: len(self.stack)]

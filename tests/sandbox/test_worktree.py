@@ -29,7 +29,7 @@ def shown(top: Path) -> dict[str, tuple[int, bytes | str]]:
 
 def disturb(top: Path, chance: random.Random) -> None:
     """One change at random below a directory, or none."""
-    folders = [top, *(path for path in top.rglob("*") if path.is_dir() and not path.is_symlink())]
+    folders = [top, *(path for path in sorted(top.rglob("*")) if path.is_dir() and not path.is_symlink())]
     place = chance.choice(folders) / chance.choice(NAMES)
     kind = chance.choice(("file", "append", "mode", "directory", "link", "hard link", "gone", "gone"))
     is_there = place.exists() and not place.is_symlink()
@@ -40,7 +40,7 @@ def disturb(top: Path, chance: random.Random) -> None:
         place.chmod(stat.S_IMODE(place.stat().st_mode) ^ 0o070)
     elif kind not in ("append", "mode"):
         shutil.rmtree(place) if is_there and place.is_dir() else place.unlink(missing_ok=True)
-        others = [path for path in top.rglob("*") if path.is_file() and not path.is_symlink()]
+        others = [path for path in sorted(top.rglob("*")) if path.is_file() and not path.is_symlink()]
         if kind == "file":
             place.write_text(f"{chance.random()}")
         elif kind == "directory":
