@@ -50,8 +50,8 @@ class Transplant:
         """Make a path what it is in the source. A trailing slash: with all below it, whatever is there."""
         self.check()
         name = path.rstrip("/")
+        found = self.source.lookup(name)
         try:
-            found = self.source.lookup(name)
             if found is None:
                 self._remove(name)
             elif stat.S_ISDIR(found[1].st_mode):
