@@ -176,7 +176,7 @@ class Surroundings:
         """The images of the store."""
         try:
             return self.engine.images()
-        except DockermagicError:
+        except (DockermagicError, OSError):
             return []
 
     def starts(self, image: str) -> list[tuple[str, list[str]]]:
@@ -191,12 +191,15 @@ class Surroundings:
         """Every container, the newest first."""
         try:
             return self.engine.containers()
-        except DockermagicError:
+        except (DockermagicError, OSError):
             return []
 
     def volumes(self) -> list[str]:
         """The names of the volumes."""
-        return [volume.name for volume in self.engine.running.volumes.all()]
+        try:
+            return [volume.name for volume in self.engine.running.volumes.all()]
+        except (DockermagicError, OSError):
+            return []
 
     def context(self, path: str) -> list[str]:
         """The names in a directory of the build context, without those that an ignore file leaves out."""
