@@ -95,6 +95,8 @@ def test_nothing_is_lost_when_the_kernel_is(lab: tuple[str, Path], page: Any) ->
     outputs = [output["data"] for cell in json.loads(path.read_text())["cells"] for output in cell["outputs"]]
     assert all({"text/html", "text/plain", "application/vnd.jupyter.widget-view+json"} <= set(data) for data in outputs)
 
+    page.reload()
+    notebook.cell(1).locator(LIVE).wait_for()
     shut_down_kernels(address)
     page.goto("about:blank")
     again = Notebook(page, address, "again.ipynb")

@@ -56,7 +56,11 @@ class Wire {
 
   /** @param {object} message */
   send(message) {
-    this.model.send(message);
+    try {
+      this.model.send(message);
+    } catch (error) {
+      console.warn(error); // a notebook that is closed has lost its kernel before its cards end
+    }
   }
 
   /** @param {string} t @param {object} [more] @returns {Promise<Answer>} */

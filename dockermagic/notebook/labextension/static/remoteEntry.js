@@ -37,7 +37,7 @@
         this.tracker = tracker;
         this.still = null;
         this.live = null;
-        this.patience = 60;
+        this.patience = 240;
       }
 
       /** @param {any} model */
@@ -63,8 +63,10 @@
         const wanted = this.model.data[VIEW]?.model_id;
         if (!wanted || wanted === this.asked) return;
         const panel = this.tracker?.find((/** @type {any} */ one) => one.node.contains(this.node));
-        if (!panel || !panel.content.rendermime.mimeTypes.includes(VIEW)) {
-          // A notebook that is being opened knows no widgets before its kernel is connected.
+        const factory = panel?.content.rendermime.getFactory(VIEW);
+        if (!factory || factory === this.rendermime.getFactory(VIEW)) {
+          // A notebook that is being opened knows no widgets before its kernel is connected: until then it has the
+          // application's factory, whose renderers wait for somebody to find them, and inside of this one nobody would.
           if (this.patience-- > 0) setTimeout(() => this.isAttached && this.revive().catch(console.warn), 500);
           return;
         }
