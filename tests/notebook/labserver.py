@@ -76,7 +76,10 @@ def server(folder: Path, *, extension: bool = True, app: str = "lab", **environm
         yield address
     finally:
         process.terminate()
-        process.wait(120)
+        with contextlib.suppress(subprocess.TimeoutExpired):  # one whose pages went without a word waits for them
+            process.wait(30)
+        process.kill()
+        process.wait()
 
 
 class Notebook:
