@@ -81,7 +81,14 @@ class Content:
         return "" if found == digest else f"is damaged: its content has the digest {found}"
 
     def _is_here(self, digest: str) -> bool:
-        return self.store.find_blob(digest).exists()
+        """Whether a blob has its name in the store; what cannot be looked at (EIO, EBADMSG) is here, and damaged."""
+        try:
+            self.store.find_blob(digest).stat()
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return True
+        return True
 
     def _hash(self, digest: str) -> str:
         algorithm = digest.partition(":")[0]

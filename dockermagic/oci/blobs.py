@@ -175,18 +175,18 @@ class Blobs:
         return True
 
     def size(self, digest: str) -> int:
-        """The size of the blob; raises StoreError if it is not here."""
+        """The size of the blob; raises StoreError if it is not here, or the disk does not give it."""
         try:
             return self.find_blob(digest).stat().st_size
-        except FileNotFoundError as error:
-            raise _missing(digest) from error
+        except OSError as error:
+            raise _not_read(digest, error) from error
 
     def open(self, digest: str) -> io.FileIO:
-        """Open the blob for reading, unverified; the caller closes it. Raises StoreError if it is not here."""
+        """Open the blob for reading, unverified; the caller closes it. Raises StoreError as ``size``."""
         try:
             return self.find_blob(digest).open("rb", buffering=0)
-        except FileNotFoundError as error:
-            raise _missing(digest) from error
+        except OSError as error:
+            raise _not_read(digest, error) from error
 
     def read(self, digest: str) -> bytes:
         """The bytes of a small blob, checked; raises StoreError if it is missing, damaged or no document."""
@@ -289,7 +289,12 @@ class Blobs:
         return lock.hold(self.home / "blobs.lock", shared=True)
 
 
-def _missing(digest: str) -> StoreError:
+def _not_read(digest: str, error: OSError) -> StoreError:
+    if not isinstance(error, FileNotFoundError):
+        return StoreError(
+            f"blob {digest} cannot be read: {error.strerror}",
+            hint="`dockermagic fsck` looks at all of the store; the disk below it may be damaged.",
+        )
     return StoreError(
         f"blob {digest} is missing from the store",
         hint="Pull or load the image again, or build it with --no-cache.",

@@ -75,6 +75,21 @@ def test_what_is_no_image_is_listed_and_no_damage(tmp_path: Path) -> None:
             engine.history("localhost/chart")
 
 
+def test_a_blob_that_the_disk_does_not_give_is_damage_and_nothing_else_stops(tmp_path: Path) -> None:
+    """A name that leads to itself cannot be looked at, as one on a damaged disk."""
+    with Engine(tmp_path) as engine:
+        engine.base("busybox")
+        engine.tag("busybox", "other")
+        with engine.store.lease():
+            blob = engine.store.blob(engine.store.put(b"lost", "text/plain").digest)
+            blob.unlink()
+            blob.symlink_to(blob)
+            found = engine.fsck().findings
+
+    assert [(one.kind, one.place) for one in found] == [("damage", f"blob sha256:{blob.name}")]
+    assert "cannot be read: " in found[0].message
+
+
 def test_a_store_in_use_is_clean_and_says_what_was_looked_at(engine: Engine) -> None:
     report = engine.fsck()
 
