@@ -17,7 +17,7 @@ __all__ = ["DIRECTORY", "READ", "Directories", "clean", "follow", "join", "link_
 _OPEN_AT_ONCE = 64
 READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
 """How a file is opened that may be anything: no link is followed, and a FIFO keeps nobody waiting."""
-DIRECTORY = os.O_RDONLY | getattr(os, "ODIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 _LINKS_FOLLOWED = 40
 _LONGEST_PATH = 4096
 _LONGEST_NAME = 255

@@ -18,6 +18,7 @@ import pytest
 from dockermagic.errors import ArchiveError, StoreError
 from dockermagic.oci.compression import compressor
 from dockermagic.oci.overlay import Stack
+from dockermagic.oci.rooted import Directories
 from dockermagic.oci.spec import digest
 from tests.oci.trees import OPAQUE, snapshot, tar, unpack_bytes
 
@@ -176,6 +177,15 @@ def test_links_that_lead_out_are_followed_inside_the_root_only(tmp_path: Path, e
 
 
 @needs_root
+def test_a_file_is_no_directory(tmp_path: Path) -> None:
+    """What is no directory is not opened in place of one: a FIFO would keep us waiting for ever."""
+    (tmp_path / "file").touch()
+    directories = Directories(str(tmp_path))
+    with pytest.raises(NotADirectoryError):
+        directories.fd("file")
+    directories.close()
+
+
 def test_owners_modes_times_and_attributes(tmp_path: Path) -> None:
     info = tarfile.TarInfo("ping")
     info.mode, info.uid, info.gid, info.mtime = 0o6755, 7, 8, 1_600_000_000
