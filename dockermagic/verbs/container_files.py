@@ -65,6 +65,8 @@ def _out(console: Console, name: str, path: str, target: str, follow: bool) -> N
         _piped(produce, lambda stream: shutil.copyfileobj(stream, console.stdout()))
         return
     place = Path(os.path.realpath(target) if os.path.islink(target) else target)
+    if place.exists() and not (place.is_dir() or place.is_file()):
+        raise ContainerError(f'invalid output path: "{target}" must be a directory or a regular file', exit_code=1)
     contents = path.endswith("/.")
     follow = follow or contents or path.endswith("/")
     kind, _ = running.look(name, path, follow=follow)

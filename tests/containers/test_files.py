@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 import tarfile
 from pathlib import Path
@@ -70,6 +71,9 @@ def test_what_a_container_gives_does_not_lead_out(box: Commands) -> None:
     box("cp", "box:/one/l", ".")
     assert "cannot overwrite non-directory" in box("cp", "box:/two/l", ".", code=1).err
     assert secret.read_text() == "of the host\n"
+    os.mkfifo(box.directory / "pipe")
+    assert "must be a directory or a regular file" in box("cp", "box:/d/f", "pipe", code=1).err
+    assert (box.directory / "pipe").is_fifo()
 
 
 def test_a_copy_that_breaks_off_leaves_a_container_whole(box: Commands) -> None:
