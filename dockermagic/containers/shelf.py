@@ -197,8 +197,12 @@ class Place:
 
     @staticmethod
     def say_code(held: int, code: int | None) -> None:
-        """Tell who waits how it ended; None makes room for that, so that a full disk does not keep it."""
-        os.pwrite(held, f"{'' if code is None else code:<{_CODE}}".encode(), 0)
+        """Tell who waits how it ended; None makes room for that, so that a full disk does not keep it.
+
+        Where there is not even that room the state alone says it.
+        """
+        with contextlib.suppress(OSError):
+            os.pwrite(held, f"{'' if code is None else code:<{_CODE}}".encode(), 0)
 
     @contextlib.contextmanager
     def end(self) -> Iterator[Callable[[], int | None]]:
