@@ -458,7 +458,7 @@ class Containers:
 
 def _end_here(number: int) -> None:
     """At a terminal the keys are the container's, a signal is for who shows it: a shell would not hear it."""
-    raise SystemExit(128 + number)
+    raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
 
 
 def _copy(source: int, target: int, terminal: Terminal | None, away: Cancel) -> None:
