@@ -131,9 +131,9 @@ def ssh_agent(text: str, environment: Mapping[str, str] | None = None) -> tuple[
         name, _, rest = text.partition(",")
         value = f"{known.get('SSH_AUTH_SOCK', '')},{rest}".strip(",")
     name, value = name or "default", value or known.get("SSH_AUTH_SOCK", "")
-    if not value:
+    words = [word for word in value.split(",") if word not in ("", "raw=false")]
+    if not words:
         raise ValueError(f"invalid empty ssh agent socket for '{name}': SSH_AUTH_SOCK is not set")
-    words = [word for word in value.split(",") if word != "raw=false"]
     if "raw=true" in words:
         raise ValueError("raw=true is not supported: a RUN reaches an agent, which lists its keys and signs")
     paths = [Path(path).expanduser().absolute() for path in words]

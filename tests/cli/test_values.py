@@ -99,6 +99,8 @@ def test_ssh_takes_the_agent_of_the_environment(tmp_path: Path, monkeypatch: pyt
         values.ssh_agent("git=key,none", known)
     with pytest.raises(ValueError, match="SSH_AUTH_SOCK is not set"):
         values.ssh_agent("default", {})
+    with pytest.raises(ValueError, match="SSH_AUTH_SOCK is not set"):
+        values.ssh_agent("default,raw=false", {})
     assert values.ssh_agent("git=key,raw=false", known) == ("git", f"{tmp_path}/key")
     with pytest.raises(ValueError, match="raw=true is not supported"):
         values.ssh_agent("default,raw=true", known)
