@@ -113,6 +113,14 @@ _FILTERS = (
 _STATUS = ("created", "restarting", "running", "removing", "paused", "exited", "dead")
 
 
+def _found(expression: str, name: str) -> bool:
+    """Whether a name has what an expression describes; one that is none describes nothing, as in Docker."""
+    try:
+        return re.search(expression, name) is not None
+    except re.error:
+        return False
+
+
 def _matches(console: Console, container: Container, name: str, wanted: str) -> bool:
     label, equals, value = wanted.partition("=")
     known = console.engine.running.get
@@ -121,7 +129,7 @@ def _matches(console: Console, container: Container, name: str, wanted: str) -> 
         "since": lambda: container.created > known(wanted).created,
         "network": lambda: container.network == wanted,
         "volume": lambda: any(wanted in (bind.volume, str(bind.path), bind.target) for bind in container.binds),
-        "name": lambda: any(re.search(wanted, name) for name in (container.name, f"/{container.name}")),
+        "name": lambda: any(_found(wanted, name) for name in (container.name, f"/{container.name}")),
         "id": lambda: container.id.startswith(wanted),
         "status": lambda: container.status == wanted,
         "ancestor": lambda: (
