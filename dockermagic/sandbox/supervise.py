@@ -136,7 +136,9 @@ class Run:
             os.close(fd)
         if not piece:
             self.loop.unwatch(self.status.fileno())
-            if not self.stopped and "process" in self.messages and not self.messages.keys() & {"error", "refused"}:
+            known = self.messages.keys()
+            if not self.stopped and "process" in known and not known & {"error", "refused", "began"}:
+                self.messages["began"] = True  # the end is read again when it has ended
                 self._tell(b'{"began":true}')
         return bool(piece)
 
