@@ -382,15 +382,16 @@ class Supervisor:
             os.close(process)
 
     def _kill(self, line: Line, question: Mapping[str, Any], fds: list[int]) -> None:
-        with self._lock:
-            running = self._running
-        over, number = self.once_over, int(question["signal"])
-        if number in (signal.SIGKILL, self.container.stop_signal):
-            self._stopped = True
-        if self.state.status == "restarting":
+        number = int(question["signal"])
+        with self._lock:  # what is started from here on sees that it is not to run
+            over, running = self.once_over, self._running
+            self._stopped = self._stopped or number in (signal.SIGKILL, self.container.stop_signal)
+        if running is None or not running.signal(number):
+            if self.state.status != "restarting":
+                raise ContainerError(f"container {self.container.id} is not running", exit_code=1)
+            if running is not None and self._stopped:  # it is about to begin
+                running.stop()
             self._wake(hurried=self._stopped)
-        elif running is None or not running.signal(number):
-            raise ContainerError(f"container {self.container.id} is not running", exit_code=1)
         if number == signal.SIGKILL:
             with self._changed:
                 self._changed.wait_for(lambda: self._leaving or self.once_over is not over)

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import subprocess
+import threading
 import time
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 
 from dockermagic.containers import control
 from dockermagic.containers.request import ExecRequest, RunRequest
+from dockermagic.containers.supervisor import Supervisor
 from dockermagic.engine import Engine
 from tests.cli.conftest import Commands
 from tests.cli.test_containers import read_until, terminal, wait_for
@@ -342,6 +344,27 @@ def test_restart_returns_when_it_has_begun(engine: Engine, bad: bool) -> None:
 
     assert containers.get(identity).status == "running"
     assert containers.execute(identity, ExecRequest(("true",)), output=None) == 0
+
+
+@pytest.mark.plain
+def test_one_that_is_killed_while_it_is_started_anew(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody else would end it. Each of its runs begins once."""
+    begun, killing, restarts = Supervisor._has_begun, list[threading.Thread](), list[int]()
+
+    def late(supervisor: Supervisor) -> None:
+        restarts.append(supervisor.state.restarts)
+        if restarts[-1]:
+            killing.append(threading.Thread(target=engine.running.kill, args=(supervisor.container.id,)))
+            killing[-1].start()
+            with_deadline(lambda: supervisor._stopped)
+        begun(supervisor)
+
+    monkeypatch.setattr(Supervisor, "_has_begun", late)
+    command = ("sh", "-c", "[ -e /once ] && exec sleep 1000; touch /once; exit 1")
+    result = engine.run(RunRequest("busybox", command, restart="always"), output=lambda stream, data: None)
+    assert (result.exit_code, restarts) == (137, [0, 1])
+    for thread in killing:
+        thread.join()
 
 
 @pytest.mark.alike
