@@ -303,7 +303,11 @@ class Engine(Exchange, Upkeep):
     def container_sizes(self, container: Container) -> tuple[int, int]:
         """The bytes of what a container changed, and of that with its image."""
         own = self.running.size(container.id)
-        return own, own + int(self.inspect(container.image_id)["Size"])
+        try:
+            below = int(self.inspect(container.image_id)["Size"])
+        except ImageNotFoundError:  # its layers stay as long as it does
+            below = sum(map(self.running.bytes_below, container.lowers))
+        return own, own + below
 
     def begin(self) -> None:
         """Something will be run: start what runs it beside what has to be found out before, even in what way.

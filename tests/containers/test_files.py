@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
 import tarfile
 from pathlib import Path
@@ -100,6 +101,14 @@ def test_what_changed_becomes_an_image(box: Commands) -> None:
     assert box("run", "--rm", "made:1", "sh", "-c", "cat /made; test -e /etc/group || echo gone").out == "1\ngone\n"
     assert box("run", "--rm", "made:2", code=1).out == "5\n1\n"
     assert "a note" in box("history", "made:1").out
+
+
+@pytest.mark.plain
+def test_the_size_of_one_whose_image_is_gone(busybox: Commands) -> None:
+    busybox("create", "--name", "left", "busybox", "true")
+    busybox("rmi", "-f", "busybox")
+    assert re.fullmatch(r"0B \(virtual [0-9.]+MB\)\n", busybox("ps", "-a", "--format", "{{.Size}}").out)
+    assert busybox("ps", "-aq", "--filter", "name=[").out == ""  # no expression at all
 
 
 def test_volumes(busybox: Commands) -> None:
