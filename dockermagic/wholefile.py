@@ -63,7 +63,7 @@ def _open(folder: Path, aside: Path, mode: int) -> tuple[bool, int]:
         except OSError as error:
             if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL):
                 raise
-    return False, os.open(aside, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), mode)
+    return False, os.open(aside, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode)
 
 
 def _name(file: int, path: Path) -> None:

@@ -136,7 +136,7 @@ class _Target:
     def _make(self, here: int, name: str, entry: Entry, reader: TarReader) -> bool:
         match entry.kind:
             case _ if entry.kind == FILE:
-                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
+                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
                 with open(disk.open(name, flags, 0o600, dir_fd=here), "wb") as file:
                     if entry.sparse is None:
                         for piece in reader.data():

@@ -50,7 +50,7 @@ class Lock:
         return True
 
     def _try_file(self) -> bool:
-        fd = os.open(self._file, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
+        fd = os.open(self._file, os.O_RDWR | os.O_CREAT, 0o600)
         if claim(fd, shared=self.shared, wait=False) and os.fstat(fd).st_nlink:
             self._fd = fd
             return True

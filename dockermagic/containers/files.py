@@ -15,12 +15,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from dockermagic.errors import ContainerError
-from dockermagic.oci import rooted
+from dockermagic.oci import disk, rooted
 from dockermagic.sandbox import ownership, syscalls
 
 __all__ = ["export", "extract", "look", "make_way"]
 
-_DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)
+_DIRECTORY = os.O_RDONLY | disk.O_DIRECTORY
 
 
 @contextlib.contextmanager

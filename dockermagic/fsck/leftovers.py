@@ -175,7 +175,7 @@ class Leftovers:
 def _unheld(path: Path) -> Iterator[bool]:
     """Whether nobody holds the lock of this file or directory; inside the block nobody can take it."""
     try:
-        fd = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        fd = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
         yield True
         return

@@ -72,9 +72,7 @@ class Arrival:
                 raise self._error
             is_here = self._ended
         if is_here:
-            file = os.open(
-                f"/dev/fd/{self._file}", os.O_RDONLY | getattr(os, "O_CLOEXEC", 0)
-            )  # with a position of its own
+            file = os.open(f"/dev/fd/{self._file}", os.O_RDONLY)  # with a position of its own
             try:
                 yield file
             finally:

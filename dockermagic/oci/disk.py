@@ -12,6 +12,11 @@ from typing import TYPE_CHECKING
 RECORDED = not (sys.platform.startswith("linux") and hasattr(os, "geteuid"))
 """Whether layers are records here, which nothing can be run in."""
 
+# Flags of open that another system may have not, and then needs not.
+O_DIRECTORY: int = getattr(os, "O_DIRECTORY", 0)
+O_NOFOLLOW: int = getattr(os, "O_NOFOLLOW", 0)
+O_NONBLOCK: int = getattr(os, "O_NONBLOCK", 0)
+
 if TYPE_CHECKING or not RECORDED:
     from os import (
         chmod,
@@ -58,6 +63,9 @@ else:
     from dockermagic.oci.recorded import *  # noqa: F403
 
 __all__ = [
+    "O_DIRECTORY",
+    "O_NOFOLLOW",
+    "O_NONBLOCK",
     "RECORDED",
     "chmod",
     "chown",

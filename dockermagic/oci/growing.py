@@ -30,7 +30,7 @@ from dockermagic.oci.rooted import READ, Directories, follow, join, remove_tree
 
 __all__ = ["NEW_FILE", "Displaced", "GrowingLayer", "set_attributes", "write_all"]
 
-NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 _LONGEST_PATH = 4096
 _REFUSED = (errno.EPERM, errno.EINVAL, errno.EACCES, errno.EOVERFLOW)
 _NO_ATTRIBUTE = (errno.EPERM, errno.ENOTSUP, errno.EINVAL, errno.EACCES)

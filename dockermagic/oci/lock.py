@@ -34,7 +34,7 @@ except ImportError:  # Windows
 
 BESIDE = ".lock"
 """Behind the name of a directory: what is locked in its place on Windows, which opens none."""
-_FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+_FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
 _FAR = 1 << 40
 """Where a byte is locked on Windows: what is locked there cannot be read."""
 

@@ -63,7 +63,7 @@ __all__ = [
 
 _FIRST_HANDLE = 1 << 24
 """Directories are numbers from here on, which no file of the system has."""
-_BINARY = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+_BINARY = getattr(os, "O_BINARY", 0)
 
 _lock = threading.RLock()
 _handles = itertools.count(_FIRST_HANDLE)

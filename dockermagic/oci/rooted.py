@@ -15,9 +15,9 @@ from dockermagic.oci import disk
 __all__ = ["DIRECTORY", "READ", "Directories", "clean", "follow", "join", "link_below", "remove_tree"]
 
 _OPEN_AT_ONCE = 64
-READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+READ = os.O_RDONLY | disk.O_NOFOLLOW | disk.O_NONBLOCK
 """How a file is opened that may be anything: no link is followed, and a FIFO keeps nobody waiting."""
-DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+DIRECTORY = os.O_RDONLY | disk.O_DIRECTORY | disk.O_NOFOLLOW
 _LINKS_FOLLOWED = 40
 _LONGEST_PATH = 4096
 _LONGEST_NAME = 255
@@ -95,7 +95,7 @@ class Directories:
     """
 
     def __init__(self, root: str) -> None:
-        self._root = disk.open(root, DIRECTORY & ~getattr(os, "O_NOFOLLOW", 0))
+        self._root = disk.open(root, DIRECTORY & ~disk.O_NOFOLLOW)
         self._open: OrderedDict[str, int] = OrderedDict()
 
     def fd(self, path: str) -> int:

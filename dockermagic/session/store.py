@@ -86,7 +86,7 @@ class SessionFile:
         """Wait for other writers of this session, in any process and thread; Ctrl-C ends the waiting."""
         with _clear_errors(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
+            flags = os.O_RDWR | os.O_CREAT
             handle = os.open(self.path.with_suffix(".lock"), flags, 0o644)
         try:
             try:
