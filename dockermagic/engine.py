@@ -373,12 +373,15 @@ class Engine(Exchange, Upkeep):
         from dockermagic.oci.spec import ImageConfig
 
         base = Reference.parse(f"committed:{secrets.token_hex(8)}")
-        descriptor = image.write(self.store)
+        triggers = image.config.config.onbuild  # which are for who builds on the image
+        plain = replace(image.config, config=replace(image.config.config, onbuild=()))
+        descriptor = replace(image, config=plain).write(self.store)
         self.store.tag(base, descriptor)
         try:
             built = self.build(BuildRequest("\n".join((f"FROM {base}", *changes))))
-            made = {**image.config.to_json(), "config": built.stages[built.target].config["config"]}
-            return replace(image, config=ImageConfig.from_json(made))
+            made = ImageConfig.from_json({**plain.to_json(), "config": built.stages[built.target].config["config"]})
+            config = replace(made.config, onbuild=(*triggers, *made.config.onbuild))
+            return replace(image, config=replace(made, config=config))
         finally:
             self.store.forget(descriptor.digest)
 

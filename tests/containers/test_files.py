@@ -111,6 +111,15 @@ def test_the_size_of_one_whose_image_is_gone(busybox: Commands) -> None:
     assert busybox("ps", "-aq", "--filter", "name=[").out == ""  # no expression at all
 
 
+def test_triggers_are_kept_by_a_commit_and_not_pulled(box: Commands) -> None:
+    box("commit", "-c", "ONBUILD COPY nothing /", "box", "triggers:1")
+    box("create", "--name", "loaded", "triggers:1", "true")
+    box("commit", "-c", "ONBUILD ENV A=b", "loaded", "triggers:2")
+    config = json.loads(box("inspect", "triggers:2").out)[0]["Config"]
+    assert config["OnBuild"] == ["COPY nothing /", "ENV A=b"]
+    box("rm", "loaded")
+
+
 def test_volumes(busybox: Commands) -> None:
     assert busybox("volume", "create", "data").out == "data\n"
     busybox("create", "--name", "user", "-v", "data:/data", "busybox", "true")
