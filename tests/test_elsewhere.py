@@ -152,6 +152,31 @@ def test_layers_are_read_and_written_in_one_way(module: str) -> None:
     assert not {name for name in asked if name in disk.__all__} - {"dup", "close"}
 
 
+def test_who_waits_for_a_lock_is_in_nobodys_way() -> None:
+    """Windows removes no file that somebody else has open."""
+    program = """if 1:
+        import sys, tempfile, threading
+        from pathlib import Path
+        from tests import elsewhere
+        elsewhere.hide("win32")
+        from dockermagic.build.locks import Lock
+        path, inside, most = Path(tempfile.mkdtemp(), "lock"), [], []
+        def work():
+            for _ in range(100):
+                with Lock(path, "name"):
+                    inside.append(1)
+                    most.append(len(inside))
+                    inside.pop()
+        workers = [threading.Thread(target=work) for _ in range(3)]
+        [worker.start() for worker in workers]
+        [worker.join() for worker in workers]
+        print(len(most), max(most))
+    """
+    done = subprocess.run([sys.executable, "-c", program], cwd=REPO, capture_output=True, text=True, timeout=60)
+
+    assert (done.stdout, done.stderr) == ("300 1\n", "")
+
+
 def test_an_image_built_elsewhere_is_the_same(place: Place, here: dict[str, Any]) -> None:
     """Windows has no modes to copy, so that there all files of the context are 0755."""
     layers = place.layers("made")

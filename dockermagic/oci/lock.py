@@ -112,9 +112,11 @@ def discard(descriptor: int, path: Path) -> None:
     """Close a file of :func:`new_file`, and remove it if it was not published."""
     if fcntl is None:
         os.close(descriptor)
+        with contextlib.suppress(PermissionError):  # who has opened it meanwhile, to look or to wait, removes it
+            path.unlink(missing_ok=True)
+        return
     path.unlink(missing_ok=True)
-    if fcntl is not None:
-        os.close(descriptor)
+    os.close(descriptor)
 
 
 @contextlib.contextmanager
