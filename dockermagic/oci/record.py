@@ -68,7 +68,7 @@ class Layer:
             node = Node(mode)
             node.owner, node.mtime_ns, node.links = (uid, gid), mtime_ns, links
             node.device, node.target = device, target
-            node.content = f"{path}/{content}" if content else ""
+            node.content = f"{path}/{int(content)}" if content else ""  # a number and no way to another place
             node.xattrs = {name: value.encode("latin-1") for name, value in xattrs.items()}
             nodes.append(node)
         for node, fields in zip(nodes, record["files"], strict=True):

@@ -153,7 +153,7 @@ def open(path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None)
             code = errno.ELOOP if modes.S_ISLNK(node.mode) else errno.ENOTDIR
             raise OSError(code, os.strerror(code), path)
     made = flags & (os.O_CREAT | os.O_EXCL)
-    fd = os.open(node.content, (flags & ~getattr(os, "O_NOFOLLOW", 0)) | _BINARY, 0o600 if made else 0)
+    fd = os.open(node.content, flags | getattr(os, "O_NOFOLLOW", 0) | _BINARY, 0o600 if made else 0)
     found = os.fstat(fd)
     _files[fd] = (spot.layer, node, (found.st_dev, found.st_ino))
     return fd
