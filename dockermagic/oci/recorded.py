@@ -78,7 +78,7 @@ def _spot(path: Any, dir_fd: int | None = None) -> Spot | str:
     """Where a path is: in an open layer, or on the host."""
     path = os.fspath(path)
     if dir_fd is not None:
-        held = _directories[dir_fd]
+        held = _directory(dir_fd)
         return f"{held}/{path}" if isinstance(held, str) else Spot(*held, path)
     above, below = path, []
     while above not in _layers:
@@ -91,6 +91,13 @@ def _spot(path: Any, dir_fd: int | None = None) -> Spot | str:
     for part in reversed(below):
         spot = Spot(layer, spot.node(), part)
     return spot
+
+
+def _directory(fd: int) -> tuple[Layer, Node] | str:
+    """What is open there. Raises NotADirectoryError for a file, which Windows lets be opened as a directory."""
+    if fd not in _directories:
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+    return _directories[fd]
 
 
 def _held(fd: int) -> tuple[Layer, Node] | None:
@@ -135,7 +142,7 @@ def open(path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None)
             return _handle(layer, layer.root)
     spot = _spot(path, dir_fd)
     if isinstance(spot, str):
-        if os.path.isdir(spot) and not os.path.islink(spot):
+        if os.path.isdir(spot) and (dir_fd is None or not os.path.islink(spot)):  # one that leads to a tree
             handle = next(_handles)
             _directories[handle] = spot
             return handle
@@ -280,7 +287,7 @@ def scandir(path: Any) -> Iterator[Iterator[_Item]]:
     """What is in a directory, each entry as it is itself: no link is followed."""
     place: Spot | str
     if isinstance(path, int):
-        held = _directories[path]
+        held = _directory(path)
         place = held if isinstance(held, str) else Spot(*held, "")
     else:
         place = _spot(path)
