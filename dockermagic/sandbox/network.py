@@ -134,6 +134,8 @@ class Network:
         self._sockets.append(taken)
         if port.protocol == "tcp":
             taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            taken.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # [::] is none of IPv4
         where = f"[{port.address}]" if family == socket.AF_INET6 else port.address
         first, last = port.host, max(port.host, port.last)
         try:

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from dockermagic.sandbox.namespaces import NamespaceSandbox
+from dockermagic.sandbox.network import Network, Published
 from tests.cli.conftest import Commands
 from tests.containers.test_detached import until_logged
 
@@ -174,6 +176,16 @@ def test_port_options(busybox: Commands) -> None:
         ("80/sctp", "invalid proto: sctp"),
     ):
         assert said in busybox("run", "-p", wrong, "busybox", "true", code=125).err
+
+
+@pytest.mark.skipif(not Path("/proc/net/if_inet6").exists(), reason="no IPv6 here")
+def test_a_port_of_ipv6_is_none_of_ipv4(tmp_path: Path) -> None:
+    """As Docker has it: who publishes at [::] opens nothing else, and may publish at 0.0.0.0 besides."""
+    sandbox = NamespaceSandbox("root", tmp_path)
+    first = Network(sandbox, [Published(80, "tcp", 0, "::")], tmp_path)
+    second = Network(sandbox, [Published(80, "tcp", first.ports[0].host, "0.0.0.0")], tmp_path)
+    second.close()
+    first.close()
 
 
 def test_nothing_of_a_network_is_left(net: Commands) -> None:
