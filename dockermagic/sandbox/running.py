@@ -76,8 +76,11 @@ def _through_pipe(source: int) -> int:
 
 
 def _feed(source: int, target: int) -> None:
+    poll = select.poll()
+    poll.register(source, select.POLLIN)
+    poll.register(target, 0)  # what happens there is that it is read no more: the rest is somebody else's
     try:
-        while data := os.read(source, _PIECE):
+        while target not in dict(poll.poll()) and (data := os.read(source, _PIECE)):
             while data:
                 data = data[os.write(target, data) :]
     except OSError:  # it reads no more; or that is how a terminal ends

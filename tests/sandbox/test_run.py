@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -107,6 +108,23 @@ def test_standard_input(room: Room, tmp_path: Path) -> None:
         # Through the file itself it could be written.
         room.run("echo into it > /proc/self/fd/0", stdin=file.fileno())
     assert (tmp_path / "text").read_text() == "from a file"
+
+
+def test_standard_input_that_comes_late_and_is_left_over(room: Room) -> None:
+    """One that keeps no reader waiting is waited for; what comes after the command's end is for the next."""
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    with ours, theirs:
+        late = threading.Timer(0.3, ours.sendall, (b"late\n",))
+        late.start()
+        assert room.printed("head -n 1", stdin=theirs.fileno()) == "late\n"
+        late.join()
+        wait = time.monotonic() + 10
+        while any(thread.name == "dockermagic-stdin" for thread in threading.enumerate()):
+            assert time.monotonic() < wait
+            time.sleep(0.01)
+        ours.sendall(b"next\n")
+        assert room.printed("head -n 1", stdin=theirs.fileno()) == "next\n"
 
 
 @pytest.mark.parametrize(
