@@ -38,7 +38,7 @@ def rows_below(top: str, folder: str = "") -> Iterator[tuple[str, Row]]:
         place = f"{top}/{folder}"
         try:
             listed = _listed(place)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):  # it went, or gave way to a file
             continue
         except PermissionError:  # closed by its own mode, to an owner without privileges
             mode = stat.S_IMODE(os.lstat(place).st_mode)

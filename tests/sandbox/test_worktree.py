@@ -111,3 +111,12 @@ def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
         (tmp_path / "record").write_bytes(broken)
         assert tree_record.read(tmp_path / "record") is None
     assert tree_record.read(tmp_path / "missing") is None
+
+
+def test_a_folder_may_give_way_while_it_is_looked_at(tmp_path: Path) -> None:
+    (tmp_path / "x").mkdir()
+    rows = tree_record.rows_below(str(tmp_path))
+    assert next(rows)[0] == "x"
+    (tmp_path / "x").rmdir()
+    (tmp_path / "x").touch()
+    assert list(rows) == []
