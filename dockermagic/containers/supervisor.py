@@ -88,10 +88,12 @@ class Supervisor:
                 try:
                     self._again_and_again(stdin)
                 finally:
-                    if not self.container.request.remove:
-                        self.update()
-                    self._leaving = True
-                    self._wake()
+                    try:
+                        if not self.container.request.remove:
+                            self.update()
+                    finally:  # whoever waits for its end is told, whatever the disk says
+                        self._leaving = True
+                        self._wake()
             return self.state
         finally:
             if unsubscribe is not None:

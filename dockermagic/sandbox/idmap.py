@@ -69,7 +69,7 @@ def _name() -> str:
 
 def _tool(name: str) -> str | None:
     paths = (f"{folder}/{name}" for folder in (*os.get_exec_path(), "/usr/bin", "/usr/sbin", "/bin"))
-    return next((path for path in paths if os.access(path, os.X_OK)), None)
+    return next((path for path in paths if os.path.isfile(path) and os.access(path, os.X_OK)), None)
 
 
 def write_ranges(pid: int) -> None:
