@@ -151,7 +151,7 @@ def main(words: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
-            reconfigure(errors="backslashreplace")
+            reconfigure(errors="backslashreplace", line_buffering=True)  # a pipe's reader is told in time, too
     termination = _Termination()
     shown, warnings.formatwarning = warnings.formatwarning, lambda message, *_: f"WARNING: {message}\n"
     before = signal.signal(signal.SIGTERM, termination)

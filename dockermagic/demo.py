@@ -57,19 +57,22 @@ def run(console: Place, output: Path | None = None, notebook: Path | None = None
         raise DockermagicError(f"cannot write to {folder}: {error.strerror}") from None
     source = notebook or find_notebook()
     console.write(f"{source.name}, on dockermagic's own engine. The store is {console.engine.home}.\n")
+    console.write("Its kernel starts ...\n")
     told: list[str] = []
 
-    def tell(cell: NotebookNode) -> None:
-        if cell.id in EXERCISE:
-            return
-        code, text = cell.source, _text_of(cell)
-        if code.startswith(("%%dockerfile", "%dockerfile replay")):
+    def begun(cell: NotebookNode) -> None:
+        if cell.id not in EXERCISE:
+            console.write(f"\n{_indented(cell.source, '> ', '  ')}\n")
+
+    def done(cell: NotebookNode) -> None:
+        text = "" if cell.id in EXERCISE else _text_of(cell)
+        if cell.source.startswith(("%%dockerfile", "%dockerfile replay")):
             told.append(text)
-        console.write(f"\n{_indented(code, '> ', '  ')}\n{_indented(text, '    ', '    ')}\n" if text else "")
+        console.write(f"{_indented(text, '    ', '    ')}\n" if text else "")
 
     document = read_notebook(source)
     try:
-        execute(document, folder, console.engine.home, done=tell)
+        execute(document, folder, console.engine.home, begun=begun, done=done)
     finally:
         pages = _write_pages(document, folder, source)
     _tell_image(console)

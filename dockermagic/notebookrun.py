@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["execute", "read_notebook"]
 
+_START_SECONDS = 600
+"""What a kernel may take to start; one that dies is seen at once. On an emulated machine it is a minute."""
+
 
 def read_notebook(path: Path) -> NotebookNode:
     """The notebook of a file, as format 4."""
@@ -30,20 +33,22 @@ def execute(
     home: Path,
     *,
     environment: Mapping[str, str] | None = None,
+    begun: Callable[[NotebookNode], None] = lambda cell: None,
     done: Callable[[NotebookNode], None] = lambda cell: None,
 ) -> None:
     """Run every cell in ``folder`` on the store ``home``; the outputs are in the notebook afterwards.
 
     Without widgets: what it leaves is text and HTML without scripts. Each cell keeps what it showed when it ran: a card
-    that later cells change would tell the end first to those who read the page from the top. ``done`` is called with
-    each code cell that ran. Raises DockermagicError where a cell fails that is not marked ``raises-exception``.
+    that later cells change would tell the end first to those who read the page from the top. ``begun`` is called with
+    each code cell before it runs, ``done`` after it ran. Raises DockermagicError where a cell fails that is not marked
+    ``raises-exception``, and where the kernel does not start or dies.
     """
     from copy import deepcopy
 
     from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
     from jupyter_client.manager import AsyncKernelManager
     from nbclient import NotebookClient
-    from nbclient.exceptions import CellExecutionError, DeadKernelError
+    from nbclient.exceptions import CellExecutionError
 
     module = "dockermagic.notebook" if has_dockerfile_kernel(notebook.metadata) else "ipykernel_launcher"
 
@@ -59,6 +64,9 @@ def execute(
     def begins(cell: NotebookNode, cell_index: int, **more: Any) -> None:
         shown.extend(deepcopy(above.get("outputs")) for above in notebook.cells[len(shown) : cell_index])
 
+    def executes(cell: NotebookNode, cell_index: int, **more: Any) -> None:
+        begun(cell)
+
     def executed(cell: NotebookNode, cell_index: int, **more: Any) -> None:
         if cell.cell_type == "code":
             done(cell)
@@ -67,19 +75,21 @@ def execute(
         notebook,
         AsyncKernelManager(kernel_spec_manager=ThisPython()),
         timeout=None,
+        startup_timeout=_START_SECONDS,
         record_timing=False,
         coalesce_streams=True,
         store_widget_state=False,
         resources={"metadata": {"path": str(folder)}},
         on_cell_start=begins,
+        on_cell_execute=executes,
         on_cell_executed=executed,
     )
     try:
         client.execute(env=_environment(home, environment or {}), stderr=_nowhere(), cleanup_kc=True)
     except CellExecutionError as error:
         raise DockermagicError(f"a cell of the notebook failed: {error.ename}: {error.evalue}") from None
-    except DeadKernelError:
-        raise DockermagicError("the notebook's kernel died", hint="Was it killed for want of memory?") from None
+    except RuntimeError as error:  # nbclient's word for a kernel that died, or never came
+        raise DockermagicError(f"the notebook's kernel: {error}", hint="Was it killed for want of memory?") from None
     finally:
         for cell, outputs in zip(notebook.cells, shown, strict=False):
             if outputs is not None:

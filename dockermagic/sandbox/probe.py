@@ -22,6 +22,10 @@ from dockermagic.values import asdict, dataclass, replace
 __all__ = ["Probe", "Trial", "choose", "probe"]
 
 _VERSION = 3
+_PATIENCE = 5.0
+"""Seconds after which a trial is spoken of; it takes a tenth of one where nothing is slow."""
+_MOST = 60
+"""Seconds that a trial may take: a machine may be emulated, and its disk cold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,17 +240,25 @@ def _try(mode: str, home: Path) -> Trial:
         (home / "mnt").mkdir(parents=True, exist_ok=True)
         held = _make_place(place)
         import subprocess
+        import threading
+        import warnings
 
         from dockermagic.sandbox.interpreters import python
 
-        done = subprocess.run(
-            [*python("dockermagic.sandbox.trial"), mode, str(place), str(home / "mnt")],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            cwd="/",
-            check=False,
-        )
+        told = f"it takes long to find out whether the sandbox {mode} works here; after {_MOST} s it counts as refused"
+        slow = threading.Timer(_PATIENCE, warnings.warn, [told])
+        slow.start()
+        try:
+            done = subprocess.run(
+                [*python("dockermagic.sandbox.trial"), mode, str(place), str(home / "mnt"), str(_MOST)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                cwd="/",
+                check=False,
+            )
+        finally:
+            slow.cancel()
         answer = json.loads(done.stdout or b"{}")
         if answer.pop("full", False):
             raise OSError(errno.ENOSPC, "No space left on device")

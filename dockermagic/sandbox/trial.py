@@ -1,4 +1,8 @@
-"""The probe's child: every step of a RUN once, in the order in which a RUN does them, until one is refused."""
+"""The probe's child: every step of a RUN once, in the order in which a RUN does them, until one is refused.
+
+A step that does not come back (a PRoot that its tracing stops, a newuidmap that waits for a directory service) counts
+as refused when the trial's time is over, and what it started is ended.
+"""
 
 from __future__ import annotations
 
@@ -66,12 +70,15 @@ def _hint(step: str, ids: str) -> str:
     return _HINTS.get(step, "")
 
 
-def main(mode: str, place: str, mount_point: str) -> NoReturn:
-    """Print one JSON object with the fields of a Trial."""
+def main(mode: str, place: str, mount_point: str, seconds: str) -> NoReturn:
+    """Print one JSON object with the fields of a Trial, after ``seconds`` at the latest."""
     steps: list[str] = []
     result: dict[str, Any] = {"mode": mode, "works": False, "steps": steps}
     step = "user namespace"
+    signal.signal(signal.SIGALRM, _too_late)
+    syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
     try:
+        signal.setitimer(signal.ITIMER_REAL, float(seconds))
         way = WAYS[mode]
         if not way.namespaces:
             step = "PRoot" if way.ids == "single" else "chroot"
@@ -104,8 +111,13 @@ def main(mode: str, place: str, mount_point: str) -> NoReturn:
     except OSError as error:
         result |= {"full": True} if is_full(error) else {}
         result |= {"failed": step, "reason": str(error), "hint": _hint(step, WAYS[mode].ids)}
+        proot.end_all()
     print(json.dumps(result), flush=True)
     os._exit(0)
+
+
+def _too_late(number: int, frame: object) -> NoReturn:
+    raise TimeoutError("it did not end in time")
 
 
 def _overlay(place: str, mount_point: str) -> None:

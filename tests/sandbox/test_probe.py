@@ -103,9 +103,22 @@ def test_no_more_namespaces_are_not_a_full_disk(tmp_path: Path) -> None:
     """Linux refuses both with the same number; the hint names the switch. It is set in a user namespace of our own."""
     steps = 'echo 0 > /proc/sys/user/max_user_namespaces; exec "$@"'
     trial = "import sys; from dockermagic.sandbox.trial import main; main('single', *sys.argv[1:])"
-    command = [sys.executable, "-c", trial, str(tmp_path), str(tmp_path)]
+    command = [sys.executable, "-c", trial, str(tmp_path), str(tmp_path), "60"]
     done = subprocess.run(["unshare", "-Ur", "sh", "-c", steps, "sh", *command], capture_output=True, text=True)
 
     answer = json.loads(done.stdout)
     assert (answer["works"], answer["failed"], "full" in answer) == (False, "user namespace", False)
     assert "sysctl user.max_user_namespaces" in answer["hint"]
+
+
+def test_what_does_not_come_back_is_refused(tmp_path: Path) -> None:
+    """A PRoot that hangs, as where its tracing is held up, is given up, and no way is left waiting for it."""
+    (tmp_path / "proot").write_text("#!/bin/sh\nsleep 1000\n")
+    (tmp_path / "proot").chmod(0o755)
+    trial = "import sys; from dockermagic.sandbox.trial import main; main('proot', *sys.argv[1:])"
+    command = [sys.executable, "-c", trial, str(tmp_path), str(tmp_path), "0.2"]
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+
+    answer = json.loads(done.stdout)
+    assert (answer["works"], answer["reason"]) == (False, "it did not end in time")
