@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from dockermagic.celltext import read_cell
+from dockermagic.dockerfile.directives import KNOWN, find_directive
 from dockermagic.dockerfile.parser import parse
 from dockermagic.errors import UsageError
 from dockermagic.values import dataclass
@@ -159,10 +160,16 @@ def _above(comments: Sequence[str], written: Any = None, *, first: bool = False)
     said = _texts(comments)
     like_directive = bool(said and _DIRECTIVE_LIKE.match(said[0]))
     kept = f"\n{written}" if first and written is not None else written
-    if _holds(kept, said) and kept.endswith("\n") and not (first and like_directive):
+    if _holds(kept, said) and kept.endswith("\n") and not (first and _has_directive(written)):
         return str(written)
     guard = ["#"] if like_directive else []
     return _lines([] if first else ["", ""]) + _lines([*guard, *(f"# {line}".rstrip() for line in said)])
+
+
+def _has_directive(written: str) -> bool:
+    """Whether a file that begins with these lines, or has them below directives, has directives in them."""
+    lines = "\n".join(line.lstrip() for line in written.split("\n"))
+    return any(find_directive(lines, name) for name in KNOWN)
 
 
 def _below(comments: Sequence[str], written: Any = None) -> str:

@@ -85,6 +85,7 @@ CMD c
         *(TEXT, PLAIN, "FROM a\nRUN b\n", "FROM a\n\n# x=y\nRUN b\n"),
         *("FROM a", "FROM a  \n\t\n", "FROM a\n# end", "FROM a \n\n\nRUN b \\\n\n"),
         *("\ufeff# escape=`\n\n# c\nFROM a\n", PLAIN.replace("\n", "\r\n"), "FROM a\r\nRUN b\n"),
+        *("# a=b\nFROM a\n", "\n# escape=`\nFROM a\n", "# syntax=x\n# a=b\nFROM a\n"),
     ],
 )
 def test_a_round_trip_changes_no_byte(kernel: str, blocks: bool, text: str) -> None:
@@ -146,6 +147,9 @@ def test_a_text_never_becomes_a_directive() -> None:
     ]
 
     assert parse(to_dockerfile({"cells": cells})).directives == ()
+    for above in ("# escape=`\n", " # escape=`\n"):
+        cells[1]["metadata"] = {"dockermagic": {"above": above}}
+        assert parse(to_dockerfile({"cells": cells})).directives == ()
 
 
 def test_what_is_no_dockerfile_is_refused() -> None:

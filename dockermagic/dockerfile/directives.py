@@ -8,7 +8,7 @@ import re
 from dockermagic.dockerfile.text import SPACE, quote
 from dockermagic.values import dataclass
 
-__all__ = ["CheckOptions", "Directive", "find_directive", "parse_check", "read_directive"]
+__all__ = ["KNOWN", "CheckOptions", "Directive", "find_directive", "parse_check", "read_directive"]
 
 KNOWN = frozenset({"check", "escape", "syntax"})
 _LINE = re.compile(r"#[\t\n\f\r ]*([a-zA-Z][a-zA-Z0-9]*)[\t\n\f\r ]*=[\t\n\f\r ]*(.+?)[\t\n\f\r ]*\Z")
