@@ -140,8 +140,8 @@ class Explorer:
             page = self.files().page(layers, path, **given)
             entries, gone = _marked(page.entries, path, compared)
             total = page.total + len(gone)
-            if offset + len(entries) == page.total:
-                entries += gone
+            if offset + len(entries) >= page.total:
+                entries += gone[max(0, offset - page.total) :]
         if len(entries) == total:
             entries = tuple(sorted(entries, key=_orders(order), reverse=backwards))
             entries = tuple(sorted(entries, key=lambda one: order == "name" and one.kind != "directory"))
