@@ -131,14 +131,17 @@ class Files:
         states: Sequence[str] = (),
         text: str = "",
         regex: bool = False,
+        only: Sequence[str] | None = None,
         limit: int = 2000,
     ) -> Found:
-        """Entries by name, or by a regular expression over their paths, and by their state.
+        """Entries by name, or by a regular expression over their paths, and by their state; of ``only`` these paths,
+        if they are given, which have no state then.
 
         Raises :class:`UsageError` for a malformed expression.
         """
         stack, count = self._stacks(layers, base)
-        given = {"base": count, "states": list(states), "text": text, "regex": regex, "limit": limit}
+        given: dict[str, Any] = {"base": count, "states": list(states), "text": text, "regex": regex, "limit": limit}
+        given |= {"only": only} if only is not None else {}
         found = self._call(f"{_FIND}:find", layers=stack, **given)
         entries = ((entry["path"], _entry(entry, compared=True)) for entry in found["entries"])
         return Found(tuple(entries), found["truncated"])

@@ -170,17 +170,18 @@ class Explorer:
         if compared is None:
             found = self.files().find(layers, base=base, states=states, limit=FOUND, **asked)
             return {"rows": [row_of(one, path) for path, one in found.entries], "truncated": found.truncated}
-        everything = self.files().find(layers, limit=FOUND, **asked)
-        gone = self.files().find(base, limit=FOUND, **asked) if "removed" in states else None
-        rows = []
-        for path, one in everything.entries:
+        changed = {path: one.state for path, one in compared.items() if one.state in states}
+        removed = [path for path, state in changed.items() if state == "removed"]
+        # What changed may be few among many: only where all is wanted all is walked through.
+        only = None if "unchanged" in states else [path for path, state in changed.items() if state != "removed"]
+        here = self.files().find(layers, only=only, limit=FOUND, **asked)
+        gone = self.files().find(base, only=removed, limit=FOUND, **asked)
+        rows = [row_of(replace(one, state="removed"), path) for path, one in gone.entries]
+        for path, one in here.entries:
             state = compared[path].state if path in compared else ""
             if (state or "unchanged") in states:
-                rows.append([*row_of(one, path)[:2], state, *row_of(one)[3:]])
-        for path, one in gone.entries if gone else ():
-            if path in compared and compared[path].state == "removed":
-                rows.append([*row_of(one, path)[:2], "removed", *row_of(one)[3:]])
-        return {"rows": sorted(rows), "truncated": everything.truncated}
+                rows.append(row_of(replace(one, state=state), path))
+        return {"rows": sorted(rows), "truncated": here.truncated or gone.truncated}
 
     # ---- one file ---------------------------------------------------------------------------------------------------
 

@@ -27,13 +27,20 @@ _SAME_BYTES = 64 << 20
 
 
 def find(
-    layers: Sequence[str], *, base: int, states: Sequence[str] = (), text: str = "", regex: bool = False, limit: int
+    layers: Sequence[str],
+    *,
+    base: int,
+    states: Sequence[str] = (),
+    text: str = "",
+    regex: bool = False,
+    only: Sequence[str] | None = None,
+    limit: int,
 ) -> dict[str, Any]:
     """Every entry whose name holds ``text`` (or whose path a regular expression finds) and whose state is asked for.
 
     ``entries`` are described as :func:`list_directory` does and have a ``path``; ``truncated`` where there are more
-    than ``limit``. No ``states`` means all. Where only changes are asked for, the cost is in proportion to those.
-    Raises UsageError for a malformed expression.
+    than ``limit``. No ``states`` means all. Where only changes are asked for, the cost is in proportion to those. Where
+    paths are given, ``only`` they are looked at, whatever their state is. Raises UsageError for a malformed expression.
     """
     matches = _matcher(text, regex)
     wanted = set(states) or {"added", "modified", "removed", "unchanged"}
@@ -41,6 +48,8 @@ def find(
     upper = Stack(layers[base:])
     changed = ((one["path"][1:], one["state"]) for one in walk(upper, below) if one["counts"])
     paths = _everything(tree, below, base) if "unchanged" in wanted else changed
+    if only is not None:
+        paths = ((one.strip("/"), "unchanged") for one in only)
     entries: list[dict[str, Any]] = []
     try:
         for path, state in paths:

@@ -41,3 +41,14 @@ def test_what_was_removed_stands_behind_the_last_page(apart: Explorer) -> None:
     assert {page["total"] for page in pages.values()} == {26}
     assert [len(page["rows"]) for page in pages.values()] == [4, 10, 6, 2]
     assert [row[0] for row in pages[24]["rows"]] == ["z4", "z5"]
+
+
+def test_few_changes_are_found_among_many_paths(apart: Explorer) -> None:
+    def found(*states: str, **asked: object) -> tuple[list[str], bool]:
+        answer = apart.find({"source": "tree", "against": 0, "states": states, **asked})
+        return [f"{row[2]} {row[0]}" for row in answer["rows"]], answer["truncated"]
+
+    assert found("removed") == ([f"removed /z{one}" for one in range(6)], False)
+    assert found("added", text="19") == (["added /a19"], False)
+    assert found("added", "removed")[1]
+    assert found("unchanged", text="a00") == ([" /a00"], False)
