@@ -170,24 +170,36 @@ class ContainerCard:
 
     def _follow(self) -> None:
         """Take in what it prints, each time that it runs."""
+        running, name = self.engine.running, self.container.id
         seen = 0.0
         while not self._gone:
             try:
-                for piece in self.engine.running.logs(self.container.id, follow=True):
-                    if piece.time <= seen:  # of a run before this one
+                started = running.get(name).state.started
+                old = True
+                for piece in running.logs(name, follow=True):
+                    # First comes what was here before. Two streams may be written in another order than that of their
+                    # times, and a clock may be set back: what is behind something new is new.
+                    old = old and piece.time <= seen
+                    if old:
                         continue
-                    seen = piece.time
+                    seen = max(seen, piece.time)
                     with self._lock:
                         self._log.add(piece.data)
                         self._tail += piece.data
                         if len(self._tail) > 2 * KEPT_OUTPUT:
                             self._dropped += len(self._tail) - KEPT_OUTPUT
                             del self._tail[:-KEPT_OUTPUT]
+                time.sleep(0.05)
+                while not self._gone and not self._runs_again(started):
+                    self._hurry.wait(EVERY)
+                    time.sleep(0.05)
             except DockermagicError:
                 return
-            while not self._gone and not self.container.is_running:
-                self._hurry.wait(EVERY)
-                time.sleep(0.05)
+
+    def _runs_again(self, started: float | None) -> bool:
+        """Whether it runs now, or did since then; what the watch saw last may be a second old."""
+        container = self.engine.running.get(self.container.id)
+        return container.is_running or container.state.started != started
 
     def _watch(self, page: str) -> None:
         sent: dict[str, Html] = {}
