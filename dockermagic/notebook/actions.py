@@ -195,13 +195,15 @@ def _diff(magics: DockerMagics, session: Session, arguments: Namespace) -> None:
     if arguments.failed:
         show(views.failed_changes(engine, _failure(session)))
         return
-    states = states_meant(engine, session, arguments.words) if len(arguments.words) > 1 else []
+    name = " ".join(arguments.words)
+    is_cell = any(cell.name == name for cell in session.chain.cells)
+    states = [] if is_cell or len(arguments.words) < 2 else states_meant(engine, session, arguments.words)
     if len(states) == 2:
         show(views.compared_view(engine, *states), explorer=compared_explorer(engine, session, *states), changed=True)
         return
     if len(states) > 2:
         raise UsageError("%dockerfile diff compares two", hint="For example: %dockerfile diff 2 4")
-    show(views.changes_view(engine, session.build(" ".join(arguments.words) or arguments.cell)))
+    show(views.changes_view(engine, session.build(name or arguments.cell)))
 
 
 def _failure(session: Session) -> FailedStep:

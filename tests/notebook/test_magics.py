@@ -113,6 +113,8 @@ def test_looking_at_what_was_built(kernel: Kernel, tmp_path: Path) -> None:
     assert (
         tmp_path / "Dockerfile"
     ).read_text() == 'FROM busybox\n\nRUN mkdir /d && echo one > /d/one\n\nCMD ["cat", "/two"]\n'
+    kernel.run("%%dockerfile --name 'my own'\nRUN touch /d/own", "d")
+    assert "+ /d/own" in kernel.run("%dockerfile diff my own", "x").text
 
 
 def test_the_context_is_the_notebooks_folder_or_another(kernel: Kernel, tmp_path: Path) -> None:
