@@ -33,7 +33,7 @@ def blocks(page: str, wanted: str) -> list[str]:
 
 def plain(text: str) -> str:
     """Without what differs from run to run."""
-    return re.sub(r"\d+\.\ds", "0.1s", text)
+    return re.sub(r"\b(?:\d+\.\ds|\d+ms)\b *", "0.1s ", text)
 
 
 def test_what_the_pages_show_is_so(home: Path, tmp_path: Path) -> None:
