@@ -30,6 +30,7 @@ _INSTEAD = {
     "cpu": "--cpus has no effect: no control group can be made here",
     "pids": "--pids-limit counts all of this user's processes in containers: no control group",
 }
+_OF_ROOT = "--pids-limit has no effect on processes of root: no control group can be made here"
 
 
 def enter_groups(groups: Sequence[str], process: int) -> None:
@@ -125,7 +126,7 @@ class Limits:
             self.ulimits.append(Ulimit("as", self.memory, self.memory))
         elif controller == "pids":
             self.ulimits.append(Ulimit("nproc", self.pids, self.pids))
-        self.notes.append(_INSTEAD[controller])
+        self.notes.append(_OF_ROOT if controller == "pids" and os.geteuid() == 0 else _INSTEAD[controller])
 
     def _own_group(self, controller: str) -> str | None:
         try:

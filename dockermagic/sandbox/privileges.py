@@ -15,7 +15,7 @@ from dockermagic.sandbox.base import Process
 from dockermagic.sandbox.capabilities import LAST
 from dockermagic.sandbox.channels import Records
 
-__all__ = ["bound", "drop_privileges"]
+__all__ = ["bound", "drop_privileges", "reset_signals"]
 
 
 def bound(keep: int) -> None:
@@ -63,8 +63,14 @@ def drop_privileges(
         sys.capset(keep & sys.capget() if identity.uid == 0 else 0)
     # A change of ids clears it.
     sys.prctl(sys.PR_SET_PDEATHSIG, signal.SIGKILL)
-    for name in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
-        signal.signal(name, signal.SIG_DFL)
+    reset_signals()
+
+
+def reset_signals() -> None:
+    """Let every signal do to the command what it does by default, also what nohup or Python had ignored until here."""
+    for number in signal.valid_signals():
+        if signal.getsignal(number) not in (signal.SIG_DFL, None):
+            signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 

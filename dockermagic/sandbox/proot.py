@@ -29,6 +29,7 @@ from dockermagic.sandbox import descendants, launch, packets, seccomp, syscalls,
 from dockermagic.sandbox.base import Process
 from dockermagic.sandbox.command import CannotRunError, find_command, not_executed
 from dockermagic.sandbox.moved_ports import MovedPorts
+from dockermagic.sandbox.privileges import reset_signals
 from dockermagic.sandbox.proot_bindings import Bindings
 from dockermagic.sandbox.proot_calls import MARK, Answers, listens
 from dockermagic.sandbox.supervise import Loop
@@ -247,9 +248,7 @@ class Traced:
             syscalls.close_all_but({0, 1, 2, start.fileno()})
             launch.limit(self.process, others=descendants.count_of_user())
             os.umask(self.process.umask)
-            for name in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
-                signal.signal(name, signal.SIG_DFL)
-            signal.pthread_sigmask(signal.SIG_SETMASK, ())
+            reset_signals()
             self._execute(command, environment)
         except CannotRunError as problem:
             os.write(2, problem.message.encode("utf-8", "surrogateescape") + b"\n")

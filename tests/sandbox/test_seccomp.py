@@ -203,9 +203,9 @@ def in_header(path: Path) -> dict[str, int]:
 
 HEADERS = {
     "aarch64": "asm-generic/unistd.h",
-    "x86_64": "*/asm/unistd_64.h",
-    "i386": "*/asm/unistd_32.h",
-    "x32": "*/asm/unistd_x32.h",
+    "x86_64": "x86_64-linux-gnu/asm/unistd_64.h",
+    "i386": "x86_64-linux-gnu/asm/unistd_32.h",
+    "x32": "x86_64-linux-gnu/asm/unistd_x32.h",
 }
 INSTALLED = [(name, path) for name, pattern in HEADERS.items() for path in Path("/usr/include").glob(pattern)]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,19 @@ def test_supplementary_groups(room: Room) -> None:
 def test_working_directory_umask_and_hostname(room: Room) -> None:
     assert room.printed("pwd; umask; hostname", cwd="/srv/new", hostname="box") == "/srv/new\n0022\nbox\n"
     assert room.printed("umask", umask=0o077) == "0077\n"
+
+
+@pytest.mark.core
+def test_signals_do_what_they_do_by_default(room: Room) -> None:
+    """Also where this process ignores them, as below nohup: a shell could set no trap for them."""
+    room.sandbox.close()
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        ignored = room.printed(["grep", "SigIgn", "/proc/self/status"])
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+    assert int(ignored.split()[1], 16) & 0x7FFFFFFF == 0  # above are those of the C library
 
 
 @pytest.mark.alike
