@@ -91,7 +91,10 @@ class Probe:
     def explain(self) -> dict[str, Any]:
         """For ``dockermagic info``: what runs a RUN here, what it does not isolate, what to install or set."""
         chosen = self.trial(self.mode)
-        hints = [trial.hint for trial in self.trials if not trial.works and trial.hint and _better(trial, chosen)]
+        failed = [trial for trial in self.trials if not trial.works and trial.hint and _better(trial, chosen)]
+        if any(trial.failed == "user namespace" for trial in failed):  # ids for one would not help
+            failed = [trial for trial in failed if trial.failed != "subordinate ids"]
+        hints = [trial.hint for trial in failed]
         if disk.RECORDED:
             from dockermagic.sandbox.elsewhere import nothing_runs
 

@@ -110,7 +110,7 @@ def main(mode: str, place: str, mount_point: str, seconds: str) -> NoReturn:
         result |= {"failed": "id map", "reason": error.message, "hint": error.hint}
     except OSError as error:
         result |= {"full": True} if is_full(error) else {}
-        result |= {"failed": step, "reason": str(error), "hint": _hint(step, WAYS[mode].ids)}
+        result |= {"failed": step, "reason": error.strerror or str(error), "hint": _hint(step, WAYS[mode].ids)}
         proot.end_all()
     print(json.dumps(result), flush=True)
     os._exit(0)

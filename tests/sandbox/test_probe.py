@@ -13,7 +13,7 @@ import pytest
 from dockermagic.errors import SandboxUnavailableError
 from dockermagic.sandbox import idmap
 from dockermagic.sandbox.namespaces import open_sandbox
-from dockermagic.sandbox.probe import choose, probe
+from dockermagic.sandbox.probe import Probe, Trial, choose, probe
 
 
 def test_the_best_mode_is_chosen(id_mode: str, engine_home: Path) -> None:
@@ -51,6 +51,16 @@ def test_explanation(id_mode: str, engine_home: Path) -> None:
     assert any("network" in line for line in told["not_isolated"])
     assert bool(told["improve"]) == (id_mode == "single")
     json.dumps(told)
+
+
+def test_ids_are_no_advice_where_no_namespace_may_be_made() -> None:
+    trials = (
+        Trial("range", False, failed="subordinate ids", hint="usermod"),
+        Trial("single", False, failed="user namespace", hint="sysctl"),
+        Trial("proot", True),
+    )
+    assert Probe("", 1000, "", trials).explain()["improve"] == ["sysctl"]
+    assert Probe("", 1000, "", (trials[0], Trial("single", True))).explain()["improve"] == ["usermod"]
 
 
 def test_another_mode_can_be_asked_for(id_mode: str, engine_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
