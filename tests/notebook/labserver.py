@@ -38,7 +38,9 @@ def write_notebook(path: Path, *cells: str, kernel_name: str = "python3") -> Non
 def server(folder: Path, *, extension: bool = True, app: str = "lab", **environment: str) -> Iterator[str]:
     """A JupyterLab, or with ``app`` notebook a Notebook 7, on ``folder``; gives its address.
 
-    ``extension``: with the package's own lab extension. The Dockerfile kernel is there in any case.
+    ``extension``: with the package's own lab extension. The Dockerfile kernel is there in any case. It must not end
+    while a kernel restarts: jupyter_client 8.10 asks such a kernel's unfinished future for its exception, whichever
+    kernel it is, and the server stays until it is told a second time.
     """
     own = folder / ".jupyter"
     extensions = own / "labextensions"
@@ -76,10 +78,10 @@ def server(folder: Path, *, extension: bool = True, app: str = "lab", **environm
         yield address
     finally:
         process.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):  # one whose pages went without a word waits for them
-            process.wait(30)
-        process.kill()
-        process.wait()
+        try:
+            process.wait(120)
+        finally:
+            process.kill()
 
 
 class Notebook:

@@ -266,6 +266,7 @@ def test_a_kernel_that_is_restarted_leaves_cards_without_buttons(opened: tuple[A
     notebook.cell(5).locator(".jp-InputArea-editor").click()
     for key in ("Escape", "0", "0"):
         page.keyboard.press(key)
-    page.locator(".jp-Dialog .jp-mod-accept").click()
+    with page.expect_response("**/restart*"):
+        page.locator(".jp-Dialog .jp-mod-accept").click()
     notebook.cell(5).get_by_text("a terminal stood here").wait_for()
     assert notebook.cell(2).locator(".dm-root").count() == 0
