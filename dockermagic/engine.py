@@ -6,7 +6,6 @@ that drives Docker, Podman or BuildKit can stand beside it.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
@@ -314,9 +313,10 @@ class Engine(Exchange, Upkeep):
 
         Raises :class:`SandboxUnavailableError` where this host runs nothing.
         """
+        from dockermagic.oci import disk
         from dockermagic.sandbox.interpreters import begin_resident
 
-        begun = begin_resident() if sys.platform == "linux" and "sandbox" not in self.__dict__ else None
+        begun = begin_resident() if not disk.RECORDED and "sandbox" not in self.__dict__ else None
         try:
             self.sandbox.begin(begun)
         except BaseException:

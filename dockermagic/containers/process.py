@@ -39,12 +39,11 @@ def process_of(supervisor: Supervisor, stack: contextlib.ExitStack) -> tuple[Pro
         Mount(
             "tmpfs",
             tmpfs.target,
-            None,
-            tmpfs.readonly,
-            tmpfs.size,
-            tmpfs.mode,
-            tmpfs.uid,
-            tmpfs.gid,
+            readonly=tmpfs.readonly,
+            size=tmpfs.size,
+            mode=tmpfs.mode,
+            uid=tmpfs.uid,
+            gid=tmpfs.gid,
             noexec=tmpfs.noexec,
         )
         for tmpfs in request.tmpfs

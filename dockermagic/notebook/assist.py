@@ -107,11 +107,12 @@ def _place(magics: DockerMagics, dockerfile: str, position: int) -> tuple[Cursor
     from dockermagic.notebook.cursor import cursor_at
     from dockermagic.notebook.surroundings import Surroundings
 
-    session = Surroundings(magics.bench).session
-    first = next(iter(session.chain.on), None) if session else None
+    around = Surroundings(magics.bench)
+    first = next(iter(around.session.chain.on), None) if around.session else None
     escape = find_directive(dockerfile, "escape") or find_directive(first.text if first else "", "escape")
     cursor = cursor_at(dockerfile, position, escape.value if escape else "\\")
-    return cursor, Surroundings(magics.bench, dockerfile[: cursor.begin])
+    around.above = dockerfile[: cursor.begin]
+    return cursor, around
 
 
 def help_word(magics: DockerMagics, word: str) -> Help | None:

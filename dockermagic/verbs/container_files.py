@@ -43,16 +43,18 @@ def _piped(produce: Callable[[int], object], consume: Callable[[BinaryIO], None]
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
+    broken: Exception | None = None
     try:
         with os.fdopen(read, "rb") as stream:
             consume(stream)
     except Exception as error:
-        thread.join()
-        raise failed[0] if failed else error from None
+        broken = error
     finally:
         thread.join()
     if failed:
         raise failed[0]
+    if broken is not None:
+        raise broken
 
 
 def _out(console: Console, name: str, path: str, target: str, follow: bool) -> None:
